@@ -1,0 +1,54 @@
+"""medseg: labelled medical scans in; a trained model, masks in each scan's own space and a readable report out.
+
+Names are loaded on first use: importing medseg loads neither torch nor monai.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medseg.api import check as check
+    from medseg.api import evaluate as evaluate
+    from medseg.api import load as load
+    from medseg.api import plan as plan
+    from medseg.api import predict as predict
+    from medseg.api import train as train
+    from medseg.errors import MedsegError as MedsegError
+    from medseg.inference import sliding_window as sliding_window
+    from medseg.io import read as read
+    from medseg.io import write as write
+    from medseg.labels import Labels as Labels
+    from medseg.losses import create_loss as create_loss
+    from medseg.models import create_model as create_model
+    from medseg.predictor import Prediction as Prediction
+    from medseg.predictor import Predictor as Predictor
+    from medseg.volume import Geometry as Geometry
+    from medseg.volume import Volume as Volume
+
+__version__ = "0.1.0"
+_PUBLIC = {
+    **dict.fromkeys(("check", "evaluate", "load", "plan", "predict", "train"), "api"),
+    "MedsegError": "errors",
+    "sliding_window": "inference",
+    **dict.fromkeys(("read", "write"), "io"),
+    "Labels": "labels",
+    "create_loss": "losses",
+    "create_model": "models",
+    **dict.fromkeys(("Prediction", "Predictor"), "predictor"),
+    **dict.fromkeys(("Geometry", "Volume"), "volume"),
+}
+__all__ = ["__version__", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'medseg' has no attribute '{name}'")
+    value = getattr(importlib.import_module(f"medseg.{_PUBLIC[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,120 @@
+"""The verbs behind the command line, notebooks and recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from medseg import cohort, doctor, layouts, runs
+from medseg import config as configs
+from medseg import evaluation as evaluations
+from medseg.evaluation import Evaluation
+from medseg.findings import Report
+from medseg.labels import Labels
+from medseg.predictor import Predictor, locate
+from medseg.rehearsal import Rehearsal, rehearse
+
+
+def check(data: str | Path, *, modality: str | None = None) -> Report:
+    """What is wrong with a dataset; see `medseg.findings.Report`."""
+    return doctor.check(layouts.find(data, modality))
+
+
+def plan(data: str | Path, *, preset: str | None = None, budget: str | None = None, **settings: Any) -> Rehearsal:
+    """How a dataset would be trained on this machine, with a few real steps measured; nothing is kept."""
+    return rehearse(data, _user(preset, budget, settings))
+
+
+def train(
+    data: str | Path,
+    folder: str | Path,
+    *,
+    preset: str | None = None,
+    budget: str | None = None,
+    resume: bool = False,
+    **settings: Any,
+) -> Path:
+    """Train a model on a folder of labelled scans; leaves bundle, predictions of held-out cases and report.
+
+    Args:
+        data: a dataset in any known layout.
+        folder: of the run.
+        preset: a name out of `configs/`, or a YAML file.
+        budget: wall clock for everything, such as "20m"; otherwise `train.steps` counts.
+        resume: go on with an interrupted run.
+        settings: of `RunConfig`, nested: `model="vnet"`, `train={"batch": 2}`, `fold="1/5"`.
+
+    Returns:
+        The run folder, for `load`.
+
+    Example:
+        >>> run = medseg.train("Task04_Hippocampus", "runs/hippo", budget="20m")  # doctest: +SKIP
+    """
+    return runs.train(data, folder, _user(preset, budget, settings), resume=resume)
+
+
+def _user(preset: str | None, budget: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
+    tree = configs.preset(preset) if preset else {}
+    if budget:
+        tree = configs.merge(tree, {"train": {"budget_s": configs.duration_s(budget)}})
+    return configs.merge(tree, configs.named(settings))
+
+
+def load(model: str | Path, *, device: str = "auto", tta: bool = False) -> Predictor:
+    """The predictor of a run folder or a bundle; `predictor(scan)` gives a `Prediction`.
+
+    Args:
+        model: folder.
+        device: "auto", "cpu", "cuda", "mps".
+        tta: average over mirrored scans.
+    """
+    return Predictor(model, device=device, mirrors=tta)
+
+
+def predict(
+    model: str | Path,
+    inputs: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    device: str = "auto",
+    tta: bool = False,
+    probabilities: bool = False,
+    suffix: str = ".nii.gz",
+) -> list[cohort.Outcome]:
+    """Segment scans, folders of scans, or DICOM series; see `medseg.cohort.predict`."""
+    scans = cohort.find([inputs] if isinstance(inputs, str | Path) else inputs)
+    return cohort.predict(load(model, device=device, tta=tta), scans, out, suffix=suffix, probabilities=probabilities)
+
+
+def evaluate(
+    predictions: str | Path,
+    references: str | Path,
+    out: str | Path | None = None,
+    *,
+    tolerance_mm: float = 1.0,
+    model: str | Path | None = None,
+) -> Evaluation:
+    """Measure a folder of masks against a folder of references.
+
+    Args:
+        predictions, references: folders (or two files) whose masks go together by name.
+        out: folder for `metrics.csv`, `metrics.json` and `report.html`.
+        tolerance_mm: of the surface Dice.
+        model: run or bundle that knows the labels' names; otherwise labels are the values found.
+    """
+    from medseg import reporting
+
+    pairs = evaluations.pair_folders(predictions, references)
+    labels = _labels(model) if model else evaluations.labels_in(pairs)
+    result = evaluations.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
+    if out:
+        result.write(out)
+        reporting.report(out)
+    return result
+
+
+def _labels(model: str | Path) -> Labels:
+    from medseg import bundle
+
+    return bundle.read(locate(model)).labels

@@ -1,0 +1,168 @@
+"""A stored model that describes its own use: weights, one JSON, and a card for people. No pickle, no code."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import Field
+
+from medseg import files
+from medseg.errors import BundleError, ConfigError, DataError
+from medseg.inference import Config as Inference
+from medseg.labels import Labels
+from medseg.postprocess import Config as Postprocess
+from medseg.preprocess import Config as Preprocess
+from medseg.settings import Settings, parse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FORMAT = 1
+
+
+class Bundle(Settings):
+    """Everything that prediction needs besides weights; the content of `config.json`.
+
+    Args:
+        format: version of this layout.
+        name: of the dataset it was trained on.
+        model: name and every option of the architecture.
+        spatial_dims: 2 (slice by slice) or 3.
+        channels: what each channel of a scan must be, in order.
+        labels, preprocess, inference, postprocess: as trained and chosen.
+        precision: the arithmetic that was measured to be right and quick where it was trained.
+        scores: Dice on the inner split, and on held-out cases where there were any.
+        training: facts for the card: cases, steps, seconds, seed, loss.
+        versions: of medseg, torch and Python that wrote it.
+        weights: SHA-256 of each file of weights; several make an ensemble.
+    """
+
+    format: Literal[1] = 1
+    name: str
+    model: dict[str, Any]
+    spatial_dims: Literal[2, 3]
+    channels: tuple[str, ...]
+    labels: Labels
+    preprocess: Preprocess
+    inference: Inference
+    postprocess: Postprocess = Postprocess()
+    precision: Literal["fp32", "bf16"] = "fp32"
+    scores: dict[str, Any] = Field(default_factory=dict)
+    training: dict[str, Any] = Field(default_factory=dict)
+    versions: dict[str, str] = Field(default_factory=dict)
+    weights: dict[str, str] = Field(default_factory=dict)
+
+
+def save(folder: str | Path, bundle: Bundle, members: Sequence[Mapping[str, Tensor]]) -> Bundle:
+    """Write a bundle; its `config.json` comes last, so that a half-written one is not taken for whole.
+
+    Args:
+        folder: made if needed.
+        bundle: description; `weights` and `versions` are filled in.
+        members: weights of each model of the ensemble.
+    """
+    from safetensors.torch import save_file
+
+    folder, hashes = Path(folder), {}
+    for number, weights in enumerate(members):
+        name = "model.safetensors" if len(members) == 1 else f"model_{number}.safetensors"
+        with files.atomic(folder / name) as temporary:
+            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}, str(temporary))
+        hashes[name] = files.sha256(folder / name)
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in ("medseg", "torch")}
+    whole = bundle.model_copy(update={"weights": hashes, "versions": versions})
+    describe(folder, whole)
+    return whole
+
+
+def describe(folder: str | Path, bundle: Bundle) -> None:
+    """Write the card and the description, and leave the weights."""
+    files.write_text(Path(folder) / "README.md", card(bundle))
+    files.write_json(Path(folder) / "config.json", bundle.model_dump(mode="json"))
+
+
+def load(folder: str | Path) -> tuple[Bundle, list[dict[str, Tensor]]]:
+    """Read a bundle and the weights of its members.
+
+    Raises:
+        BundleError: a file is missing or not what was written, or the format is of a later medseg.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    folder = Path(folder)
+    bundle, members = read(folder), []
+    for name, expected in bundle.weights.items():
+        path = folder / name
+        if Path(name).name != name or not path.is_file():
+            raise BundleError(f"the model lacks '{name}'. Copy the whole bundle folder.")
+        if files.sha256(path) != expected:
+            raise BundleError(f"'{name}' is not the file that was saved (its SHA-256 differs). Copy the bundle again.")
+        try:
+            members.append(load_file(path))
+        except SafetensorError as error:
+            raise BundleError(f"'{name}' holds no readable weights: {error}") from error
+    return bundle, members
+
+
+def read(folder: str | Path) -> Bundle:
+    """The description alone.
+
+    Raises:
+        BundleError: as for `load`.
+    """
+    try:
+        content = files.read_json(Path(folder) / "config.json")
+        if not isinstance(content, dict):
+            raise BundleError("the model's config.json holds no names and values. Copy the bundle again.")
+        if content.get("format") != FORMAT:
+            raise BundleError(
+                f"the model has format {content.get('format')}, this medseg reads {FORMAT}. Update medseg."
+            )
+        return parse(Bundle, content, "config.json")
+    except (DataError, ConfigError) as error:
+        raise BundleError(f"not a usable model: {error}") from error
+
+
+def card(bundle: Bundle) -> str:
+    """The model card, in Markdown."""
+    spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in bundle.preprocess.spacing_mm)
+    scores = "\n".join(f"- {name.replace('_', ' ')}: {_text(value)}" for name, value in bundle.scores.items())
+    facts = "\n".join(f"- {name.replace('_', ' ')}: {_text(value)}" for name, value in bundle.training.items())
+    labels = "\n".join(f"- {', '.join(map(str, item.values))}: {item.name}" for item in bundle.labels)
+    return f"""# {bundle.name}: segmentation model
+
+**Research use only.** Not a medical device; not for diagnosis or treatment. Check every mask that you rely on.
+
+## Input
+
+One scan with the channel(s) {", ".join(bundle.channels)}, in any orientation and spacing (computed at {spacing} mm).
+
+## Labels
+
+{labels}
+
+## Scores
+
+{scores or "- none"}
+
+## Training
+
+- architecture: {bundle.model["name"]}, {bundle.spatial_dims}D, {max(1, len(bundle.weights))} member(s)
+{facts}
+- versions: {", ".join(f"{name} {version}" for name, version in bundle.versions.items())}
+
+## Use
+
+    medseg predict THIS_FOLDER scan.nii.gz -o mask.nii.gz
+"""
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

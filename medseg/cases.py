@@ -1,0 +1,218 @@
+"""What a dataset is, and how its cases are divided: always whole patients, every label in every part where it can be."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medseg.errors import ConfigError, DataError
+from medseg.labels import Labels
+
+Presence = Mapping[str, frozenset[str]]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan of one patient, with its mask if there is one.
+
+    Args:
+        id: unique name within the dataset.
+        images: one file (or DICOM folder) a channel, or one that holds all channels.
+        label: the mask's file.
+        group: whoever must not be divided between training and test: the patient. The id where nobody says.
+        split: "train", "validation" or "test" where the dataset declares it.
+    """
+
+    id: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+    group: str = ""
+    split: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "group", self.group or self.id)
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Cases that belong together, and what is said of all of them.
+
+    Args:
+        name: how people call it.
+        layout: how it is stored, in words.
+        cases: in the order in which the dataset lists them.
+        labels: the declared structures; None where only the masks know.
+        channels: name or modality of each channel.
+        root: the folder it was found in.
+
+    Raises:
+        DataError: no cases, or two of them share an id.
+    """
+
+    name: str
+    layout: str
+    cases: tuple[Case, ...]
+    labels: Labels | None
+    channels: tuple[str, ...]
+    root: Path
+
+    def __post_init__(self) -> None:
+        if not self.cases:
+            raise DataError(f"'{self.root}' holds no cases ({self.layout}). Put at least two labelled scans there.")
+        if shared := [name for name, count in Counter(case.id for case in self.cases).items() if count > 1]:
+            raise DataError(
+                f"cases must have different ids, but these are used twice: {few(shared)}. Rename one of each."
+            )
+
+    @property
+    def labelled(self) -> tuple[Case, ...]:
+        """The cases that have a mask."""
+        return tuple(case for case in self.cases if case.label)
+
+    def replace(self, **changes: Any) -> Dataset:
+        """A copy with other fields."""
+        return replace(self, **changes)
+
+
+@dataclass(frozen=True)
+class Fold:
+    """Ids of the cases to learn from, and of those that are kept apart."""
+
+    train: tuple[str, ...]
+    test: tuple[str, ...]
+
+
+def few(items: Iterable[object], shown: int = 3) -> str:
+    """The first names of a list and how many more there are, for messages."""
+    names = [str(item) for item in items]
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def presence(values: Mapping[str, Iterable[int]], labels: Labels) -> dict[str, frozenset[str]]:
+    """Names of the labels in each case, whose masks hold `values`: what `folds` spreads evenly."""
+    found = {case: set(present) for case, present in values.items()}
+    return {case: frozenset(item.name for item in labels if found[case] & set(item.values)) for case in found}
+
+
+def parse_fold(text: str) -> tuple[int, int]:
+    """`0/5` -> (0, 5): the first of five.
+
+    Raises:
+        ConfigError: not of that form, or no such fold.
+    """
+    match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
+    if match is None or int(match[1]) >= int(match[2]) or int(match[2]) < 2:
+        raise ConfigError(
+            f"a fold is written i/n with i from 0 to n-1 and n at least 2, for instance 0/5; got '{text}'"
+        )
+    return int(match[1]), int(match[2])
+
+
+def declared(cases: Sequence[Case]) -> Fold | None:
+    """The split that the dataset itself declares: its `test` cases against the rest; None where it declares none."""
+    labelled = [case for case in cases if case.label]
+    test = tuple(case.id for case in labelled if case.split == "test")
+    return Fold(tuple(case.id for case in labelled if case.split != "test"), test) if test else None
+
+
+def folds(cases: Sequence[Case], n: int, seed: int = 0, presence: Presence | None = None) -> tuple[Fold, ...]:
+    """Divide cases into n folds of whole groups, each label spread evenly over them.
+
+    Cases without a mask, and cases that the dataset declares as `test`, are in no fold.
+
+    Args:
+        cases: all cases, in any order: the result depends on ids, groups, n, seed and presence alone.
+        n: number of folds, at least 2.
+        seed: of the shuffle that breaks ties.
+        presence: names of the labels in each case, by id, where known; a case that is not listed counts as having none.
+
+    Raises:
+        ConfigError: fewer groups than folds.
+    """
+    ids = _usable(cases)
+    groups: dict[str, list[str]] = {}
+    for case in sorted(cases, key=lambda case: case.id):
+        if case.id in ids:
+            groups.setdefault(case.group, []).append(case.id)
+    if not 2 <= n <= len(groups):
+        raise ConfigError(
+            f"{n} folds need at least {max(n, 2)} labelled patients (groups), got {len(groups)}. Ask for fewer folds or add cases."
+        )
+    parts = _deal([groups[name] for name in sorted(groups)], n, seed, presence or {})
+    return tuple(Fold(tuple(i for i in ids if i not in part), tuple(i for i in ids if i in part)) for part in parts)
+
+
+def nnunet_folds(cases: Sequence[Case]) -> tuple[Fold, ...]:
+    """nnU-Net's own five folds, so that numbers can stand beside its: sklearn's `KFold(5, shuffle=True, random_state=12345)`.
+
+    They take no account of groups; where a patient has several cases, they leak.
+
+    Raises:
+        ConfigError: fewer than five cases.
+    """
+    ids = _usable(cases)
+    if len(ids) < 5:
+        raise ConfigError(f"nnU-Net's folds need at least 5 labelled cases, got {len(ids)}")
+    order = np.arange(len(ids))
+    np.random.RandomState(12345).shuffle(order)
+    parts = [set(part.tolist()) for part in np.array_split(order, 5)]
+    return tuple(
+        Fold(tuple(i for n, i in enumerate(ids) if n not in part), tuple(i for n, i in enumerate(ids) if n in part))
+        for part in parts
+    )
+
+
+def inner_split(
+    train: Sequence[Case], share: float = 0.1, seed: int = 0, presence: Presence | None = None, most: int = 24
+) -> Fold:
+    """Keep some training cases aside, on which choices are made: the cases declared `validation`, else a stratified draw.
+
+    Args:
+        train: the training cases of a fold.
+        share: of the cases to keep aside; at least one case and at most `most` (more only where each patient has more).
+        seed: of the draw.
+        presence: as for `folds`.
+        most: cases that a validation may have, for it is paid for many times.
+
+    Raises:
+        ConfigError: the cases come from fewer than two patients (groups).
+    """
+    ids = _usable(train)
+    chosen = {case.id for case in train if case.label and case.split == "validation"}
+    if chosen and len(chosen) < len(ids):
+        return Fold(tuple(i for i in ids if i not in chosen), tuple(i for i in ids if i in chosen))
+    target = min(most, max(1, round(share * len(ids))))
+    groups = len({case.group for case in train if case.id in ids})
+    parts = folds(train, max(2, min(groups, -(-len(ids) // target))), seed, presence)
+    return min(parts, key=lambda part: len(part.test))
+
+
+def _usable(cases: Sequence[Case]) -> tuple[str, ...]:
+    return tuple(sorted(case.id for case in cases if case.label and case.split != "test"))
+
+
+def _deal(groups: list[list[str]], n: int, seed: int, presence: Presence) -> list[set[str]]:
+    """Iterative stratification (Sechidis et al. 2011, algorithm 1), of groups: the rarest label is dealt out first,
+    each group to the part that lacks that label most, then to the smallest."""
+    order = np.random.default_rng(seed).permutation(len(groups))
+    waiting = sorted((groups[i] for i in order), key=len, reverse=True)
+    have = [Counter(label for i in group for label in presence.get(i, ())) for group in waiting]
+    parts: list[set[str]] = [set() for _ in range(n)]
+    filled: list[Counter[str]] = [Counter() for _ in range(n)]
+    left = list(range(len(waiting)))
+    while left:
+        remaining = Counter(label for g in left for label in have[g])
+        label = min(remaining, key=lambda name: (remaining[name], name), default="")
+        for g in [g for g in left if have[g][label]] or list(left):
+            part = min(range(n), key=lambda p: (filled[p][label], len(parts[p]), p))
+            parts[part].update(waiting[g])
+            filled[part].update(have[g])
+            left.remove(g)
+    return parts

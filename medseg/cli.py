@@ -1,0 +1,219 @@
+"""The command line: read arguments, call one public function, print."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from medseg import progress
+from medseg.errors import Interrupted, MedsegError
+
+app = typer.Typer(
+    help="Labelled scans in; a trained model, masks in each scan's own space and a readable report out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a dataset, its dataset.json, or a CSV manifest.")]
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a run, or a bundle.")]
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as train.batch=4.")
+]
+Preset = Annotated[
+    str | None, typer.Option("-c", "--config", help="Preset (fast, balanced, accurate, ...) or YAML file.")
+]
+Budget = Annotated[str | None, typer.Option(help="Wall clock for everything: 90s, 20m, 2h.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+Modality = Annotated[str | None, typer.Option(help="What the images are (CT, MR, ...), if the dataset does not say.")]
+
+
+@app.command()
+def train(
+    data: Data,
+    settings: Settings = None,
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder of the run.")] = None,
+    config: Preset = None,
+    budget: Budget = None,
+    fold: Annotated[str | None, typer.Option(help="Part held back for the report: 0/5 (default), all, none.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of splits, weights, sampling and augmentation.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    modality: Modality = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Plan, make a few real steps, and say what the run would take.")
+    ] = False,
+) -> None:
+    """Train a model; leaves bundle, masks of held-out cases and report in a run folder."""
+    from medseg import api
+
+    named = {"fold": fold, "seed": seed, "device": device, "modality": modality}
+    options = _options(settings, named)
+    if dry_run:
+        typer.echo(api.plan(data, preset=config, budget=budget, **options).table())
+        return
+    if out is None:
+        raise typer.BadParameter("a run needs a folder: -o runs/NAME", param_hint="-o")
+    api.train(data, out, preset=config, budget=budget, resume=resume, **options)
+
+
+@app.command()
+def predict(
+    model: Model,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="INPUT...", help="Scans, folders of scans, DICOM series; a.nii.gz,b.nii.gz for channels."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder for masks, or for a single scan its mask's file.")],
+    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored scans: slower, a little better.")] = False,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write them beside each mask, as NIfTI.")
+    ] = False,
+    format: Annotated[str, typer.Option(help="Of masks in a folder: nii.gz, nii, nrrd, mha, png.")] = "nii.gz",
+    device: Device = "auto",
+) -> None:
+    """Segment scans; masks lie in each scan's own grid."""
+    from medseg import api
+
+    suffix = "." + format.lstrip(".")
+    outcomes = api.predict(model, inputs, out, device=device, tta=tta, probabilities=probabilities, suffix=suffix)
+    failed = [outcome for outcome in outcomes if outcome.error]
+    for outcome in outcomes:
+        volumes = ", ".join(f"{name} {ml:.3g} ml" for name, ml in (outcome.volumes_ml or {}).items())
+        typer.echo(f"{outcome.id}: {volumes or 'failed'}")
+    if failed:
+        raise MedsegError(
+            f"{len(failed)} of {len(outcomes)} scans could not be segmented; {failed[0].id}: {failed[0].error}"
+        )
+
+
+@app.command()
+def evaluate(
+    predictions: Annotated[Path, typer.Argument(metavar="PRED", help="Folder of masks, or one mask.")],
+    references: Annotated[
+        Path, typer.Argument(metavar="REF", help="Folder of reference masks of the same names, or one.")
+    ],
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for tables and report.")] = None,
+    tolerance_mm: Annotated[float, typer.Option(help="Of the surface Dice (NSD).")] = 1.0,
+    model: Annotated[Path | None, typer.Option(help="Run or bundle that knows the labels' names.")] = None,
+) -> None:
+    """Measure masks against references: a table with confidence intervals, and a report."""
+    from medseg import api
+
+    typer.echo(api.evaluate(predictions, references, out, tolerance_mm=tolerance_mm, model=model).table())
+
+
+@app.command()
+def check(
+    data: Data,
+    modality: Modality = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Find what is wrong with a dataset before training; exit code 2 when training would fail."""
+    from medseg import api
+
+    found = api.check(data, modality=modality)
+    typer.echo(json.dumps(found.to_json(), indent=2) if as_json else found.table())
+    raise typer.Exit(0 if found.ok else 2)
+
+
+@app.command()
+def plan(
+    data: Data,
+    settings: Settings = None,
+    config: Preset = None,
+    budget: Budget = None,
+    device: Device = "auto",
+    modality: Modality = None,
+) -> None:
+    """Show how a dataset would be trained here, with reasons, and what it would take."""
+    from medseg import api
+
+    options = _options(settings, {"device": device, "modality": modality})
+    typer.echo(api.plan(data, preset=config, budget=budget, **options).table())
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run; must be new.")] = Path("medseg_demo"),
+) -> None:
+    """Train, predict, evaluate and report on synthetic scans, in about two minutes."""
+    from medseg import api
+    from medseg.resources import shipped
+
+    run = api.train(shipped("sample_data/mr"), out, budget="110s")
+    typer.echo(f"masks:  {run / 'predictions'}\nreport: {run / 'report.html'}\nmodel:  {run / 'bundle'}")
+
+
+@app.command()
+def report(folder: Annotated[Path, typer.Argument(help="Folder of a run or an evaluation.")]) -> None:
+    """Write the report of a run or an evaluation again."""
+    from medseg import reporting
+
+    typer.echo(reporting.report(folder))
+
+
+@app.command()
+def models() -> None:
+    """List architectures and their presets."""
+    from medseg import models as zoo
+
+    for name in zoo.names():
+        typer.echo(f"{name:20s} {', '.join(zoo.presets(name))}")
+
+
+@app.command()
+def losses() -> None:
+    """List losses."""
+    from medseg import losses as zoo
+
+    typer.echo("\n".join(zoo.names()))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what this machine is, for a question or a paper."""
+    from medseg import system
+
+    for name, value in system.facts().items():
+        typer.echo(f"{name:18s} {value}")
+
+
+@app.command()
+def cache(
+    folder: Annotated[Path, typer.Argument(help="Folder of prepared cases (medseg_cache beside the runs).")],
+) -> None:
+    """Empty a cache of prepared cases; they are patient data."""
+    from medseg import loader
+
+    typer.echo(f"removed {loader.empty(folder)} prepared cases")
+
+
+def _options(settings: list[str] | None, named: dict[str, Any]) -> dict[str, Any]:
+    from medseg import config as configs
+
+    given = {key: value for key, value in named.items() if value is not None}
+    return configs.merge(configs.options(settings or []), given)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line; a user's mistake is one line and exit code 2, a signal during training exit code 75."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    debug = "--debug" in arguments
+    progress.talk()
+    try:
+        app([word for word in arguments if word != "--debug"])
+    except MedsegError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(75 if isinstance(error, Interrupted) else 2) from None
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None

@@ -1,0 +1,202 @@
+"""The configuration of a run: the stages' own settings side by side, and where their values come from.
+
+Later wins: the defaults in the code, the plan, a preset (`-c`), the command line's `key=value`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field
+
+from medseg import losses, models, resources
+from medseg.augment import Config as Augment
+from medseg.engine.fit import Config as Train
+from medseg.engine.optim import Config as Optim
+from medseg.errors import ConfigError
+from medseg.inference import Config as Inference
+from medseg.preprocess import Config as Preprocess
+from medseg.registry import did_you_mean
+from medseg.sample import Config as Sample
+from medseg.settings import Settings, parse
+
+Tree = dict[str, Any]
+
+
+class RunConfig(Settings):
+    """Everything a run depends on; stored with it, so that nothing depends on later defaults.
+
+    Args:
+        seed: of splits, weights, sampling and augmentation.
+        device: "auto", "cpu", "cuda", "cuda:1", "mps".
+        fold: "i/n" holds part i of n back and reports on it, "all" or "all/n" does so for each part in turn and makes an
+            ensemble, "none" trains on everything. Where the dataset declares test cases, those are held back instead.
+        folds: how parts are made: "medseg" (whole patients, labels spread evenly) or "nnunet" (its five, for comparison).
+        dims: learn volumes ("3"), slices ("2"), or what the scans are ("auto").
+        modality: what the channels are, in place of what the dataset says; separated by commas.
+        cache: folder of prepared cases; None is `medseg_cache` beside the run.
+        inner_share: share of the training cases on which choices are made.
+        tolerance_mm: of the surface Dice (NSD).
+        model, loss: `name` and options of the architecture and of the loss.
+    """
+
+    seed: int = Field(default=0, ge=0)
+    device: str = "auto"
+    fold: str = "0/5"
+    folds: Literal["medseg", "nnunet"] = "medseg"
+    dims: Literal["auto", "2", "3"] = "auto"
+    modality: str | None = None
+    cache: str | None = None
+    inner_share: float = Field(default=0.1, gt=0, lt=0.5)
+    tolerance_mm: float = Field(default=1.0, gt=0)
+    preprocess: Preprocess = Preprocess()
+    sample: Sample
+    augment: Augment = Augment()
+    model: Tree = Field(default_factory=lambda: {"name": "unet"})
+    loss: Tree = Field(default_factory=lambda: {"name": "dice_ce"})
+    optim: Optim = Optim()
+    train: Train = Train()
+    inference: Inference
+
+
+# What only a plan can know, filled with anything valid, so that the rest can be checked before one is made.
+_UNPLANNED: Tree = {"sample": {"patch": (8, 8, 8)}, "inference": {"window": (8, 8, 8)}}
+
+
+def check(user: Mapping[str, Any]) -> RunConfig:
+    """Validate what a user set, before anything is read.
+
+    Raises:
+        ConfigError: a wrong name or value anywhere, models' and losses' options included.
+    """
+    config = resolve(_UNPLANNED, user)
+    models.resolve(config.model, dotted=True)
+    losses.create_loss(config.loss)
+    return config
+
+
+def resolve(planned: Mapping[str, Any], user: Mapping[str, Any]) -> RunConfig:
+    """A whole configuration from a plan and what the user set.
+
+    The plan's options of the model hold for the default architecture only; the window follows the patch.
+    """
+    model = user.get("model", {})
+    planned = dict(planned)
+    if model.get("name", "unet") != "unet" or "preset" in model:
+        planned.pop("model", None)
+    tree = merge(planned, user)
+    if "window" not in user.get("inference", {}):
+        tree["inference"]["window"] = tree["sample"]["patch"]
+    tree["model"] = {"name": "unet", **tree.get("model", {})}
+    tree["loss"] = {"name": "dice_ce", **tree.get("loss", {})}
+    return parse(RunConfig, tree)
+
+
+def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:
+    """Nested mappings joined; the second wins. A model or loss of another name drops the first's options."""
+    result = dict(base)
+    for key, value in over.items():
+        old = result.get(key)
+        if isinstance(old, Mapping) and isinstance(value, Mapping) and _same_component(old, value):
+            result[key] = merge(old, value)
+        else:
+            result[key] = value
+    return result
+
+
+def _same_component(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
+    return "name" not in old or bool(new.get("name", old["name"]) == old["name"])
+
+
+def options(words: Iterable[str]) -> Tree:
+    """`["train.batch=4", "model=vnet"]` as nested mappings; values are YAML.
+
+    Raises:
+        ConfigError: a word without `=`, or a value that is not YAML.
+    """
+    tree: Tree = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise ConfigError(f"an option is written key=value, for instance train.batch=4; got '{word}'")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"the value of '{key}' is not YAML: '{text}'") from error
+        for part in reversed(key.split(".")):
+            value = {part: value}
+        tree = merge(tree, named(value))
+    return tree
+
+
+def preset(name: str) -> Tree:
+    """A preset by its name, or a YAML file by its path.
+
+    Raises:
+        ConfigError: no such preset or file, or no mapping in it.
+    """
+    known = {path.stem: path for path in resources.shipped("configs").glob("*.yaml")}
+    path = known.get(name, Path(name))
+    if path.suffix not in (".yaml", ".yml") or not path.is_file():
+        raise ConfigError(f"no preset or file '{name}'. {did_you_mean(name, known)}")
+    return read(path)
+
+
+def read(path: Path) -> Tree:
+    """A YAML file of settings.
+
+    Raises:
+        ConfigError: it cannot be read or is no mapping.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ConfigError(f"'{path.name}' is not readable YAML: {error}".replace("\n", " ")) from error
+    if not isinstance(tree, dict):
+        raise ConfigError(f"'{path.name}' must hold names and values, such as 'train: {{batch: 4}}'")
+    return named(tree)
+
+
+def named(tree: Mapping[str, Any]) -> Tree:
+    """`model: vnet` written out as `model: {name: vnet}`; likewise for the loss."""
+    return {
+        key: {"name": value} if key in ("model", "loss") and isinstance(value, str) else value
+        for key, value in tree.items()
+    }
+
+
+def dump(config: RunConfig) -> str:
+    """A configuration as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
+
+
+def differences(a: RunConfig, b: RunConfig) -> list[str]:
+    """Dotted names of the settings in which two configurations differ."""
+    return _differences(a.model_dump(), b.model_dump(), "")
+
+
+def _differences(a: Any, b: Any, name: str) -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = dict.fromkeys([*a, *b])
+        return [d for key in keys for d in _differences(a.get(key), b.get(key), f"{name}.{key}" if name else key)]
+    return [] if a == b else [name]
+
+
+def duration_s(text: str) -> float:
+    """`90s`, `20m`, `1.5h` or bare minutes, in seconds.
+
+    Raises:
+        ConfigError: none of them, or not positive.
+    """
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "m")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = 0.0
+    if not seconds > 0:
+        raise ConfigError(f"a budget is written 90s, 20m or 2h, and is more than nothing; got '{text}'")
+    return seconds

@@ -1,0 +1,94 @@
+"""The optimiser, its rate over the run, and the running average of the weights."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medseg.settings import Settings
+
+
+class Config(Settings):
+    """How weights move.
+
+    Args:
+        name: "adamw", or "sgd" with Nesterov momentum.
+        learning_rate: highest rate.
+        weight_decay: of weights; biases and normalisation are left alone.
+        momentum: of "sgd".
+        schedule: "cosine" or "poly" (power 0.9) from the highest rate to 0, or "constant".
+        warm_up: share of the run in which the rate rises from 0.
+        clip_norm: largest norm of the gradient; None leaves it.
+        ema: decay a step of the running average of weights, with which the model is judged and stored; 0 for none. None
+            follows the length of the run: the average reaches back over 3 % of it.
+    """
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: float = Field(default=2e-3, gt=0)
+    weight_decay: float = Field(default=1e-2, ge=0)
+    momentum: float = Field(default=0.99, ge=0, lt=1)
+    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    warm_up: float = Field(default=0.02, ge=0, lt=1)
+    clip_norm: float | None = Field(default=12.0, gt=0)
+    ema: float | None = Field(default=None, ge=0, lt=1)
+
+
+def build(modules: Iterable[nn.Module], config: Config) -> torch.optim.Optimizer:
+    """An optimiser over the parameters of all modules (a loss may have some of its own)."""
+    parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    groups = [
+        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    return torch.optim.SGD(
+        groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
+    )
+
+
+def learning_rate(config: Config, progress: float) -> float:
+    """Rate at a share of the run, 0 to 1, whether that share is of steps or of time."""
+    if progress < config.warm_up:
+        return config.learning_rate * max(progress / config.warm_up, 1e-2)
+    left = 1 - min(1.0, (progress - config.warm_up) / (1 - config.warm_up))
+    shape = {"cosine": (1 - math.cos(math.pi * left)) / 2, "poly": left**0.9, "constant": 1.0}
+    return config.learning_rate * shape[config.schedule]
+
+
+def ema_decay(steps: float) -> float:
+    """Decay of an average that reaches back over 3 % of a run of so many steps, within 10 and 1000 steps."""
+    return 1 - 1 / min(max(0.03 * steps, 10), 1000)
+
+
+class Average:
+    """Exponential moving average of a module's floating tensors; young averages forget faster.
+
+    Args:
+        module: whose weights are followed.
+        decay: a step; see `Config.ema`.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay, self.steps = decay, 0
+        self.live = dict(module.state_dict(keep_vars=True))
+        self.shadow = {name: tensor.detach().clone() for name, tensor in self.live.items()}
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Take one step towards the module's present weights."""
+        self.steps += 1
+        weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
+        moving = [name for name, tensor in self.shadow.items() if tensor.is_floating_point()]
+        torch._foreach_lerp_([self.shadow[n] for n in moving], [self.live[n].detach() for n in moving], weight)
+        for name in self.shadow.keys() - set(moving):
+            self.shadow[name].copy_(self.live[name])
+
+    def state(self) -> dict[str, Tensor]:
+        """The averaged weights, under the module's names."""
+        return self.shadow

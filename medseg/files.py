@@ -1,0 +1,125 @@
+"""Files that appear whole or not at all, locks, and hashes."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from medseg.errors import DataError, MedsegError, RunError
+
+
+@contextlib.contextmanager
+def atomic(path: str | Path) -> Iterator[Path]:
+    """A temporary path beside `path`, renamed onto it when the block ends well and removed when it does not.
+
+    The temporary name keeps all suffixes of the target (`.nii.gz`), because writers choose their format by them.
+
+    Raises:
+        MedsegError: the folder cannot be made or written, or the disk is full.
+    """
+    path = Path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".medseg-", dir=path.parent))
+        try:
+            yield folder / path.name
+            os.replace(folder / path.name, path)
+        finally:
+            for left in folder.iterdir():
+                left.unlink()
+            folder.rmdir()
+    except OSError as error:
+        raise _explain(error, path) from error
+
+
+def _explain(error: OSError, path: Path) -> MedsegError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(f"no space left for '{path}'. Free some, or choose another folder.")
+    return DataError(f"cannot write '{path}': {error.strerror or error}")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file atomically, as UTF-8."""
+    with atomic(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write a binary file atomically."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Write JSON atomically; not-a-number and infinity become null, as JSON knows neither."""
+    write_text(path, json.dumps(_finite(value), indent=2) + "\n")
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def read_json(path: str | Path) -> Any:
+    """Read a JSON file.
+
+    Raises:
+        DataError: it does not exist or is not JSON.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DataError(f"no such file: '{path}'") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"'{path}' is not readable JSON: {error}") from error
+
+
+def sha256(path: str | Path) -> str:
+    """Hexadecimal SHA-256 of a file, or of all files below a folder in the order of their names."""
+    path, digest = Path(path), hashlib.sha256()
+    for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        if part.is_file():
+            with part.open("rb") as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+    return digest.hexdigest()
+
+
+@contextlib.contextmanager
+def lock(folder: str | Path) -> Iterator[None]:
+    """Hold a folder against a second process; the lock dies with its holder, however it ends.
+
+    Raises:
+        RunError: another process holds it.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as stream:
+        try:
+            _lock_stream(stream)
+        except OSError as error:
+            raise RunError(
+                f"'{folder}' is in use by another medseg process. Wait for it, or choose another folder."
+            ) from error
+        yield
+
+
+def _lock_stream(stream: Any) -> None:
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,0 +1,135 @@
+"""What training cases are like, in a few numbers: the ground that a plan stands on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg import geometry as geo
+from medseg import io, preprocess, progress
+from medseg.cases import Case
+from medseg.errors import MedsegError
+from medseg.labels import Labels
+from medseg.settings import Settings
+
+Array = npt.NDArray[Any]
+Triple = tuple[float, float, float]
+_SAMPLES = 20_000  # intensities kept of each case
+_MOST_CASES = 100  # read for the fingerprint; more change no median
+
+
+class ChannelFacts(Settings):
+    """Intensities of one channel over the training cases: inside structures, and how they look like.
+
+    Args:
+        name: as the dataset says.
+        mean, std, low, high: inside structures; `low` and `high` are the percentiles 0.5 and 99.5.
+        minimum: median over cases of the smallest value.
+    """
+
+    name: str
+    mean: float
+    std: float
+    low: float
+    high: float
+    minimum: float
+
+
+class Fingerprint(Settings):
+    """What the training cases are like.
+
+    Args:
+        cases: number of cases it was taken from.
+        spacing_mm, shape: medians, in RAS order.
+        thick_spacing_mm: percentile 10 of each axis, for axes with thick slices.
+        channels: intensities.
+        label_ml: median volume of each label over the cases that have it, and of its largest extent.
+        presence: share of cases that have it.
+    """
+
+    cases: int
+    spacing_mm: Triple
+    thick_spacing_mm: Triple
+    shape: tuple[int, int, int]
+    channels: tuple[ChannelFacts, ...]
+    label_ml: dict[str, float]
+    presence: dict[str, float]
+
+
+class _CaseFacts(NamedTuple):
+    spacing_mm: Triple
+    shape: tuple[int, ...]
+    inside: list[Array]
+    minima: list[float]
+    label_ml: dict[str, float]
+
+
+def take(cases: Sequence[Case], labels: Labels, channels: Sequence[str]) -> Fingerprint:
+    """Read training cases and sum them up.
+
+    Raises:
+        MedsegError: a case cannot be read; names it.
+    """
+    chosen = [cases[round(n)] for n in np.linspace(0, len(cases) - 1, min(len(cases), _MOST_CASES))]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        facts = list(progress.track(pool.map(lambda c: _facts(c, labels), chosen), "reading", len(chosen)))
+    spacings = np.array([f.spacing_mm for f in facts])
+    sizes = [int(n) for n in np.median([f.shape for f in facts], 0)]
+    names = [*channels, *(f"channel {n}" for n in range(len(channels), len(facts[0].inside)))]
+    return Fingerprint(
+        cases=len(facts),
+        spacing_mm=_triple(np.median(spacings, 0)),
+        thick_spacing_mm=_triple(np.percentile(spacings, 10, axis=0)),
+        shape=(sizes[0], sizes[1], sizes[2]),
+        channels=tuple(_channel(n, name, facts) for n, name in enumerate(names[: len(facts[0].inside)])),
+        label_ml={name: float(np.median(found)) for name, found in _volumes(facts, labels).items() if found},
+        presence={name: len(found) / len(facts) for name, found in _volumes(facts, labels).items()},
+    )
+
+
+def _facts(case: Case, labels: Labels) -> _CaseFacts:
+    try:
+        assert case.label is not None
+        image = geo.reorient(preprocess.read_image(case.images))
+        mask = geo.reorient(io.read(case.label, "labels"))
+        if mask.geometry.shape != image.geometry.shape:
+            raise MedsegError(
+                f"label has {geo.difference(image.geometry, mask.geometry)}. Run 'medseg check' on the dataset."
+            )
+        present = {item.name: labels.mask(mask.array, item) for item in labels}
+        anywhere = np.any(list(present.values()), axis=0) if present else np.zeros(mask.geometry.shape, bool)
+        inside = [_thinned(channel[anywhere]) for channel in image.array]
+        volumes = {name: float(where.sum()) * mask.geometry.voxel_ml for name, where in present.items() if where.any()}
+        return _CaseFacts(
+            image.geometry.spacing_mm, image.geometry.shape, inside, [float(c.min()) for c in image.array], volumes
+        )
+    except MedsegError as error:
+        raise type(error)(f"{case.id}: {error}") from error
+
+
+def _thinned(values: Array) -> Array:
+    return values[:: max(1, len(values) // _SAMPLES)].astype(np.float32)
+
+
+def _channel(n: int, name: str, facts: Sequence[_CaseFacts]) -> ChannelFacts:
+    inside = np.concatenate([f.inside[n] for f in facts])
+    inside = inside[np.isfinite(inside)] if inside.size else np.zeros(1)
+    low, high = np.percentile(inside, (0.5, 99.5))
+    minimum = float(np.median([f.minima[n] for f in facts]))
+    return ChannelFacts(
+        name=name, mean=float(inside.mean()), std=float(inside.std()), low=float(low), high=float(high), minimum=minimum
+    )
+
+
+def _volumes(facts: Sequence[_CaseFacts], labels: Labels) -> dict[str, list[float]]:
+    return {name: [f.label_ml[name] for f in facts if name in f.label_ml] for name in labels.names}
+
+
+def _triple(values: Array) -> Triple:
+    i, j, k = (float(f"{v:.6g}") for v in values)
+    return i, j, k

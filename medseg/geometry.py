@@ -1,0 +1,281 @@
+"""Moving volumes between grids. Reorient, crop and pad never interpolate; resampling maps voxel centres in world space."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import GeometryError
+from medseg.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = npt.NDArray[Any]
+Mode = Literal["linear", "nearest", "one_hot"]
+_DRIFT = 0.05
+_HALF_VOXEL = 0.5 + 1e-4  # a voxel reaches half a step around its centre; the rest is rounding of affines
+
+
+def difference(a: Geometry, b: Geometry) -> str:
+    """How grid `b` departs from grid `a`, in words with millimetres; empty when it does not by more than 1e-6 mm."""
+    if a.shape != b.shape:
+        return f"{'x'.join(map(str, b.shape))} voxels instead of {'x'.join(map(str, a.shape))}"
+    distance = _corner_distance_mm(a, b)
+    if distance <= 1e-6:
+        return ""
+    shift = a.to_index(b.affine[:3, 3]) * a.spacing_mm
+    if np.abs(a.affine[:3, :3] - b.affine[:3, :3]).max() < 1e-6:
+        return f"{distance:.3g} mm off (origin differs along {_axes(shift)})"
+    if np.allclose(a.spacing_mm, b.spacing_mm, rtol=1e-4):
+        return f"up to {distance:.3g} mm off (axes point elsewhere: {a.axcodes} and {b.axcodes})"
+    spacings = [" x ".join(f"{s:.4g}" for s in g.spacing_mm) for g in (a, b)]
+    return f"up to {distance:.3g} mm off (spacing {spacings[1]} instead of {spacings[0]} mm)"
+
+
+def same_space(a: Geometry, b: Geometry, tolerance_mm: float | None = None) -> bool:
+    """Whether two grids have one shape and no voxel centre lies farther than `tolerance_mm` from its twin.
+
+    The default is 5 % of the finest spacing: what is written by different programs drifts by less, and no mask moves.
+    """
+    tolerance_mm = _DRIFT * min(a.spacing_mm) if tolerance_mm is None else tolerance_mm
+    return a.shape == b.shape and _corner_distance_mm(a, b) <= tolerance_mm
+
+
+def _corner_distance_mm(a: Geometry, b: Geometry) -> float:
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in a.shape]), -1).reshape(-1, 3)
+    return float(np.linalg.norm(a.to_world(corners) - b.to_world(corners), axis=1).max())
+
+
+def _axes(shift_mm: Array) -> str:
+    return ", ".join(name for name, s in zip("ijk", shift_mm, strict=True) if abs(s) > 1e-6)
+
+
+def reorient(volume: Volume, axcodes: str = "RAS") -> Volume:
+    """Permute and flip axes until each points to the given direction (R/L, A/P, S/I); values are not changed."""
+    from nibabel import orientations as ornt
+
+    if sorted("R" if c in "RL" else "A" if c in "AP" else "S" if c in "SI" else c for c in axcodes) != ["A", "R", "S"]:
+        raise GeometryError(f"an orientation names one of R/L, A/P and S/I for each axis, such as RAS; got '{axcodes}'")
+    change = ornt.ornt_transform(ornt.io_orientation(volume.geometry.affine), ornt.axcodes2ornt(axcodes))
+    array = np.moveaxis(ornt.apply_orientation(np.moveaxis(volume.array, 0, -1), change), -1, 0)
+    affine = volume.geometry.affine @ ornt.inv_ornt_aff(change, volume.geometry.shape)
+    return volume.replace(array=array, geometry=Geometry(array.shape[1:], affine))
+
+
+def crop(volume: Volume, start_ijk: Sequence[int], stop_ijk: Sequence[int]) -> Volume:
+    """The voxels from `start_ijk` up to, without, `stop_ijk`; they keep their place in the world."""
+    if any(not 0 <= a < b <= n for a, b, n in zip(start_ijk, stop_ijk, volume.geometry.shape, strict=True)):
+        raise GeometryError(
+            f"a crop from {tuple(start_ijk)} to {tuple(stop_ijk)} is empty or leaves {volume.geometry.shape}"
+        )
+    box = (slice(None), *(slice(a, b) for a, b in zip(start_ijk, stop_ijk, strict=True)))
+    array = volume.array[box]
+    return volume.replace(array=array, geometry=_moved(volume.geometry, start_ijk, array.shape[1:]))
+
+
+def pad(volume: Volume, before_ijk: Sequence[int], after_ijk: Sequence[int], fill: float = 0) -> Volume:
+    """Add voxels of one value around; the others keep their place in the world."""
+    width = [(0, 0), *zip(before_ijk, after_ijk, strict=True)]
+    array = np.pad(volume.array, width, constant_values=fill)
+    return volume.replace(array=array, geometry=_moved(volume.geometry, [-n for n in before_ijk], array.shape[1:]))
+
+
+def _moved(geometry: Geometry, start_ijk: Sequence[int], shape: Sequence[int]) -> Geometry:
+    affine = geometry.affine.copy()
+    affine[:3, 3] = geometry.to_world(start_ijk)
+    return Geometry(tuple(shape), affine)  # type: ignore[arg-type]
+
+
+def with_spacing(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
+    """The grid on the same axes and over the same extent (to the nearest voxel, centred) with another spacing."""
+    scale = np.array(spacing_mm) / geometry.spacing_mm
+    shape = np.maximum(1, np.round(np.array(geometry.shape) / scale)).astype(int)
+    affine = geometry.affine.copy()
+    affine[:3, :3] *= scale
+    affine[:3, 3] = geometry.to_world((np.array(geometry.shape) - 1) / 2) - affine[:3, :3] @ ((shape - 1) / 2)
+    return Geometry(tuple(shape), affine)
+
+
+def upright(geometry: Geometry) -> Geometry:
+    """The smallest grid with right angles, spacing as fine and axes along i and j, that holds a sheared grid."""
+    basis, upper = np.linalg.qr(geometry.affine[:3, :3])
+    axes = basis * np.sign(np.diag(upper)) * np.abs(np.diag(upper))
+    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in geometry.shape]), -1).reshape(-1, 3)
+    index = geometry.to_world(corners) @ np.linalg.inv(axes).T
+    low, high = index.min(0), index.max(0)
+    shape = np.ceil(high - low - 1e-6).astype(int) + 1
+    return Geometry(tuple(shape), np.vstack([np.column_stack([axes, axes @ low]), [0, 0, 0, 1]]))
+
+
+def resample(volume: Volume, spacing_mm: Sequence[float], mode: Mode | None = None) -> Volume:
+    """Resample to another spacing on the same axes; see `resample_to`."""
+    return resample_to(volume, with_spacing(volume.geometry, spacing_mm), mode)
+
+
+def resample_to(volume: Volume, geometry: Geometry, mode: Mode | None = None, fill: float = 0.0) -> Volume:
+    """Values of a volume on another grid, by world position.
+
+    Args:
+        volume: any grid, oblique and sheared ones included.
+        geometry: the grid wanted.
+        mode: "linear" (images; triangular anti-aliasing along axes that become coarser), "nearest" (labels), "one_hot"
+            (labels: each value's indicator is interpolated and the largest wins, the smoother choice, which may lose
+            structures thinner than a voxel of the new grid). Default: by the volume's kind.
+        fill: value outside the volume.
+
+    Returns:
+        Volume of the same kind; images are float32 unless nothing moved.
+    """
+    mode = mode or ("linear" if volume.kind == "image" else "nearest")
+    if volume.geometry == geometry:
+        return volume
+    import torch
+
+    matrix = np.linalg.inv(volume.geometry.affine) @ geometry.affine
+    # torch knows few operations on unsigned integers wider than a byte
+    exact = np.int64 if volume.array.dtype.kind in "ui" else volume.array.dtype
+    source = torch.from_numpy(volume.array.astype(np.float32 if mode == "linear" else exact))
+    if mode == "one_hot":
+        result = _vote(source, matrix, geometry.shape)
+    else:
+        result = pull(source, matrix, geometry.shape, mode, fill, antialias=volume.kind == "image")
+    dtype = np.float32 if mode == "linear" else volume.array.dtype
+    return volume.replace(array=result.numpy().astype(dtype, copy=False), geometry=geometry)
+
+
+def _vote(labels: Tensor, matrix: Array, shape: Sequence[int]) -> Tensor:
+    """Label by label, so that memory is two maps and not one a label."""
+    import torch
+
+    winner = torch.zeros((labels.shape[0], *shape), dtype=labels.dtype)
+    best = torch.zeros(winner.shape)
+    values = torch.unique(labels)
+    # Background first and strictly larger wins: a tie between two labels goes to the smaller value.
+    for value in values if len(values) > 1 else []:
+        share = pull((labels == value).float(), matrix, shape, "linear", fill=float(value == 0))
+        better = share > best
+        winner[better], best[better] = value, share[better]
+    return winner if len(values) > 1 else pull(labels, matrix, shape, "nearest")
+
+
+def pull(
+    source: Tensor,
+    matrix: Array,
+    shape: Sequence[int],
+    mode: Mode = "linear",
+    fill: float = 0.0,
+    *,
+    antialias: bool = False,
+) -> Tensor:
+    """Sample a tensor on a grid given in its own indices.
+
+    Args:
+        source: `(C, I, J, K)` on any device; floating where `mode` is linear.
+        matrix: (4, 4) index of the result -> fractional index of the source.
+        shape: spatial shape of the result.
+        mode: "linear" or "nearest".
+        fill: value more than half a voxel outside the source.
+        antialias: widen the linear kernel along axes where the result is coarser.
+
+    Returns:
+        `(C, *shape)`, same type and device.
+    """
+    order = _source_axes(matrix)
+    if order is None:
+        return _pull_oblique(source, matrix, shape, mode, fill, antialias)
+    result = source.permute(0, *(axis + 1 for axis in order))
+    # Axes that shrink go first: the others then have less to do.
+    for axis in sorted(range(3), key=lambda a: shape[a] / result.shape[a + 1]):
+        step, start = matrix[order[axis], axis], matrix[order[axis], 3]
+        positions = start + step * np.arange(shape[axis])
+        result = _pull_axis(result, axis + 1, positions, mode, fill, max(1.0, abs(step)) if antialias else 1.0)
+    return result.contiguous()
+
+
+def _source_axes(matrix: Array) -> list[int] | None:
+    """For each axis of the result the axis of the source it runs along; None when they are oblique to each other."""
+    linear = np.abs(matrix[:3, :3])
+    order = [int(axis) for axis in linear.argmax(0)]
+    rest = linear.copy()
+    rest[order, range(3)] = 0
+    # 1e-5 of a voxel per step stays below a hundredth of a voxel over a thousand steps.
+    return order if sorted(order) == [0, 1, 2] and rest.max() < 1e-5 * linear.max() else None
+
+
+def _pull_axis(x: Tensor, dim: int, positions: Array, mode: Mode, fill: float, support: float) -> Tensor:
+    import torch
+
+    size = x.shape[dim]
+    outside = (positions < -_HALF_VOXEL) | (positions > size - 1 + _HALF_VOXEL)
+    positions = np.clip(positions, 0, size - 1)
+    if mode == "nearest":
+        result = x.index_select(dim, _indices(np.floor(positions + 0.5), size, x))
+    elif len(positions) == size and np.abs(positions - np.arange(size)).max() < 1e-6:
+        result = x
+    else:
+        first = np.floor(positions - support).astype(int) + 1
+        taps = first[:, None] + np.arange(math.ceil(2 * support))
+        weights = _triangle(taps - positions[:, None], support)
+        view = [1] * x.ndim
+        view[dim] = -1
+        scale = torch.as_tensor(weights, dtype=x.dtype, device=x.device)
+        result = x.index_select(dim, _indices(taps[:, 0], size, x)).mul_(scale[:, 0].view(view))
+        for tap in range(1, taps.shape[1]):
+            result.addcmul_(x.index_select(dim, _indices(taps[:, tap], size, x)), scale[:, tap].view(view))
+    if outside.any():
+        result = result.index_fill(dim, _indices(np.flatnonzero(outside), len(positions), x), fill)
+    return result
+
+
+def _triangle(offsets: Array, support: float) -> Array:
+    """Weights of a triangle of half-width `support`, adjusted so that a linear function is reproduced exactly."""
+    weights = np.maximum(0, 1 - np.abs(offsets) / support)
+    weights /= weights.sum(1, keepdims=True)
+    first, second = ((weights * offsets**n).sum(1, keepdims=True) for n in (1, 2))
+    weights *= 1 - first / np.maximum(second, 1e-12) * offsets
+    return np.asarray(weights / weights.sum(1, keepdims=True))
+
+
+def _indices(values: Array, size: int, like: Tensor) -> Tensor:
+    import torch
+
+    return torch.as_tensor(np.clip(values, 0, size - 1).astype(np.int64), device=like.device)
+
+
+def _pull_oblique(
+    source: Tensor, matrix: Array, shape: Sequence[int], mode: Mode, fill: float, antialias: bool
+) -> Tensor:
+    import torch
+    from torch.nn.functional import grid_sample
+
+    if antialias:
+        source, matrix = _smoothed(source, matrix)
+    size = torch.tensor(source.shape[1:], dtype=torch.float64)
+    m = torch.as_tensor(matrix, dtype=torch.float64)
+    values = source[None] if mode == "linear" else source[None].double()
+    result = source.new_empty((source.shape[0], *shape))
+    jk = torch.stack(torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in shape[1:]], indexing="ij"), -1)
+    for i in range(shape[0]):  # one slice at a time: a grid of coordinates takes three times the memory of its values
+        at = i * m[:3, 0] + jk @ m[:3, 1:3].T + m[:3, 3]
+        outside = ((at < -_HALF_VOXEL) | (at > size - 1 + _HALF_VOXEL)).any(-1).to(source.device)
+        # grid_sample counts axes backwards and from -1 to 1; an axis of one voxel has no length to divide by.
+        grid = (2 * at / (size - 1).clamp(min=1) - 1).flip(-1).to(values)[None, None]
+        kind = "bilinear" if mode == "linear" else "nearest"
+        part = grid_sample(values, grid, kind, padding_mode="border", align_corners=True)[0, :, 0]
+        result[:, i] = part.to(source.dtype).masked_fill(outside, fill)
+    return result
+
+
+def _smoothed(source: Tensor, matrix: Array) -> tuple[Tensor, Array]:
+    """The source coarsened along its own axes to the result's step, and the matrix into it."""
+    wanted = np.maximum(1, 1 / np.linalg.norm(np.linalg.inv(matrix[:3, :3]), axis=1))
+    last = np.array(source.shape[1:]) - 1
+    shape = np.ceil(last / wanted).astype(int) + 1
+    steps = np.where(last > 0, last / np.maximum(shape - 1, 1), 1)  # first and last voxel stay the ends
+    down = np.diag([*steps, 1.0])
+    return pull(source, down, shape, antialias=True), np.linalg.inv(down) @ matrix

@@ -1,0 +1,60 @@
+"""Choices made on the inner split: which weights are best, and what cleaning helps. Held-out cases are never seen here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from medseg import io, metrics, postprocess
+from medseg.bundle import Bundle
+from medseg.cases import Case
+from medseg.loader import Prepared
+from medseg.predictor import Predictor
+
+
+class Inner:
+    """The inner split, predicted whole by sliding windows.
+
+    Args:
+        described: of the model, as it will be stored.
+        network: its architecture; a copy takes the weights to judge.
+        cases: prepared.
+    """
+
+    def __init__(self, described: Bundle, network: nn.Module, cases: Sequence[Prepared]) -> None:
+        self.network, self.cases = copy.deepcopy(network), cases
+        self.predictor = Predictor.of(described, [self.network])
+
+    def dice(self, weights: Mapping[str, Tensor]) -> float:
+        """Mean over labels of the mean Dice over cases, on the prepared grid; absent structures as in `metrics`."""
+        self.network.load_state_dict(dict(weights))
+        self.network.eval()
+        scores = np.array([self._of_case(case) for case in self.cases])
+        means = [np.nanmean(column) for column in scores.T if not np.isnan(column).all()]
+        return float(np.mean(means)) if means else 0.0
+
+    def _of_case(self, case: Prepared) -> list[float]:
+        exclusive, parts, axis = self.predictor.labels.exclusive, [], 0
+        with torch.inference_mode():
+            for slab in self.predictor.stream(torch.from_numpy(np.array(case.image))):
+                axis = slab.axis
+                classes = slab.logits.argmax(0, keepdim=True) if exclusive else slab.logits > 0
+                parts.append(classes.to(torch.int16).cpu().numpy())
+        found, known = np.concatenate(parts, axis + 1), case.target >= 0
+        if exclusive:
+            pairs = [(found == n, case.target == n) for n in range(1, len(self.predictor.labels) + 1)]
+            return [metrics.overlap.dice((p & known)[0], (t & known)[0]) for p, t in pairs]
+        return [
+            metrics.overlap.dice((p > 0) & k, (t > 0) & k) for p, t, k in zip(found, case.target, known, strict=True)
+        ]
+
+    def postprocess(self, weights: Mapping[str, Tensor], cases: Sequence[Case]) -> postprocess.Config:
+        """What to clean, judged on the scans' own grids."""
+        self.network.load_state_dict(dict(weights))
+        masks = [self.predictor(list(case.images)).mask for case in cases]
+        references = [io.read(case.label, "labels") for case in cases if case.label]
+        return postprocess.choose(masks, references, self.predictor.labels)

@@ -1,0 +1,85 @@
+"""Bytes and volumes: any supported file becomes a `Volume` in RAS+ mm, and back.
+
+A format is one module with `matches(path)`, `read(path, kind)`, `read_geometry(path)` and, where it can, `write(volume, path)`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import ModuleType
+
+from medseg.errors import DataError
+from medseg.io import dicom, itk, nifti, raster
+from medseg.volume import Geometry, Kind, Volume
+
+_FORMATS: tuple[ModuleType, ...] = (dicom, nifti, itk, raster)
+SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form.SUFFIXES)
+
+
+def read(path: str | Path, kind: Kind = "image") -> Volume:
+    """Read a file, or a folder that holds one DICOM series.
+
+    Args:
+        path: NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM.
+        kind: "labels" for a mask: whole numbers, whatever type the file stores them in.
+
+    Returns:
+        The volume on its own grid; what was odd about the file is in `meta["notes"]`.
+
+    Raises:
+        DataError: no such file, an unknown format, or contents that cannot be trusted.
+        GeometryError: its grid cannot be used.
+    """
+    volume: Volume = _format(Path(path)).read(Path(path), kind)
+    return volume
+
+
+def read_geometry(path: str | Path) -> Geometry:
+    """The grid of a file or a DICOM folder from its headers, without reading voxels.
+
+    Raises:
+        DataError: as `read`.
+        GeometryError: as `read`.
+    """
+    geometry: Geometry = _format(Path(path)).read_geometry(Path(path))
+    return geometry
+
+
+def write(volume: Volume, path: str | Path) -> None:
+    """Write a volume whole or not at all, masks in the smallest integer type, in the format of the name's ending.
+
+    Raises:
+        DataError: the ending is not one that can be written, the format cannot hold the volume, or the disk is full.
+    """
+    path = Path(path)
+    for form in _FORMATS:
+        if hasattr(form, "write") and form.matches(path):
+            return form.write(volume, path)
+    raise DataError(f"cannot write '{path}': its ending names no format. Use .nii.gz, .nii, .nrrd, .mha or .png.")
+
+
+def stem(path: str | Path) -> str:
+    """The name of a case: a file's name without its ending.
+
+    Names of DICOM files and folders often hold a patient's name: theirs is a hash of the SeriesInstanceUID.
+
+    Raises:
+        DataError: a folder that holds no DICOM series.
+    """
+    path = Path(path)
+    if path.exists() and dicom.matches(path):
+        return dicom.identifier(path)
+    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
+    return path.name[: len(path.name) - len(ending)]
+
+
+def _format(path: Path) -> ModuleType:
+    if not path.exists():
+        raise DataError(f"no such file or folder: '{path}'")
+    if not os.access(path, os.R_OK):
+        raise DataError(f"'{path}' may not be read by this user. Ask its owner, or copy it.")
+    for form in _FORMATS:
+        if form.matches(path):
+            return form
+    raise DataError(f"'{path}' is of no known format. Known: {', '.join(SUFFIXES)}, and folders of DICOM files.")

@@ -1,0 +1,171 @@
+"""NIfTI-1 and NIfTI-2: `.nii`, `.nii.gz`, and pairs of `.hdr` and `.img`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import numpy.typing as npt
+from nibabel.arrayproxy import ArrayProxy
+from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
+from nibabel.spatialimages import HeaderDataError
+
+from medseg.errors import DataError
+from medseg.files import atomic
+from medseg.io import _common
+from medseg.volume import Geometry, Kind, Volume
+
+Array = npt.NDArray[Any]
+
+SUFFIXES = (".nii.gz", ".nii", ".hdr")
+_UNIT_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_NIFTI1_SIDE = 32767
+_DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError, IndexError, TypeError)
+
+
+def matches(path: Path) -> bool:
+    """Whether the name is that of a NIfTI file."""
+    return _common.has_suffix(path, (*SUFFIXES, ".img"))
+
+
+def read(path: Path, kind: Kind) -> Volume:
+    """Read a file in full.
+
+    The sform is the grid where its code is positive, else the qform, else the bare voxel sizes. What was odd is in
+    `meta["notes"]`. Time or components become channels; scaled integers become float32.
+
+    Raises:
+        DataError: the file is damaged or holds something else.
+        GeometryError: its grid cannot be used.
+    """
+    image = _load(path)
+    grid, meta = _grid(path, image)
+    array = _voxels(path, image)
+    extra = [n for n in array.shape[3:] if n > 1]
+    if len(extra) > 1:
+        raise DataError(f"'{path}' has {array.ndim} axes {array.shape}; expected three and one of time or components.")
+    channels = array.reshape((*grid.shape, -1), order="F")
+    return _common.volume(path, np.moveaxis(channels, -1, 0), grid, kind, meta)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """The grid, from the header alone."""
+    return _grid(path, _load(path))[0]
+
+
+def _load(path: Path) -> nib.nifti1.Nifti1Pair:
+    try:
+        image = nib.load(path)
+    except _DAMAGE as error:
+        raise DataError(f"'{path}' is no NIfTI file, or its header is damaged or missing. Copy it again.") from error
+    if not isinstance(image, nib.nifti1.Nifti1Pair):
+        kind = type(image).__name__.removesuffix("Image")
+        raise DataError(f"'{path}' is of type {kind}, which has no usable grid; expected NIfTI. Convert it first.")
+    return image
+
+
+def _voxels(path: Path, image: nib.nifti1.Nifti1Pair) -> Array:
+    proxy: Any = image.dataobj
+    file = Path(str(image.file_map["image"].filename))
+    if not file.exists():
+        raise DataError(f"'{path}' is a header only: its voxels, '{file.name}', are missing. Put the file beside it.")
+    _common.check_size(
+        file, proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize, file.name.lower().endswith(".gz")
+    )
+    try:
+        with ImageOpener(str(file)) as stream, np.errstate(over="ignore", invalid="ignore"):
+            spec = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
+            voxels = ArrayProxy(stream, spec, mmap=False)
+            scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
+            array = np.asarray(voxels, np.float32) if scaled else voxels.get_unscaled()
+            while stream.read(1 << 20):  # gzip looks at its checksum only at the end of the stream
+                pass
+    except _DAMAGE as error:
+        raise DataError(f"'{path}' is cut short or damaged. Copy it again from its source.") from error
+    return np.asarray(array)
+
+
+def _grid(path: Path, image: nib.nifti1.Nifti1Pair) -> tuple[Geometry, dict[str, Any]]:
+    """The grid in mm, and the facts that belong to it."""
+    header = image.header
+    shape = header.get_data_shape()
+    if len(shape) < 2 or min(shape) < 1:
+        raise DataError(f"'{path}' has a shape of {shape}; expected an image or a volume.")
+    unit, unit_mm = _unit(path, header)
+    sform, qform = _form(header.get_sform), _form(header.get_qform)
+    form = next((form for form in (sform, qform) if form is not None), header.get_base_affine())
+    grid = _common.geometry(path, (*shape, 1)[:3], np.array((unit_mm, unit_mm, unit_mm, 1))[:, None] * form)
+    codes = {"sform_code": int(header["sform_code"]), "qform_code": int(header["qform_code"])}
+    notes = []
+    if unit_mm != 1:
+        notes.append(f"lengths are stored in {unit}s and were changed to mm")
+    if sform is None and codes["sform_code"] > 0:
+        notes.append("the sform cannot be inverted and was left aside")
+    if sform is None and qform is None:
+        notes.append("neither sform nor qform: where the scan lies is unknown; axes are taken as left, front, up")
+    if sform is not None and qform is not None and (off_mm := unit_mm * _apart(grid.shape, sform, qform)) > 0.01:
+        notes.append(f"sform and qform disagree by up to {off_mm:.2f} mm; the sform is used")
+    return grid, {**codes, "xyzt_units": unit, "notes": (*notes, *_common.shear_note(grid))}
+
+
+def _unit(path: Path, header: nib.nifti1.Nifti1Header) -> tuple[str, float]:
+    try:
+        unit = header.get_xyzt_units()[0]
+    except KeyError as error:
+        raise DataError(f"'{path}' has the unknown unit code {int(header['xyzt_units'])}; expected 2 (mm).") from error
+    return unit, _UNIT_MM[unit]
+
+
+def _form(get: Callable[..., tuple[Array | None, int]]) -> Array | None:
+    """An affine of the header, or None where its code is 0 or it cannot be inverted."""
+    try:
+        with np.errstate(all="ignore"):  # a damaged header holds any number
+            affine, _ = get(coded=True)
+            usable = affine is not None and abs(np.linalg.det(affine[:3, :3])) > 1e-12 and np.isfinite(affine).all()
+    except (HeaderDataError, ValueError):  # nibabel finds no rotation in the quaternion
+        return None
+    return affine if usable else None
+
+
+def _apart(shape: tuple[int, int, int], a: Array, b: Array) -> float:
+    """Largest distance between the two places that two affines give to a corner of the grid."""
+    corners = np.array(list(itertools.product(*((0, n - 1) for n in shape))))
+    return float(np.linalg.norm(corners @ (a - b)[:3, :3].T + (a - b)[:3, 3], axis=1).max())
+
+
+def write(volume: Volume, path: Path) -> None:
+    """Write `.nii` or `.nii.gz` atomically, with the codes of the scan that the volume came from; channels on axis four.
+
+    A qform cannot hold a sheared grid: its code becomes 0 then.
+
+    Raises:
+        DataError: another ending, or the file cannot be written.
+    """
+    if not _common.has_suffix(path, (".nii.gz", ".nii")):
+        raise DataError(f"'{path}': NIfTI is written as .nii.gz or .nii. Choose one of these endings.")
+    array = _common.stored(volume)
+    data = array[0] if volume.channels == 1 else np.moveaxis(array, 0, -1)
+    make = nib.Nifti2Image if max(data.shape) > _NIFTI1_SIDE else nib.Nifti1Image
+    image = make(data, volume.geometry.affine, dtype=data.dtype)
+    sform_code, qform_code = _codes(volume, image.header)
+    image.set_sform(volume.geometry.affine, sform_code)
+    image.set_qform(volume.geometry.affine, qform_code)
+    image.header.set_xyzt_units("mm")
+    with atomic(path) as temporary:
+        nib.save(image, temporary)
+
+
+def _codes(volume: Volume, header: nib.nifti1.Nifti1Header) -> tuple[int, int]:
+    sform_code, qform_code = (volume.meta.get(name, 1) for name in ("sform_code", "qform_code"))
+    if _common.shear_note(volume.geometry):
+        qform_code = 0
+    if not sform_code and not qform_code and not np.allclose(header.get_base_affine(), volume.geometry.affine):
+        sform_code = 1  # without either, a reader would know nothing but the voxel sizes
+    return sform_code, qform_code

@@ -1,0 +1,178 @@
+"""What the numbers in a mask mean: the only place that knows what 3 is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import ValidationError, model_validator
+
+from medseg import picture
+from medseg.errors import ConfigError, DataError
+from medseg.settings import Settings
+
+Array = npt.NDArray[Any]
+
+
+class Label(Settings):
+    """One structure.
+
+    Args:
+        name: how people call it.
+        values: the values in files that belong to it; several make a region (`whole tumour: [1, 2, 3]`).
+        colour: RGB, 0 to 255.
+        code: a coded concept `SCHEME:VALUE` (`SCT:10200004`), if one is known.
+    """
+
+    name: str
+    values: tuple[int, ...]
+    colour: tuple[int, int, int]
+    code: str | None = None
+
+
+class Labels(Settings):
+    """The structures of a dataset. Background (0) is not among them.
+
+    In files a structure has its value; in tensors classes are numbered 0 (background), 1, 2, ... in the order of `items`.
+    Overlapping labels have one channel each instead, without background.
+
+    Args:
+        items: the structures, in order.
+        exclusive: a voxel belongs to one structure at most. Regions overlap.
+        ignore: the value of voxels that nobody annotated; they are left out of loss and metrics.
+    """
+
+    items: tuple[Label, ...]
+    exclusive: bool = True
+    ignore: int | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        names, values = [item.name for item in self.items], [v for item in self.items for v in item.values]
+        if len(set(names)) < len(names):
+            raise ValueError(f"two labels share a name: {sorted({n for n in names if names.count(n) > 1})}")
+        if 0 in values or self.ignore == 0:
+            raise ValueError("0 is background and cannot be a label of its own")
+        if any(not item.values for item in self.items) or self.ignore in values:
+            raise ValueError("every label needs a value, and the ignored value may not be one of them")
+        if len(self.items) == 1 and not self.exclusive:
+            raise ValueError("a single label has nothing to overlap with: leave it exclusive")
+        if self.exclusive and len(set(values)) < len(values):
+            raise ValueError("a value belongs to two labels: declare them as overlapping (exclusive: false)")
+        return self
+
+    @classmethod
+    def of(cls, names: Mapping[str, Any] | Iterable[int]) -> Labels:
+        """From `{"background": 0, "liver": 1, "tumour": [2, 3]}`, its reverse `{"1": "liver"}`, or bare values.
+
+        `ignore` names the value of voxels to leave out, as nnU-Net writes it. Labels overlap where two share a value.
+
+        Raises:
+            ConfigError: the declaration contradicts itself.
+        """
+        pairs = list(names.items()) if isinstance(names, Mapping) else [(f"label {v}", v) for v in names]
+        if pairs and all(str(key).lstrip("-").isdigit() for key, _ in pairs):
+            pairs = [(str(name), int(key)) for key, name in pairs]
+        try:
+            found = [
+                (str(name), tuple(int(v) for v in (value if isinstance(value, list | tuple) else [value])))
+                for name, value in pairs
+            ]
+            ignore = next((values[0] for name, values in found if name.lower() == "ignore"), None)
+            kept = [(name, values) for name, values in found if values != (0,) and name.lower() != "ignore"]
+            used = [v for _, values in kept for v in values]
+            items = tuple(
+                Label(name=name, values=values, colour=picture.colour(n + 1)) for n, (name, values) in enumerate(kept)
+            )
+            return cls(items=items, exclusive=len(set(used)) == len(used), ignore=ignore)
+        except (TypeError, ValueError) as error:
+            reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+            raise ConfigError(f"labels: {reason}, got {dict(pairs)}") from error
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Label]:  # type: ignore[override]
+        return iter(self.items)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in order."""
+        return tuple(item.name for item in self.items)
+
+    @property
+    def channels(self) -> int:
+        """Number of a network's output channels: with background where labels exclude each other."""
+        return len(self.items) + int(self.exclusive)
+
+    @property
+    def values(self) -> tuple[int, ...]:
+        """Every value that a file may hold besides 0 (and `ignore`)."""
+        return tuple(sorted({v for item in self.items for v in item.values}))
+
+    @property
+    def colours(self) -> dict[int, tuple[int, int, int]]:
+        """RGB by the first value of each label."""
+        return {item.values[0]: item.colour for item in self.items}
+
+    def undeclared(self, array: Array) -> tuple[int, ...]:
+        """Values of a mask that no label declares, sorted."""
+        known = {0, *self.values} | ({self.ignore} if self.ignore is not None else set())
+        return tuple(int(v) for v in np.unique(array) if int(v) not in known)
+
+    def encode(self, array: Array) -> Array:
+        """File values `(I, J, K)` -> classes `(1, I, J, K)`, or one channel a label where they overlap; int16.
+
+        Voxels to ignore become -1.
+
+        Raises:
+            DataError: a value that no label declares.
+        """
+        if unknown := self.undeclared(array):
+            raise DataError(f"label values {list(unknown)} are not declared; declared are {[0, *self.values]}")
+        if self.exclusive:
+            classes = np.zeros((1, *array.shape), np.int16)
+            for index, item in enumerate(self.items, 1):
+                classes[0][np.isin(array, item.values)] = index
+        else:
+            classes = np.stack([np.isin(array, item.values) for item in self.items]).astype(np.int16)
+        if self.ignore is not None:
+            classes[:, array == self.ignore] = -1
+        return classes
+
+    def decode(self, classes: Array) -> Array:
+        """Classes `(1, ...)` -> file values `(1, ...)` in the smallest integer type; overlapping channels stay channels."""
+        if not self.exclusive:
+            return classes.astype(np.uint8)
+        table = np.array([0, *(item.values[0] for item in self.items)])
+        return table.astype(np.min_scalar_type(int(table.max())) if table.min() >= 0 else np.int16)[classes]
+
+    def mask(self, array: Array, item: Label) -> Array:
+        """Where a written mask `(C, I, J, K)` shows one label, as booleans `(I, J, K)`."""
+        if self.exclusive or array.shape[0] == 1:
+            return np.isin(array[0], item.values)
+        return np.asarray(array[self.items.index(item)] > 0)
+
+    def sides(self) -> tuple[tuple[int, int], ...]:
+        """Pairs of labels that name the left and the right of one thing, as positions in `items`."""
+        keys = [_side(name) for name in self.names]
+        return tuple(
+            (a, b)
+            for a, ka in enumerate(keys)
+            for b, kb in enumerate(keys)
+            if ka and kb and ka[0] == kb[0] and (ka[1], kb[1]) == ("l", "r")
+        )
+
+
+def _side(name: str) -> tuple[str, str] | None:
+    """The name without its side, and the side: `Kidney_left` -> (`kidney`, `l`)."""
+    words = re.findall(r"[a-z0-9]+", name.lower())
+    sides = [w[0] for w in words if w in ("left", "right", "l", "r", "lt", "rt")]
+    return (
+        (" ".join(w for w in words if w not in ("left", "right", "l", "r", "lt", "rt")), sides[0])
+        if len(sides) == 1
+        else None
+    )

@@ -1,0 +1,27 @@
+"""What a loss may know besides logits and truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class LossContext:
+    """Facts about a batch for contour, distance, schedule and consistency terms. Simple losses need none of them.
+
+    Args:
+        image: what the network saw, `(B, C, *spatial)`.
+        spacing_mm: distance between voxel centres along each spatial axis; a 2D network ignores the third number.
+        progress: how much of the training is over, 0 to 1.
+        extras: further tensors by name, for losses that ask for them.
+    """
+
+    image: Tensor | None = None
+    spacing_mm: tuple[float, ...] | None = None
+    progress: float = 0.0
+    extras: Mapping[str, Any] | None = None

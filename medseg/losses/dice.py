@@ -1,0 +1,36 @@
+"""Soft Dice loss.
+
+Source: Milletari et al., V-Net, 3DV 2016 (squared denominator); Taghanaki et al. 2021, eq. 10, which is printed without
+"1 -": it is the coefficient, and the loss is 1 minus it.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from medseg.losses._common import Level, Loss, OverlapOptions
+from medseg.losses._terms import class_mean, dice, soft_counts
+
+
+class Config(OverlapOptions):
+    """Options of the loss.
+
+    Args:
+        squared: sum squares in the denominator, as V-Net does.
+    """
+
+    squared: bool = False
+
+
+class Dice(Loss[Config]):
+    """`1 - 2 <p, ph> / (|p| + |ph|)` of each sample and class, then the mean."""
+
+    def term(self, level: Level) -> Tensor:
+        """The loss at one resolution; 0 for a structure neither true nor predicted, close to 1 for an invented one."""
+        counts = soft_counts(level, self.config, squared=self.config.squared)
+        return class_mean(1 - dice(counts, self.config.smooth), level, self.config)
+
+
+def build(config: Config) -> Dice:
+    """Make the loss."""
+    return Dice(config)

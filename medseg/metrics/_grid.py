@@ -1,0 +1,64 @@
+"""What every metric needs of its grid: the axes of a voxel in mm, and the box that holds both masks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import GeometryError
+
+Array = npt.NDArray[Any]
+Spacing = Sequence[float] | Array | None
+
+
+def axes_mm(spacing_mm: Spacing, ndim: int) -> Array:
+    """Steps in mm from a voxel to its next, one column an axis of the array.
+
+    Args:
+        spacing_mm: one size an axis; or a matrix with one column an axis, which may be sheared, such as
+            `geometry.affine[:3, :3]`; None is 1 mm.
+        ndim: number of the array's axes.
+
+    Raises:
+        GeometryError: another number of sizes or columns than axes.
+    """
+    given = np.ones(ndim) if spacing_mm is None else np.asarray(spacing_mm, float)
+    if given.shape[-1:] != (ndim,) or given.ndim > 2:
+        raise GeometryError(f"an array of {ndim} axes needs {ndim} voxel sizes in mm, got {given.tolist()}")
+    return np.diag(given) if given.ndim == 1 else given
+
+
+def measure(edges: Array) -> Array:
+    """Length, area or volume of the parallelepipeds that edges `(..., number of edges, frame)` span."""
+    return np.asarray(np.sqrt(np.maximum(np.linalg.det(edges @ np.swapaxes(edges, -1, -2)), 0)))
+
+
+def diagonal(shape: Sequence[int], axes: Array) -> float:
+    """Longest distance in mm between two corners of a grid, voxels included to their edges."""
+    corners = np.array(list(itertools.product((-1, 1), repeat=len(shape)))) * np.array(shape)
+    return float(np.linalg.norm(corners @ axes.T, axis=1).max())
+
+
+def bounding_box(mask: Array, margin: int = 0) -> tuple[slice, ...]:
+    """The smallest box around the true voxels, widened by a margin that stays on the grid; empty for an empty mask."""
+    box = []
+    for axis, size in enumerate(mask.shape):
+        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
+        box.append(slice(max(hit[0] - margin, 0), min(hit[-1] + 1 + margin, size)) if len(hit) else slice(0, 0))
+    return tuple(box)
+
+
+def check(prediction: Array, reference: Array) -> None:
+    """Refuse what cannot be compared.
+
+    Raises:
+        GeometryError: other than two boolean arrays of one shape with two or three axes.
+    """
+    if prediction.shape != reference.shape or prediction.ndim not in (2, 3):
+        raise GeometryError(f"two 2D or 3D masks of one shape are needed, got {prediction.shape} and {reference.shape}")
+    if prediction.dtype != bool or reference.dtype != bool:
+        raise GeometryError(f"masks must be boolean, got {prediction.dtype} and {reference.dtype}: compare one label")

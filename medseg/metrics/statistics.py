@@ -1,0 +1,58 @@
+"""Means over cases and how far to trust them. NaN is a value that does not exist: it is left out."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from medseg.metrics._grid import Array
+
+
+def mean(values: Array, axis: int = 0) -> Array:
+    """Mean along an axis; NaN where nothing has a value."""
+    return _quietly(np.nanmean, values, axis=axis)
+
+
+def median(values: Array) -> Array:
+    """Median along the first axis; NaN where nothing has a value."""
+    return _quietly(np.nanmedian, values, axis=0)
+
+
+def interval(draws: Array) -> Array:
+    """Both ends of the 95 % interval of bootstrapped means along the first axis, stacked."""
+    return _quietly(np.nanpercentile, draws, (2.5, 97.5), axis=0)
+
+
+def bootstrap(values: Array, patients: Sequence[str], seed: int, draws: int = 2000) -> Array:
+    """Means over the cases of patients drawn with replacement.
+
+    The cases of a patient resemble each other: drawing cases instead would promise too narrow an interval.
+
+    Args:
+        values: `(cases, ...)`.
+        patients: the patient of each case.
+        seed: of the draws, which are the same patients for all values.
+        draws: how many.
+
+    Returns:
+        `(draws, ...)`; NaN where fewer than two patients have a value, for nothing is known of the spread then.
+
+    Reference: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile intervals).
+    """
+    names, patient = np.unique(list(patients), return_inverse=True)
+    belongs, known = np.eye(len(names))[patient].T, np.isfinite(values)  # (patients, cases)
+    sums = np.tensordot(belongs, np.where(known, values, 0.0), 1)  # (patients, ...)
+    counts = np.tensordot(belongs, known.astype(float), 1)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
+    means = _quietly(np.divide, np.tensordot(drawn, sums, 1), np.tensordot(drawn, counts, 1))
+    return np.where((counts > 0).sum(axis=0) < 2, np.nan, means)
+
+
+def _quietly(function: Any, *args: Any, **options: Any) -> Array:
+    """NumPy warns of what is announced here: a result that is NaN because nothing has a value."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return np.asarray(function(*args, **options))

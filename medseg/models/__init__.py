@@ -1,0 +1,127 @@
+"""Architectures: one file each, found by its name, written once for 2D and 3D.
+
+An architecture's file holds its `Config`, its `PRESETS` (the paper's variants, and `tiny`: the same topology with few channels)
+and `build(config, *, spatial_dims, in_channels, out_channels)`. Listing names loads no torch; building does.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from medseg import registry
+from medseg.errors import ConfigError
+from medseg.settings import parse
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from medseg.models._blocks import Output as Output
+
+
+def names() -> tuple[str, ...]:
+    """Names of all architectures, sorted."""
+    return registry.names(sys.modules[__name__])
+
+
+def presets(name: str) -> tuple[str, ...]:
+    """Names of an architecture's presets.
+
+    Raises:
+        ConfigError: no such architecture.
+    """
+    return tuple(_module(name).PRESETS)
+
+
+def resolve(model: str | Mapping[str, Any], *, dotted: bool = False) -> dict[str, Any]:
+    """The complete description of a model: its name and every option, so that nothing depends on later defaults.
+
+    Args:
+        model: a name, or a mapping of `name`, optionally `preset`, and options that replace the preset's.
+        dotted: allow the import path of a user's own module as a name. A bundle never may.
+
+    Returns:
+        `name` and all options, without `preset`; itself a valid `model`.
+
+    Raises:
+        ConfigError: an unknown name, preset or option, or a value that is not allowed.
+    """
+    name, options = _split(model)
+    module = _module(name, dotted=dotted)
+    preset = options.pop("preset", None)
+    if preset is not None and preset not in module.PRESETS:
+        raise ConfigError(
+            f"unknown preset '{preset}' of model '{name}'. {registry.did_you_mean(str(preset), module.PRESETS)}"
+        )
+    base = module.PRESETS[preset] if preset is not None else module.Config()
+    return {"name": name, **parse(module.Config, base.model_dump() | options, "model").model_dump()}
+
+
+def create_model(
+    model: str | Mapping[str, Any],
+    *,
+    spatial_dims: int,
+    in_channels: int,
+    out_channels: int,
+    dotted: bool = False,
+    **options: Any,
+) -> nn.Module:
+    """Build a network from its name.
+
+    Args:
+        model: a name, or a mapping of `name`, optionally `preset`, and options.
+        spatial_dims: 2 or 3.
+        in_channels: channels of the image, at least 1.
+        out_channels: classes, background included (or overlapping labels), at least 1.
+        dotted: allow the import path of a user's own module as a name. A bundle never may.
+        options: more options, `preset` among them; they replace those of the mapping.
+
+    Returns:
+        A module from `(B, in_channels, *spatial)` of any size to logits `(B, out_channels, *spatial)`. In training mode it may
+        return an `Output` of logits and auxiliary logits instead.
+
+    Raises:
+        ConfigError: an unknown name, preset or option, or a value that is not allowed.
+
+    Example:
+        >>> net = create_model("unet", spatial_dims=3, in_channels=1, out_channels=3, preset="tiny")
+    """
+    if spatial_dims not in (2, 3):
+        raise ConfigError(f"model: spatial_dims must be 2 or 3, got {spatial_dims}")
+    if min(in_channels, out_channels) < 1:
+        raise ConfigError(f"model: needs at least one channel in and one out, got {in_channels} and {out_channels}")
+    name, given = _split(model)
+    settings = resolve({"name": name} | given | options, dotted=dotted)
+    module = _module(settings.pop("name"), dotted=dotted)
+    config = parse(module.Config, settings, "model")
+    built: nn.Module = module.build(
+        config, spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels
+    )
+    return built
+
+
+def _split(model: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    options = {"name": model} if isinstance(model, str) else dict(model)
+    name = options.pop("name", None)
+    if not isinstance(name, str):
+        raise ConfigError(f"model: needs a name, got {name!r}. Known: {', '.join(names())}.")
+    return name, options
+
+
+def _module(name: str, *, dotted: bool = False) -> ModuleType:
+    module = registry.load(sys.modules[__name__], name, dotted=dotted)
+    if missing := [part for part in ("Config", "PRESETS", "build") if not hasattr(module, part)]:
+        raise ConfigError(
+            f"model '{name}' lacks {', '.join(missing)}: a model's module holds Config, PRESETS and build"
+        )
+    return module
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Output":
+        from medseg.models._blocks import Output
+
+        return Output
+    raise AttributeError(f"module '{__name__}' has no attribute '{name}'")

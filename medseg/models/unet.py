@@ -1,0 +1,231 @@
+"""U-Net: an encoder that halves, a decoder that doubles, and skip connections by concatenation.
+
+Presets:
+    residual: the default, planned from the data: residual units, normalised, deeply supervised, and its first stage at half
+        resolution, where a CPU learns several times more per second. A last, narrow step at full resolution sees the image
+        itself as its skip connection, so that fine borders are not lost.
+    paper: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597, figure 1: 31,030,658 parameters for 1 channel and 2 classes in 2D.
+        Convolutions are padded, so that the size is kept; the paper's are not, and its output is smaller than its input.
+    paper3d: Cicek et al. 2016, arXiv:1606.06650, figure 2: 19,069,955 parameters for 3 channels and 3 classes in 3D, scale and
+        shift of the normalisation not counted, as in the paper. Padded too.
+    tiny: the residual topology with few channels.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+from torch import Tensor, nn
+
+from medseg.models import _blocks
+from medseg.models._blocks import ActivationName, NormName, Output, Size
+from medseg.settings import Settings
+
+Positive = Annotated[int, Field(ge=1)]
+PerAxis = Positive | tuple[Positive, ...]
+
+
+class Config(Settings):
+    """Options of a U-Net; the first four have one item a stage, from the finest to the coarsest.
+
+    Args:
+        widths: channels.
+        strides: by how much a stage coarsens what it gets, one number or one an axis. A first stride above 1 puts the first
+            stage at a lower resolution and adds the narrow step at full resolution.
+        kernels: odd sizes of convolutions, one number or one an axis: (3, 3, 1) where slices are thick.
+        blocks: units of an encoder stage (a plain unit is one convolution, a residual unit two).
+        decoder_blocks: units of a decoder stage.
+        block: plain or residual units.
+        downsample: by the stride of the first convolution, or by maximum pooling before it.
+        full_width: channels of the step at full resolution.
+        norm: normalisation after each convolution.
+        activation: the rectifier.
+        bias: give convolutions a bias although a normalisation follows.
+        dropout: share of channels dropped after each unit, 0 to 1.
+        deep_supervision: in training, logits of the coarser decoder stages too.
+        narrow_first: plain units only: the first convolution of an encoder stage has half its width (3D U-Net: channels double
+            before the pooling, not after).
+        up_keeps_width: a doubling step keeps the number of channels and has no bias (3D U-Net); else it has the skip's.
+    """
+
+    widths: tuple[Positive, ...] = (24, 48, 96, 192)
+    strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
+    kernels: tuple[PerAxis, ...] = (3, 3, 3, 3)
+    blocks: tuple[Positive, ...] = (1, 1, 1, 1)
+    decoder_blocks: Positive = 1
+    block: Literal["plain", "residual"] = "residual"
+    downsample: Literal["conv", "pool"] = "conv"
+    full_width: Positive = 8
+    norm: NormName = "instance"
+    activation: ActivationName = "leaky_relu"
+    bias: bool = False
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    deep_supervision: bool = True
+    narrow_first: bool = False
+    up_keeps_width: bool = False
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        counts = {name: len(getattr(self, name)) for name in ("widths", "strides", "kernels", "blocks")}
+        if len(set(counts.values())) > 1 or counts["widths"] < 2:
+            raise ValueError(
+                f"widths, strides, kernels and blocks need one item a stage, and two stages at least; got {counts}"
+            )
+        if any(
+            k % 2 == 0
+            for kernel in self.kernels
+            for k in _blocks.ntuple(kernel, 1 if isinstance(kernel, int) else len(kernel))
+        ):
+            raise ValueError(f"kernels must be odd, so that a size is kept; got {self.kernels}")
+        return self
+
+
+_PAPER = dict(block="plain", downsample="pool", activation="relu", bias=True, deep_supervision=False)
+PRESETS = {
+    "residual": Config(),
+    "paper": Config(
+        widths=(64, 128, 256, 512, 1024),
+        strides=(1, 2, 2, 2, 2),
+        kernels=(3,) * 5,
+        blocks=(2,) * 5,
+        decoder_blocks=2,
+        norm="none",
+        **_PAPER,
+    ),
+    "paper3d": Config(
+        widths=(64, 128, 256, 512),
+        strides=(1, 2, 2, 2),
+        kernels=(3,) * 4,
+        blocks=(2,) * 4,
+        decoder_blocks=2,
+        norm="batch",
+        narrow_first=True,
+        up_keeps_width=True,
+        **_PAPER,
+    ),
+    "tiny": Config(widths=(4, 6, 8), strides=(2, 2, 2), kernels=(3,) * 3, blocks=(1,) * 3, full_width=4),
+}
+
+
+class Residual(nn.Module):
+    """Two convolutions and a way past them (He et al. 2016), whose change of size or width is a mean and a 1x1 convolution."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int, kernel: Size, stride: Size, config: Config) -> None:
+        super().__init__()
+        conv = partial(_blocks.conv, dims, bias=config.bias or config.norm == "none")
+        self.body = nn.Sequential(
+            conv(inputs, outputs, kernel, stride),
+            _blocks.norm(config.norm, outputs),
+            _blocks.activation(config.activation, outputs),
+            conv(outputs, outputs, kernel),
+            _blocks.norm(config.norm, outputs),
+        )
+        self.past = nn.Sequential()
+        if any(s > 1 for s in _blocks.ntuple(stride, dims)):
+            self.past.append(_blocks.mean_pool(dims, stride))
+        if inputs != outputs:
+            self.past.extend([conv(inputs, outputs, 1), _blocks.norm(config.norm, outputs)])
+        self.end = nn.Sequential(_blocks.activation(config.activation, outputs), _blocks.dropout(dims, config.dropout))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.end(self.body(x) + self.past(x))
+
+
+def plain(dims: int, inputs: int, outputs: int, kernel: Size, stride: Size, config: Config) -> nn.Sequential:
+    """Convolution, normalisation, rectifier, dropout."""
+    return nn.Sequential(
+        _blocks.conv(dims, inputs, outputs, kernel, stride, bias=config.bias or config.norm == "none"),
+        _blocks.norm(config.norm, outputs),
+        _blocks.activation(config.activation, outputs),
+        _blocks.dropout(dims, config.dropout),
+    )
+
+
+class UNet(nn.Module):
+    """The U of given parts.
+
+    Args:
+        encoder: stages from the finest to the coarsest; each coarsens what it gets.
+        ups: doubling steps, from the coarsest.
+        decoder: stages that take the skip and the doubled map, from the coarsest.
+        heads: what makes logits of decoder stages, from the finest; those after the first serve deep supervision.
+        image_is_skip: the first encoder stage is coarser than the image, which then is the last skip.
+    """
+
+    def __init__(
+        self,
+        encoder: list[nn.Module],
+        ups: list[nn.Module],
+        decoder: list[nn.Module],
+        heads: list[nn.Module],
+        *,
+        image_is_skip: bool,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.ups = nn.ModuleList(encoder), nn.ModuleList(ups)
+        self.decoder, self.heads = nn.ModuleList(decoder), nn.ModuleList(heads)
+        self.image_is_skip = image_is_skip
+
+    def forward(self, x: Tensor) -> Tensor | Output:
+        skips = [x] if self.image_is_skip else []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        skips.pop()
+        features = []
+        for up, stage in zip(self.ups, self.decoder, strict=True):
+            x = stage(_blocks.join(skips.pop(), up(x)))
+            features.append(x)
+        if not self.training or len(self.heads) == 1:
+            return self.heads[0](x)
+        logits, *auxiliary = (head(map_) for head, map_ in zip(self.heads, reversed(features), strict=False))
+        return Output(logits, tuple(auxiliary))
+
+
+def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    """A U-Net of the given widths, strides and kernels."""
+    dims, unit = spatial_dims, Residual if config.block == "residual" else plain
+    image_is_skip = _coarsens(config.strides[0])
+    inputs, encoder, ups, decoder = in_channels, [], [], []
+    for width, stride, kernel, blocks in zip(config.widths, config.strides, config.kernels, config.blocks, strict=True):
+        encoder.append(_encoder_stage(dims, inputs, width, kernel, stride, blocks, config))
+        inputs = width
+    for level in reversed(range(len(config.widths) - 1)):
+        width, kernel = config.widths[level], config.kernels[level]
+        up_width = inputs if config.up_keeps_width else width
+        ups.append(_up(dims, inputs, up_width, config.strides[level + 1], config))
+        units = [unit(dims, up_width + width, width, kernel, 1, config)]
+        units += [unit(dims, width, width, kernel, 1, config) for _ in range(config.decoder_blocks - 1)]
+        decoder.append(nn.Sequential(*units))
+        inputs = width
+    if image_is_skip:
+        ups.append(_up(dims, inputs, config.full_width, config.strides[0], config))
+        decoder.append(plain(dims, config.full_width + in_channels, config.full_width, config.kernels[0], 1, config))
+    outputs = ([config.full_width] if image_is_skip else []) + list(config.widths[:-1])
+    heads = [_blocks.conv(dims, width, out_channels, 1) for width in outputs[: None if config.deep_supervision else 1]]
+    return _blocks.initialise(UNet(encoder, ups, decoder, heads, image_is_skip=image_is_skip))
+
+
+def _coarsens(stride: Size) -> bool:
+    return stride > 1 if isinstance(stride, int) else any(s > 1 for s in stride)
+
+
+def _up(dims: int, inputs: int, outputs: int, stride: Size, config: Config) -> nn.Module:
+    return _blocks.transposed(dims, inputs, outputs, stride, bias=not config.up_keeps_width)
+
+
+def _encoder_stage(
+    dims: int, inputs: int, width: int, kernel: Size, stride: Size, blocks: int, config: Config
+) -> nn.Sequential:
+    unit = Residual if config.block == "residual" else plain
+    stage = nn.Sequential()
+    if config.downsample == "pool" and _coarsens(stride):
+        stage.append(_blocks.max_pool(dims, stride))
+        stride = 1
+    for index in range(blocks):
+        outputs = width // 2 if config.narrow_first and index == 0 else width
+        stage.append(unit(dims, inputs, outputs, kernel, stride, config))
+        inputs, stride = outputs, 1
+    return stage

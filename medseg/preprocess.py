@@ -1,0 +1,164 @@
+"""From a scan as it lies in a file to the array that a network sees. Undone by geometry, not by history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from medseg import geometry as geo
+from medseg import io
+from medseg.errors import DataError, GeometryError
+from medseg.labels import Labels
+from medseg.settings import Settings
+from medseg.volume import Geometry, Volume
+
+Array = npt.NDArray[Any]
+_UPRIGHT_DEG = (
+    0.5  # axes closer to right angles than this are treated as such: under a tenth of a voxel over ten voxels
+)
+
+
+class Intensity(Settings):
+    """How one channel's values become comparable between scans.
+
+    Args:
+        kind: "z_score" (minus mean, by standard deviation, of the scan's own foreground), "clip" (to `low` and `high`, then minus
+            `mean`, by `std`: for units that mean the same in every scan, such as HU) or "none".
+        low, high, mean, std: of "clip", in the image's units.
+    """
+
+    kind: Literal["z_score", "clip", "none"] = "z_score"
+    low: float = 0.0
+    high: float = 1.0
+    mean: float = 0.0
+    std: float = Field(default=1.0, gt=0)
+
+
+class Config(Settings):
+    """The grid and the values that a network is trained on.
+
+    Args:
+        orientation: direction of the axes; slices of 2D models lie across the last.
+        spacing_mm: of the grid, along those axes; None keeps each scan's own.
+        intensity: one a channel.
+        crop_empty: cut away margins in which every channel is exactly 0 (skull-stripped or masked scans).
+    """
+
+    orientation: str = "RAS"
+    spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None)
+    intensity: tuple[Intensity, ...] = (Intensity(),)
+    crop_empty: bool = True
+
+
+def prepare(volume: Volume, config: Config) -> Volume:
+    """Upright, reoriented, cropped, resampled and normalised.
+
+    Args:
+        volume: an image of any geometry; channels as many as `config.intensity`.
+        config: what the network was, or will be, trained on.
+
+    Returns:
+        float32 image; its geometry says where it lies, so that `resample_to(result, volume.geometry)` brings masks home.
+
+    Raises:
+        DataError: another number of channels, or values that are not finite.
+    """
+    if volume.channels != len(config.intensity):
+        raise DataError(
+            f"the model expects {len(config.intensity)} channel(s), the scan has {volume.channels}. "
+            "Give one file a channel, in the order the model was trained with."
+        )
+    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
+        share = 1 - float(np.isfinite(volume.array).mean())
+        raise DataError(
+            f"the scan holds NaN or infinite values in {share:.2%} of its voxels. Replace them by a number."
+        )
+    if volume.geometry.shear_deg > _UPRIGHT_DEG:
+        fill = float(volume.array.min())
+        volume = geo.resample_to(volume, geo.upright(volume.geometry), fill=fill)
+    volume = geo.reorient(volume, config.orientation)
+    if config.crop_empty:
+        volume = _without_empty_margins(volume)
+    volume = geo.resample_to(volume, grid(volume.geometry, config))
+    array = np.stack([_normalise(c, how) for c, how in zip(volume.array, config.intensity, strict=True)])
+    return volume.replace(array=array, kind="image")
+
+
+def prepare_labels(volume: Volume, prepared: Geometry, labels: Labels) -> Array:
+    """Classes `(1 or K, I, J, K)` int16 of a mask on the grid of a prepared image; see `Labels.encode`.
+
+    Raises:
+        DataError: undeclared values, or channels that are not one for each overlapping label.
+    """
+    moved = geo.resample_to(volume, prepared, "one_hot").array
+    if len(moved) == 1:
+        return labels.encode(moved[0])
+    if labels.exclusive or len(moved) != len(labels):
+        raise DataError(
+            f"a mask of {len(moved)} channels was found where {labels.channels - labels.exclusive} label(s) are declared in one"
+        )
+    return (moved > 0).astype(np.int16)
+
+
+def read_image(paths: Sequence[Path]) -> Volume:
+    """The image of one case: one file a channel, or one that holds all channels."""
+    return combine([io.read(path) for path in paths])
+
+
+def combine(volumes: Sequence[Volume]) -> Volume:
+    """Channels of one case as one volume, on the grid of the first, by world position.
+
+    Raises:
+        GeometryError: less than half of the first channel's grid is covered by another one.
+    """
+    first = volumes[0]
+    moved = [first]
+    for number, volume in enumerate(volumes[1:], 2):
+        if (share := _covered(first.geometry, volume.geometry)) < 0.5:
+            raise GeometryError(
+                f"channel {number} covers only {share:.0%} of channel 1: they do not show the same place. "
+                "Register them, or give the files of one patient and session."
+            )
+        same = geo.same_space(first.geometry, volume.geometry)
+        moved.append(volume if same else geo.resample_to(volume, first.geometry, fill=float(volume.array.min())))
+    return (
+        first if len(moved) == 1 else first.replace(array=np.concatenate([v.array.astype(np.float32) for v in moved]))
+    )
+
+
+def grid(geometry: Geometry, config: Config) -> Geometry:
+    """The grid that `prepare` resamples an oriented scan to; the very same one where the spacing differs by under 1 %."""
+    wanted = [w or s for w, s in zip(config.spacing_mm, geometry.spacing_mm, strict=True)]
+    return geometry if np.allclose(wanted, geometry.spacing_mm, rtol=0.01) else geo.with_spacing(geometry, wanted)
+
+
+def _covered(a: Geometry, b: Geometry) -> float:
+    """Share of points spread over grid `a` that lie in grid `b`."""
+    points = np.stack(np.meshgrid(*[np.linspace(0, n - 1, 9) for n in a.shape]), -1).reshape(-1, 3)
+    index = b.to_index(a.to_world(points))
+    return float(((index >= -0.5) & (index <= np.array(b.shape) - 0.5)).all(1).mean())
+
+
+def _without_empty_margins(volume: Volume) -> Volume:
+    present = volume.array.any(0)
+    if not present.any():
+        return volume
+    spans = [np.flatnonzero(np.any(present, axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    return geo.crop(volume, [int(s[0]) for s in spans], [int(s[-1]) + 1 for s in spans])
+
+
+def _normalise(channel: Array, how: Intensity) -> Array:
+    values = channel.astype(np.float32)
+    if how.kind == "clip":
+        return np.asarray((np.clip(values, how.low, how.high) - how.mean) / how.std, np.float32)
+    if how.kind == "none":
+        return values
+    # Exact zeros of a masked scan are not tissue. A plain scan has few of them, and they do no harm there.
+    inside = values[values != 0]
+    inside = inside if inside.size else values
+    return np.asarray((values - inside.mean()) / max(float(inside.std()), 1e-6), np.float32)

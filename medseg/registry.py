@@ -1,0 +1,49 @@
+"""Components found by the name of their file, and imported only when asked for.
+
+`models/unet.py` is the model `unet`: no table to edit, no decorator to forget. Files whose name starts with an underscore
+are helpers and are not listed.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Iterable
+from types import ModuleType
+
+from medseg.errors import ConfigError
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """A sentence that names the nearest known name, or lists all of them when none is near."""
+    known = sorted(known)
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+
+
+def names(package: ModuleType) -> tuple[str, ...]:
+    """Names of the components of a package, sorted."""
+    return tuple(sorted(m.name for m in pkgutil.iter_modules(package.__path__) if not m.name.startswith("_")))
+
+
+def load(package: ModuleType, name: str, *, dotted: bool = False) -> ModuleType:
+    """The module of one component.
+
+    Args:
+        package: `medseg.models` or `medseg.losses`.
+        name: file name without ending; with `dotted`, also the import path of a user's own module.
+        dotted: allow import paths. A bundle never may: no code comes from files.
+
+    Raises:
+        ConfigError: no such component; names the nearest one.
+    """
+    if name in names(package):
+        return importlib.import_module(f"{package.__name__}.{name}")
+    kind = package.__name__.rpartition(".")[2].replace("losses", "loss").replace("models", "model")
+    if dotted and "." in name:
+        try:
+            return importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(f"{kind} '{name}' cannot be imported: {error}") from error
+    raise ConfigError(f"unknown {kind} '{name}'. {did_you_mean(name, names(package))}")

@@ -1,0 +1,93 @@
+"""A run before it is run: the plan, and a few real steps on this device for seconds, memory and disk."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from medseg import losses, progress, training
+from medseg.engine.trial import Trial, measure
+from medseg.predictor import pick_device
+from medseg.study import Study, settle
+
+_CASES = 8  # prepared for the measurement
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a run would do here.
+
+    Args:
+        study: what was settled.
+        trial: steps that were made.
+        prepare_s: seconds to prepare all cases.
+        disk_gb: of prepared cases and checkpoints.
+        steps: that the run makes.
+        run_s: of the whole run, without its held-out cases.
+    """
+
+    study: Study
+    trial: Trial
+    prepare_s: float
+    disk_gb: float
+    steps: int
+    run_s: float
+
+    def yaml(self) -> str:
+        """The plan, each choice with its reason as a comment."""
+        lines = []
+        for choice in self.study.plan["choices"]:
+            value = yaml.safe_dump(choice["value"], default_flow_style=True, width=10_000).replace("\n...", "").strip()
+            lines += [f"# {choice['reason']}", f"{choice['name']}: {value}"]
+        return "\n".join(lines)
+
+    def table(self) -> str:
+        """The plan and what was measured, as text."""
+        steps = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in self.trial.seconds.items())
+        return "\n".join(
+            [
+                self.yaml(),
+                "",
+                f"a step        {self.trial.step_s:.3g} s in {self.trial.precision} ({steps})",
+                f"memory        {self.trial.memory_gb:.2g} GB",
+                f"disk          {self.disk_gb:.2g} GB for prepared cases and checkpoints",
+                f"preparing     {progress.clock(self.prepare_s)} (less where it was done before)",
+                f"whole run     {progress.clock(self.run_s)} for {self.steps} steps on {len(self.study.inner.train)} cases",
+            ]
+        )
+
+
+def rehearse(data: str | Path, user: Mapping[str, Any]) -> Rehearsal:
+    """Plan a run and measure a few steps of it; nothing is kept.
+
+    Args:
+        data: a dataset in any known layout.
+        user: settings that win over the plan.
+
+    Raises:
+        MedsegError: as for a run.
+    """
+    study = settle(data, user)[0]
+    with tempfile.TemporaryDirectory(prefix="medseg-plan-") as folder:
+        began = time.monotonic()
+        ids = study.inner.train[:_CASES]
+        cases = training.prepared(study, ids, Path(folder))
+        share = (len(study.inner.train) + len(study.inner.test)) / len(ids)
+        prepare_s = (time.monotonic() - began) * share
+        disk_gb = sum(file.stat().st_size for file in Path(folder).rglob("*.npy")) / 1e9 * share
+        device, config = pick_device(study.config.device), study.config
+        model = training.network(study)
+        batches = training.batches(study, cases, device)
+        trial = measure(model, losses.create_loss(config.loss), batches, device, config.train.precision)
+    weights_gb = sum(tensor.numel() for tensor in model.state_dict().values()) * 4 / 1e9
+    steps = config.train.steps
+    run_s = prepare_s + trial.step_s * steps
+    if config.train.budget_s:
+        steps, run_s = int((config.train.budget_s - prepare_s) / trial.step_s), config.train.budget_s
+    return Rehearsal(study, trial, prepare_s, disk_gb + 6 * weights_gb, steps, run_s)

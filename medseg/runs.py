@@ -1,0 +1,151 @@
+"""Whole runs: a dataset in, a run folder out; one division, or all of them and their ensemble."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from medseg import bundle as bundles
+from medseg import config as configs
+from medseg import files, held_out, postprocess, progress, reporting, system, training
+from medseg.cases import Fold
+from medseg.errors import ConfigError, RunError
+from medseg.evaluation import Evaluation
+from medseg.study import Study, find, settle
+
+
+def _open(folder: Path, resume: bool) -> None:
+    """See that a folder can take a run.
+
+    Raises:
+        RunError: it holds another run or other files, or there is nothing to resume.
+    """
+    has_run = (folder / "config.yaml").exists()
+    if resume and not has_run and folder.exists() and any(folder.iterdir()):
+        raise RunError(f"'{folder}' holds no run to resume. Leave out --resume, and name a new folder.")
+    if has_run and not resume:
+        raise RunError(
+            f"'{folder}' already holds a run. Add --resume to go on with it, or name another folder with -o."
+        )
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"'{folder}' is a file; name a folder with -o.")
+    if folder.exists() and not has_run and any(path.name not in (".lock", "log.txt") for path in folder.iterdir()):
+        raise RunError(f"'{folder}' is not empty and holds no run. Name a new folder with -o.")
+
+
+def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resume: bool = False) -> Path:
+    """Everything from raw scans to bundle and report.
+
+    Args:
+        data: a dataset in any known layout.
+        folder: of the run; new, or with `resume` one that was interrupted.
+        user: settings that win over the plan, nested as in `RunConfig`.
+        resume: go on where the run stopped.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        MedsegError: the dataset, a setting or the folder cannot be used.
+        Interrupted: a signal came; what was done is saved.
+    """
+    started, folder = time.monotonic(), Path(folder)
+    configs.check(user)
+    _open(folder, resume)
+    with files.lock(folder), progress.log_to(folder / "log.txt"):
+        known = (folder / "config.yaml").exists()
+        studies = _read(data, folder, user) if known else settle(data, user)
+        _write(studies, folder)
+        for number, study in enumerate(studies):
+            part = folder / f"fold_{number}" if len(studies) > 1 else folder
+            if not (part / "report.html").exists():
+                _train_one(study, part, started if number == 0 else time.monotonic(), resume)
+        if len(studies) > 1:
+            _pool(studies, folder)
+    progress.say(f"report: {folder / 'report.html'}")
+    return folder
+
+
+def _train_one(study: Study, folder: Path, started: float, resume: bool) -> None:
+    _write([study], folder)
+    if not (folder / "bundle" / "config.json").exists():
+        training.learn(study, folder, started=started, resume=resume)
+    held_back = study.cases(study.fold.test)
+    if held_back:
+        masks = held_out.predict(held_back, folder, study.config.device)
+        _show(held_out.measure(held_back, masks, study.labels, study.config.tolerance_mm, folder), folder)
+    reporting.report(folder)
+
+
+def _show(result: Evaluation, folder: Path) -> None:
+    held_out.rescore(folder / "bundle", result)
+    progress.say(f"held-out cases, predicted once:\n{result.table()}")
+
+
+def _pool(studies: Sequence[Study], folder: Path) -> None:
+    """The members as one ensemble, and one report over all held-out cases, each predicted by the member that never saw it."""
+    parts = [folder / f"fold_{number}" for number in range(len(studies))]
+    loaded = [bundles.load(part / "bundle") for part in parts]
+    described = loaded[0][0].model_copy(
+        update={
+            "postprocess": _agreed([bundle.postprocess for bundle, _ in loaded]),
+            "precision": "bf16" if all(bundle.precision == "bf16" for bundle, _ in loaded) else "fp32",
+        }
+    )
+    bundles.save(folder / "bundle", described, [weights for _, members in loaded for weights in members])
+    held_back = [case for study in studies for case in study.cases(study.fold.test)]
+    masks = {
+        case.id: part / "predictions" / f"{case.id}.nii.gz"
+        for s, part in zip(studies, parts, strict=True)
+        for case in s.cases(s.fold.test)
+    }
+    _show(held_out.measure(held_back, masks, studies[0].labels, studies[0].config.tolerance_mm, folder), folder)
+    reporting.report(folder)
+
+
+def _agreed(configs: Sequence[postprocess.Config]) -> postprocess.Config:
+    """What more than half of the members want removed; of their minima the median."""
+    names = dict.fromkeys(name for config in configs for name in (*config.largest_component, *config.minimum_ml))
+    minima = {name: [c.minimum_ml[name] for c in configs if name in c.minimum_ml] for name in names}
+    return postprocess.Config(
+        largest_component=tuple(n for n in names if sum(n in c.largest_component for c in configs) > len(configs) / 2),
+        minimum_ml={name: median(found) for name, found in minima.items() if len(found) > len(configs) / 2},
+    )
+
+
+def _write(studies: Sequence[Study], folder: Path) -> None:
+    """What a run stands on, as files: `plan.json`, `splits.json`, `environment.json`, and `config.yaml` last."""
+    if (folder / "config.yaml").exists():
+        return
+    files.write_json(folder / "plan.json", studies[0].plan)
+    parts = [(s.fold.test, s.inner.train, s.inner.test) for s in studies]
+    names = ("held_out", "train", "validation")
+    files.write_json(folder / "splits.json", [dict(zip(names, part, strict=True)) for part in parts])
+    files.write_json(folder / "environment.json", {"command": system.command(), **system.facts()})
+    files.write_text(folder / "config.yaml", configs.dump(studies[0].config))
+
+
+def _read(data: str | Path, folder: Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
+    """The studies of an interrupted run.
+
+    Raises:
+        ConfigError: `user` wants something else than the run was started with.
+    """
+    stored = configs.read(folder / "config.yaml")
+    plan, parts = files.read_json(folder / "plan.json"), files.read_json(folder / "splits.json")
+    share = (
+        {"train": {"budget_s": user["train"]["budget_s"] / len(parts)}} if "budget_s" in user.get("train", {}) else {}
+    )
+    wanted = configs.resolve(stored, configs.merge(user, share))
+    config = configs.resolve(stored, {})
+    if changed := configs.differences(config, wanted):
+        raise ConfigError(
+            f"the run was started with other settings ({', '.join(changed)}). Give the same, or a new folder with -o."
+        )
+    dataset, labels = find(data, config)
+    folds = [Fold((*part["train"], *part["validation"]), tuple(part["held_out"])) for part in parts]
+    inner = [Fold(tuple(part["train"]), tuple(part["validation"])) for part in parts]
+    return tuple(Study(dataset, labels, fold, split, config, plan) for fold, split in zip(folds, inner, strict=True))

@@ -1,0 +1,116 @@
+"""What is settled before anything is prepared: the dataset, its division, and the configuration with its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from medseg import cases as splits
+from medseg import config as configs
+from medseg import fingerprint, layouts, planning, progress
+from medseg.cases import Case, Dataset, Fold
+from medseg.config import RunConfig
+from medseg.errors import ConfigError
+from medseg.labels import Labels
+from medseg.predictor import pick_device
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is settled before anything is prepared.
+
+    Args:
+        dataset: with its labels known.
+        labels: of the dataset.
+        fold: ids to learn from, and ids held back for the report.
+        inner: of the first, ids to learn from, and ids on which choices are made.
+        config: complete.
+        plan: what `plan.json` holds: the fingerprint, and each choice with its reason.
+    """
+
+    dataset: Dataset
+    labels: Labels
+    fold: Fold
+    inner: Fold
+    config: RunConfig
+    plan: dict[str, Any]
+
+    def cases(self, ids: Sequence[str]) -> list[Case]:
+        """Cases by their ids."""
+        return _of(self.dataset, ids)
+
+    @property
+    def spatial_dims(self) -> Literal[2, 3]:
+        """2 where patches are slices."""
+        return 2 if self.config.sample.patch[2] == 1 else 3
+
+
+def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
+    """Recognise the dataset, divide it, and plan: one study, or one for each part that is held back in turn.
+
+    The plan sees the training cases alone. Several studies share one, made from all cases, for an ensemble needs one grid; no
+    score of a held-out case enters it.
+
+    Args:
+        data: whatever `layouts.find` recognises.
+        user: settings that win over the plan.
+
+    Raises:
+        MedsegError: the dataset cannot be used, or a setting is wrong.
+    """
+    asked = configs.check(user)
+    dataset, labels = find(data, asked)
+    progress.say(f"{len(dataset.labelled)} labelled cases ({dataset.layout}), labels: {', '.join(labels.names)}")
+    presence = splits.presence(layouts.label_values(dataset), labels)
+    folds = divide(dataset, asked, presence)
+    seen = {name for fold in folds for name in fold.train}
+    found = fingerprint.take([case for case in dataset.labelled if case.id in seen], labels, dataset.channels)
+    device: Literal["cpu", "gpu"] = "cpu" if pick_device(asked.device).type == "cpu" else "gpu"
+    choices = planning.plan(found, labels, device, asked.dims)
+    config = configs.resolve(configs.merge(planning.nested(choices), _for_overlapping(labels)), user)
+    if config.train.budget_s:
+        share = config.train.model_copy(update={"budget_s": config.train.budget_s / len(folds)})
+        config = config.model_copy(update={"train": share})
+    plan = {"fingerprint": found.model_dump(), "choices": [choice._asdict() for choice in choices]}
+    inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
+    return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
+
+
+def find(data: str | Path, config: RunConfig) -> tuple[Dataset, Labels]:
+    """A dataset and its labels, declared or discovered in the masks."""
+    dataset = layouts.find(data, config.modality)
+    return dataset, dataset.labels or layouts.discover_labels(dataset)
+
+
+def _of(dataset: Dataset, ids: Sequence[str]) -> list[Case]:
+    wanted = set(ids)
+    return [case for case in dataset.cases if case.id in wanted]
+
+
+def divide(dataset: Dataset, config: RunConfig, presence: splits.Presence | None = None) -> tuple[Fold, ...]:
+    """The parts that `fold` asks for: one, or several for an ensemble."""
+    if declared := splits.declared(dataset.cases):
+        progress.say(
+            f"the dataset declares {len(declared.test)} test cases; they are held back, and `fold` has no effect"
+        )
+        return (declared,)
+    if config.fold == "none":
+        return (Fold(tuple(case.id for case in dataset.labelled), ()),)
+    every = config.fold.startswith("all")
+    index, parts = splits.parse_fold(
+        config.fold.replace("all", "0", 1) if "/" in config.fold else "0/5" if every else config.fold
+    )
+    if config.folds == "nnunet" and parts != 5:
+        raise ConfigError(f"nnU-Net's folds are five; got fold={config.fold}")
+    made = (
+        splits.nnunet_folds(dataset.cases)
+        if config.folds == "nnunet"
+        else splits.folds(dataset.cases, parts, config.seed, presence)
+    )
+    return made if every else (made[index],)
+
+
+def _for_overlapping(labels: Labels) -> dict[str, Any]:
+    return {} if labels.exclusive else {"loss": {"name": "dice_ce", "activation": "sigmoid"}}

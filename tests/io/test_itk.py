@@ -1,0 +1,121 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from medseg import io
+from medseg.errors import DataError
+from medseg.volume import Geometry, Volume
+
+# An axis that points backwards, a permutation and unequal sizes: any flip or swap moves a landmark.
+AFFINE = np.array([[0.0, -2, 0, 5], [1, 0, 0, -3], [0, 0, 3, 7], [0, 0, 0, 1]])
+
+
+def ramp(*shape: int) -> np.ndarray:
+    return np.arange(np.prod(shape), dtype=np.int16).reshape(shape)
+
+
+def save(path: Path, array: np.ndarray, *, vector: bool = False) -> sitk.Image:
+    """An image on a grid of its own; the array is (k, j, i[, component]), as SimpleITK wants it."""
+    image = sitk.GetImageFromArray(array, isVector=vector)
+    if image.GetDimension() == 3:
+        image.SetSpacing((0.5, 2, 3))
+        image.SetOrigin((10, -20, 30))
+        image.SetDirection((0, 0, 1, 1, 0, 0, 0, 1, 0))
+    sitk.WriteImage(image, str(path))
+    return image
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".nhdr", ".mha", ".mhd"])
+def test_every_voxel_lies_where_simpleitk_puts_it_but_in_ras(tmp_path: Path, suffix: str) -> None:
+    known = save(tmp_path / f"a{suffix}", ramp(5, 4, 3))
+    volume = io.read(tmp_path / f"a{suffix}")
+    assert volume.geometry.shape == (3, 4, 5)
+    assert volume.array[0, 2, 1, 3] == known.GetPixel(2, 1, 3)
+    left, back, up = known.TransformIndexToPhysicalPoint((2, 1, 3))
+    assert np.allclose(volume.geometry.to_world((2, 1, 3)), (-left, -back, up))
+    assert io.read_geometry(tmp_path / f"a{suffix}") == volume.geometry
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+@pytest.mark.parametrize("channels", [1, 2, 3])
+def test_written_and_read_again_is_the_same(tmp_path: Path, suffix: str, channels: int) -> None:
+    volume = Volume(ramp(channels, 3, 4, 5), Geometry((3, 4, 5), AFFINE))
+    io.write(volume, tmp_path / f"a{suffix}")
+    back = io.read(tmp_path / f"a{suffix}")
+    assert np.array_equal(back.array, volume.array)
+    assert back.array.dtype == np.int16
+    assert np.allclose(back.geometry.affine, AFFINE)
+
+
+def test_masks_are_written_small_and_agree_with_nifti(tmp_path: Path) -> None:
+    mask = Volume(ramp(3, 4, 5).astype(np.int64), Geometry((3, 4, 5), AFFINE), "labels")
+    io.write(mask, tmp_path / "a.nrrd")
+    io.write(mask, tmp_path / "a.nii.gz")
+    a, b = sitk.ReadImage(str(tmp_path / "a.nrrd")), sitk.ReadImage(str(tmp_path / "a.nii.gz"))
+    assert a.GetPixelID() == sitk.sitkUInt8
+    assert np.array_equal(sitk.GetArrayFromImage(a), sitk.GetArrayFromImage(b))
+    for one, other in ((a.GetOrigin(), b.GetOrigin()), (a.GetDirection(), b.GetDirection())):
+        assert np.allclose(one, other, atol=1e-6)
+
+
+def test_a_flat_image_has_one_slice(tmp_path: Path) -> None:
+    save(tmp_path / "a.mha", ramp(4, 3))
+    volume = io.read(tmp_path / "a.mha")
+    assert volume.array.shape == (1, 3, 4, 1)
+    assert volume.array[0, 2, 1, 0] == 1 * 3 + 2
+    save(tmp_path / "b.mha", ramp(4, 3, 2), vector=True)
+    assert np.array_equal(io.read(tmp_path / "b.mha").array[1, :, :, 0], ramp(4, 3, 2)[..., 1].T)
+
+
+def test_time_becomes_channels(tmp_path: Path) -> None:
+    array = ramp(2, 5, 4, 3)
+    save(tmp_path / "a.nrrd", array)
+    assert np.array_equal(io.read(tmp_path / "a.nrrd").array, array.transpose(0, 3, 2, 1))
+
+
+def test_time_and_components_at_once_are_refused(tmp_path: Path) -> None:
+    save(tmp_path / "a.nrrd", ramp(2, 2, 2, 2, 3), vector=True)
+    with pytest.raises(DataError, match="4 axes and 3 components"):
+        io.read(tmp_path / "a.nrrd")
+
+
+def test_shear_comes_back_with_a_note(tmp_path: Path) -> None:
+    sheared = AFFINE.copy()
+    sheared[0, 2] = 1
+    io.write(Volume(ramp(3, 4, 5), Geometry((3, 4, 5), sheared)), tmp_path / "a.nrrd")
+    back = io.read(tmp_path / "a.nrrd")
+    assert np.allclose(back.geometry.affine, sheared)
+    assert "degrees off right angles" in back.meta["notes"][0]
+
+
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+@pytest.mark.parametrize("how", ["text", "empty", "cut"])
+def test_damage_is_one_line(tmp_path: Path, suffix: str, how: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    save(path, ramp(5, 4, 3))
+    path.write_bytes({"text": b"not an image", "empty": b"", "cut": path.read_bytes()[:-50]}[how])
+    with pytest.raises(DataError) as caught:
+        io.read(path)
+    assert "\n" not in str(caught.value)
+    assert path.name in str(caught.value)
+
+
+def test_only_formats_of_one_file_are_written(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"\.nrrd or \.mha"):
+        io.write(Volume(ramp(3, 4, 5), Geometry((3, 4, 5), AFFINE)), tmp_path / "a.mhd")
+    assert not list(tmp_path.iterdir())
+
+
+def test_real_pairs_share_their_grid(shared_data: Path) -> None:
+    for name in ("brain1", "breast1"):
+        folder = shared_data / "B_pyradiomics_nrrd"
+        image, label = io.read(folder / f"{name}_image.nrrd"), io.read(folder / f"{name}_label.nrrd", "labels")
+        assert np.allclose(image.geometry.affine, label.geometry.affine, atol=1e-3)
+        known = sitk.ReadImage(str(folder / f"{name}_image.nrrd"))
+        index = (20, 30, 5)
+        assert image.array[0][index] == known.GetPixel(index)
+        point = np.array(known.TransformIndexToPhysicalPoint(index)) * (-1, -1, 1)
+        assert np.allclose(image.geometry.to_world(index), point)
+    assert np.count_nonzero(label.array) == 143

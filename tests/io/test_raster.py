@@ -1,0 +1,133 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg import io
+from medseg.errors import DataError
+from medseg.volume import Geometry, Volume
+
+GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)  # three rows, four columns
+
+
+def save(path: Path, array: np.ndarray, mode: str | None = None) -> Path:
+    image = Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(path)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".TIFF"])
+def test_columns_are_i_and_rows_are_j(tmp_path: Path, suffix: str) -> None:
+    volume = io.read(save(tmp_path / f"a{suffix}", GREY))
+    assert volume.array.shape == (1, 4, 3, 1)
+    assert volume.array[0, 3, 1, 0] == GREY[1, 3]
+    assert np.array_equal(volume.geometry.affine, np.diag((-1, -1, 1, 1)))
+    assert volume.geometry.axcodes == "LPS"
+    assert "1 mm" in volume.meta["notes"][0]
+    assert io.read_geometry(tmp_path / f"a{suffix}") == volume.geometry
+
+
+@pytest.mark.parametrize("array", [GREY.astype(np.uint16) * 5000, GREY.astype(np.float32) / 3, GREY.astype(np.int32)])
+def test_deep_pixels_keep_their_values(tmp_path: Path, array: np.ndarray) -> None:
+    assert np.array_equal(io.read(save(tmp_path / "a.tif", array)).array[0, :, :, 0], array.T)
+
+
+def test_colours_are_channels_and_transparency_is_dropped(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (3, 4, 4), np.uint8)
+    volume = io.read(save(tmp_path / "a.png", pixels))
+    assert np.array_equal(volume.array[..., 0], pixels[..., :3].transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize(("mode", "channels"), [("1", 1), ("LA", 1), ("P", 3), ("RGB", 3)])
+def test_other_modes_become_grey_or_colour(tmp_path: Path, mode: str, channels: int) -> None:
+    assert io.read(save(tmp_path / "a.png", GREY, mode)).array.shape == (channels, 4, 3, 1)
+
+
+def test_jpeg_is_an_image_but_never_a_mask(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.jpg", GREY)
+    assert io.read(path).array.shape == (1, 4, 3, 1)
+    with pytest.raises(DataError, match="JPEG changes values"):
+        io.read(path, "labels")
+
+
+def test_palette_indices_and_bits_are_labels(tmp_path: Path) -> None:
+    image = Image.fromarray(GREY % 3)
+    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
+    image.save(tmp_path / "a.png")
+    assert np.array_equal(io.read(tmp_path / "a.png", "labels").array[0, :, :, 0], (GREY % 3).T)
+    Image.fromarray(GREY > 5).save(tmp_path / "b.png")
+    assert np.array_equal(io.read(tmp_path / "b.png", "labels").array[0, :, :, 0], (GREY > 5).T)
+
+
+def test_colour_masks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="colour image"):
+        io.read(save(tmp_path / "a.png", GREY, "RGB"), "labels")
+
+
+@pytest.mark.parametrize(("top", "dtype"), [(1, "u1"), (255, "u1"), (256, "u2"), (65535, "u2")])
+def test_masks_come_back_from_png(tmp_path: Path, top: int, dtype: str) -> None:
+    array = np.zeros((4, 3, 1), np.int64)
+    array[3, 1] = top
+    io.write(Volume(array, Geometry((4, 3, 1), np.eye(4)), "labels"), tmp_path / "m.png")
+    back = io.read(tmp_path / "m.png", "labels")
+    assert np.array_equal(back.array[0], array)
+    assert back.array.dtype == np.dtype(dtype)
+
+
+def test_colour_images_come_back_from_png(tmp_path: Path) -> None:
+    array = np.random.default_rng(0).integers(0, 255, (3, 4, 5, 1), np.uint8)
+    io.write(Volume(array, Geometry((4, 5, 1), np.eye(4))), tmp_path / "a.png")
+    assert np.array_equal(io.read(tmp_path / "a.png").array, array)
+
+
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("a.jpg", np.zeros((4, 3, 1), np.uint8)),
+        ("a.png", np.zeros((4, 3, 2), np.uint8)),
+        ("a.png", np.zeros((4, 3, 1), np.float32)),
+        ("a.png", np.zeros((2, 4, 3, 1), np.uint8)),
+    ],
+)
+def test_what_png_cannot_hold_is_refused(tmp_path: Path, name: str, array: np.ndarray) -> None:
+    with pytest.raises(DataError, match=r"PNG|\.png"):
+        io.write(Volume(array, Geometry(array.shape[-3:], np.eye(4))), tmp_path / name)
+    assert not list(tmp_path.iterdir())
+
+
+def test_pages_are_counted(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "a.tif", save_all=True, append_images=[Image.fromarray(GREY)] * 2)
+    with pytest.raises(DataError, match="3 pages"):
+        io.read(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("how", ["text", "empty", "cut", "flipped"])
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_damage_is_one_line(tmp_path: Path, suffix: str, how: str) -> None:
+    path = save(tmp_path / f"a{suffix}", np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8))
+    content = path.read_bytes()
+    flipped = bytes(8) + content[8:]
+    path.write_bytes({"text": b"no image", "empty": b"", "cut": content[: len(content) // 3], "flipped": flipped}[how])
+    with pytest.raises(DataError) as caught:
+        io.read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_bomb_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = save(tmp_path / "a.png", np.zeros((50, 50), np.uint8))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    assert io.read(path).geometry.shape == (50, 50, 1)  # above the warning, below the error
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(DataError, match="more pixels"):
+        io.read(path)
+
+
+def test_real_images_and_instances(shared_data: Path) -> None:
+    for folder, channels in (("E_dsb2018/images", 3), ("E_isbi2012/image", 1)):
+        file = sorted(p for p in (shared_data / folder).rglob("*") if p.is_file())[0]
+        volume = io.read(file)
+        assert volume.channels == channels
+        assert volume.array.dtype == np.uint8
+    label = sorted((shared_data / "E_dsb2018/labels").rglob("*.png"))[0]
+    assert np.array_equal(io.read(label, "labels").array[0, :, :, 0], np.asarray(Image.open(label)).T)

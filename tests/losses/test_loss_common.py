@@ -1,0 +1,84 @@
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from medseg.errors import ConfigError
+from medseg.losses import create_loss, names
+
+
+def test_names_are_those_of_the_files():
+    assert {"cross_entropy", "dice", "dice_ce", "focal", "tversky"} <= set(names())
+    assert not [name for name in names() if name.startswith("_")]
+
+
+def test_listing_loads_no_torch():
+    code = "import sys, medseg.losses as l; l.names(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_options_from_a_mapping_and_by_name(batch):
+    one = create_loss({"name": "dice", "smooth": 1.0})(*batch)
+    assert torch.equal(one, create_loss("dice", smooth=1.0)(*batch))
+    assert not torch.equal(one, create_loss("dice")(*batch))
+
+
+@pytest.mark.parametrize(
+    ("loss", "message"),
+    [
+        ("dise", "unknown loss 'dise'. Did you mean 'dice'?"),
+        ({"smooth": 1}, "a loss needs a name"),
+        ({"name": "dice", "smoth": 1}, "loss.smoth: unknown option. Did you mean 'smooth'?"),
+        ({"name": "tversky", "beta": 2}, "loss.beta: Input should be less than or equal to 1"),
+    ],
+)
+def test_wrong_requests(loss, message):
+    with pytest.raises(ConfigError, match="^" + message.replace("?", r"\?")):
+        create_loss(loss)
+
+
+@pytest.mark.parametrize(
+    ("options", "logits", "target", "message"),
+    [
+        ({}, (1, 1, 4, 4), torch.zeros(1, 4, 4, dtype=int), "softmax over one channel"),
+        ({"activation": "sigmoid"}, (1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=int), "one channel a structure"),
+        ({"class_weights": (1, 2)}, (1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=int), "class_weights needs 3 numbers"),
+        ({}, (1, 3, 4, 4), torch.full((1, 4, 4), 3), "holds 3, but 0 to 2"),
+        ({"activation": "sigmoid"}, (1, 1, 4, 4), torch.full((1, 4, 4), 2), "holds 2, but 0 to 1"),
+        ({}, (1, 3, 4, 4), torch.zeros(1, 2, 4, 4), r"need a target \(1, 4, 4\) \(classes\)"),
+        ({}, (1, 3, 4, 4), torch.zeros(1, 8, 8, dtype=int), "need a target"),
+    ],
+)
+def test_what_does_not_fit_together(options, logits, target, message):
+    with pytest.raises(ConfigError, match=message):
+        create_loss("dice", **options)(torch.zeros(logits), target)
+
+
+def test_one_sigmoid_channel_takes_classes(grid):
+    logits, target = grid
+    binary = create_loss("dice", activation="sigmoid")(logits[:, 1:] * 2, target)
+    torch.testing.assert_close(binary, create_loss("dice")(logits * 2, target))
+
+
+def test_a_coarser_level_sees_the_nearest_voxel():
+    target = torch.zeros(1, 4, 4, dtype=int)
+    target[0, 1::2, 1::2] = 1
+    coarse = torch.tensor([-50.0, 50.0]).view(1, 2, 1, 1).expand(1, 2, 2, 2)
+    output = SimpleNamespace(logits=torch.zeros(1, 2, 4, 4), auxiliary=(coarse,))
+    alone = create_loss("dice")(output.logits, target)
+    torch.testing.assert_close(create_loss("dice")(output, target), 2 / 3 * alone)
+
+
+def test_spacing_of_a_coarser_level():
+    target = torch.zeros(1, 8, 8, dtype=int)
+    target[:, :4] = 1
+    fine, coarse = torch.zeros(1, 2, 8, 8), torch.zeros(1, 2, 4, 4)
+    fine[:, 1] = coarse[:, 1] = -50
+    loss = create_loss("hausdorff_dt", alpha=1)
+    value = loss(SimpleNamespace(logits=fine, auxiliary=(coarse,)), target)
+    expected = (
+        2 * (1 + 2 + 3 + 4) / 8 + (2 + 4) / 4
+    ) / 3  # the same millimetres: voxels of the second level are twice as long
+    assert value.item() == pytest.approx(expected)

@@ -1,0 +1,267 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from medseg import io
+from medseg.cases import Case, Dataset, Fold
+from medseg.doctor import check
+from medseg.findings import Report
+from medseg.labels import Labels
+from medseg.layouts import find
+from medseg.volume import Geometry, Volume
+
+SHAPE = (12, 10, 8)
+Array = npt.NDArray[Any]
+
+
+def grid(origin: tuple[float, ...] = (0, 0, 0), spacing: tuple[float, ...] = (1, 1, 1), shape: Any = SHAPE) -> Geometry:
+    affine = np.diag([*spacing, 1.0])
+    affine[:3, 3] = origin
+    return Geometry(shape, affine)
+
+
+def scan(seed: int, geometry: Geometry | None = None) -> Volume:
+    geometry = geometry or grid()
+    return Volume(np.random.default_rng(seed).integers(0, 1000, geometry.shape).astype(np.int16), geometry)
+
+
+def mask(geometry: Geometry | None = None, **boxes: Any) -> Volume:
+    """Boxes of values: `_1=slice(2, 5)` fills this range of i."""
+    geometry = geometry or grid()
+    array = np.zeros(geometry.shape, np.uint8)
+    for name, span in boxes.items():
+        array[span, 2:5, 2:5] = int(name[1:])
+    return Volume(array, geometry, "labels")
+
+
+class Maker:
+    """Writes a sound dataset of three cases, into which a test then breaks something."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.labels: Labels | None = Labels.of({"bone": 1})
+        self.cases = {name: Case(name, (root / f"{name}_i.nii.gz",), root / f"{name}_m.nii.gz") for name in "abc"}
+        for seed, name in enumerate(self.cases):
+            self.put(name, scan(seed), mask(_1=slice(2, 5)))
+
+    def put(self, name: str, image: Volume | None = None, label: Volume | None = None) -> None:
+        if image is not None:
+            io.write(image, self.root / f"{name}_i.nii.gz")
+        if label is not None:
+            io.write(label, self.root / f"{name}_m.nii.gz")
+
+    def check(self, splits: list[Fold] | None = None) -> Report:
+        return check(Dataset("set", "by hand", tuple(self.cases.values()), self.labels, ("CT",), self.root), splits)
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Maker:
+    return Maker(tmp_path)
+
+
+def one(report: Report, code: str) -> tuple[str, str, str]:
+    """The only finding of a code."""
+    (finding,) = [f for f in report.findings if f.code == code]
+    return finding.severity, finding.case, finding.message
+
+
+def test_a_sound_dataset_has_no_findings(made: Maker) -> None:
+    assert made.check().findings == ()
+    assert made.check().ok
+
+
+def test_an_unreadable_case_does_not_stop_the_others(made: Maker) -> None:
+    made.cases["a"].images[0].write_text("not a scan")
+    made.put("b", label=mask())
+    report = made.check()
+    severity, case, message = one(report, "unusable")
+    assert (severity, case) == ("error", "a")
+    assert "a_i.nii.gz" in message
+    assert one(report, "empty")[1] == "b"
+    assert not report.ok
+
+
+def test_a_reader_that_fails_in_an_unknown_way_is_a_finding(made: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(path: Path, kind: str = "image") -> Volume:
+        if path.name == "b_i.nii.gz":
+            raise RuntimeError("surprise")
+        return io.read(path, kind)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("medseg.doctor.read", read)
+    assert one(made.check(), "unusable") == ("error", "b", "RuntimeError while reading: surprise")
+
+
+def test_a_missing_file_is_a_finding(made: Maker) -> None:
+    made.cases["b"].images[0].unlink()
+    assert one(made.check(), "unusable")[:2] == ("error", "b")
+
+
+def test_a_shifted_mask_is_reported_in_mm(made: Maker) -> None:
+    made.put("b", label=mask(grid((0, 0, 0.8)), _1=slice(2, 5)))
+    assert one(made.check(), "geometry") == ("error", "b", "label is 0.8 mm off (origin differs along k)")
+
+
+def test_a_mask_of_another_shape(made: Maker) -> None:
+    made.put("b", label=mask(grid(shape=(12, 10, 9)), _1=slice(2, 5)))
+    assert one(made.check(), "geometry")[2] == "label has 12x10x9 voxels instead of 12x10x8"
+
+
+def test_undeclared_values_are_counted(made: Maker) -> None:
+    made.put("c", label=mask(_1=slice(2, 5), _4=slice(6, 8)))
+    assert one(made.check(), "undeclared") == ("error", "c", "18 voxels hold values that no label declares: 4")
+
+
+def test_the_mask_of_a_picture(made: Maker) -> None:
+    for name in made.cases:
+        made.put(name, label=mask(_255=slice(2, 5)))
+    assert {f.code for f in made.check().findings} == {"undeclared", "labels"}
+    assert all("0 and 255" in f.message for f in made.check().findings if f.code == "undeclared")
+    made.labels = None
+    report = made.check()
+    assert report.ok
+    assert [f.case for f in report.findings if f.code == "picture-mask"] == ["a", "b", "c"]
+
+
+def test_float_masks(made: Maker) -> None:
+    whole = mask(_1=slice(2, 5))
+    made.put("a", label=Volume(whole.array.astype(np.float32), whole.geometry))
+    assert one(made.check(), "float-mask")[:2] == ("note", "a")
+    made.put("a", label=Volume(whole.array * np.float32(0.4), whole.geometry))
+    severity, case, message = one(made.check(), "unusable")
+    assert (severity, case) == ("error", "a")
+    assert "whole numbers" in message
+
+
+def test_colour_masks(made: Maker) -> None:
+    made.put("a", label=Volume(np.ones((3, *SHAPE), np.uint8), grid(), "labels"))
+    assert one(made.check(), "mask-channels")[2] == "the mask has 3 channels, expected 1; is it a colour picture?"
+
+
+def test_overlapping_labels_may_have_a_channel_each(made: Maker) -> None:
+    made.labels = Labels.of({"whole": [1, 2], "core": [2]})
+    made.put("a", label=Volume(np.ones((2, *SHAPE), np.uint8), grid(), "labels"))
+    assert made.check().ok
+
+
+def test_empty_masks(made: Maker) -> None:
+    made.put("a", label=mask())
+    assert one(made.check(), "empty") == ("warning", "a", "the mask is empty")
+    for name in "bc":
+        made.put(name, label=mask())
+    assert [f.case for f in made.check().findings if f.severity == "error"] == [""]
+
+
+def test_values_that_are_not_finite_are_counted(made: Maker) -> None:
+    array = scan(0).array.astype(np.float32)
+    array[0, 0, 0, :3] = np.nan, np.inf, -np.inf
+    made.put("a", Volume(array, grid()))
+    assert one(made.check(), "not-finite") == ("error", "a", "3 of 960 voxels of the image are NaN or infinite")
+
+
+def test_constant_images(made: Maker) -> None:
+    made.put("a", Volume(np.full(SHAPE, 7, np.int16), grid()))
+    assert one(made.check(), "constant") == ("warning", "a", "every voxel of a channel is 7")
+
+
+def test_equal_voxels_are_found_under_another_header(made: Maker) -> None:
+    made.put("c", scan(0, grid((5, 5, 5))), mask(grid((5, 5, 5)), _1=slice(2, 5)))
+    assert one(made.check(), "duplicate") == ("warning", "c", "the image's voxels are those of a")
+
+
+def test_patients_and_copies_on_both_sides_of_a_split(made: Maker) -> None:
+    made.cases["a"] = Case("a", made.cases["a"].images, made.cases["a"].label, "p")
+    made.cases["b"] = Case("b", made.cases["b"].images, made.cases["b"].label, "p")
+    made.put("c", scan(0))
+    assert made.check().ok
+    report = made.check([Fold(("b", "c"), ("a",))])
+    assert [(f.case, f.message) for f in report.findings if f.code == "leak"] == [
+        ("b", "same patient as a, but one is in train, the other in test (fold 0)"),
+        ("c", "same image as a, but one is in train, the other in test (fold 0)"),
+    ]
+
+
+def test_the_declared_split_is_looked_at_too(made: Maker) -> None:
+    for name, split in (("a", "train"), ("b", "test")):
+        made.cases[name] = Case(name, made.cases[name].images, made.cases[name].label, "p", split)
+    assert (
+        one(made.check(), "leak")[2] == "same patient as a, but one is in test, the other in train (the declared split)"
+    )
+
+
+def test_left_and_right_are_told_by_the_world_and_not_by_the_array(made: Maker) -> None:
+    made.labels = Labels.of({"kidney_left": 1, "kidney_right": 2})
+    flipped = Geometry(SHAPE, np.diag([-1.0, 1, 1, 1]))
+    made.put("a", label=mask(_1=slice(1, 3), _2=slice(8, 10)))
+    made.put("b", scan(1, flipped), mask(flipped, _2=slice(1, 3), _1=slice(8, 10)))
+    made.put("c", label=mask(_2=slice(1, 3), _1=slice(8, 10)))
+    report = made.check()
+    warning, note = (next(f for f in report.findings if f.severity == s) for s in ("warning", "note"))
+    assert (warning.case, warning.code) == ("c", "sides")
+    assert note.message == "left is kidney_left, right is kidney_right: they lie so in 2 of 3 cases that have both"
+
+
+def test_another_number_of_channels(made: Maker) -> None:
+    made.put("a", Volume(np.stack([scan(8).array[0], scan(9).array[0]]), grid()))
+    assert one(made.check(), "channels") == ("error", "a", "2 channel(s), but the dataset has 1: CT")
+
+
+@pytest.mark.parametrize(("origin", "severity"), [((0.5, 0.0, 0.0), "note"), ((90.0, 0.0, 0.0), "error")])
+def test_channels_on_other_grids(made: Maker, origin: tuple[float, ...], severity: str) -> None:
+    second = made.root / "second.nii.gz"
+    io.write(scan(9, grid(origin)), second)
+    made.cases["a"] = Case("a", (*made.cases["a"].images, second), made.cases["a"].label)
+    found = [f for f in made.check().findings if "channel 2" in f.message]
+    assert [(f.case, f.severity) for f in found] == [("a", severity)]
+
+
+def test_spacing_outliers_whatever_the_order_of_axes(made: Maker) -> None:
+    for seed, name in enumerate("abc"):
+        here = grid(spacing=(1, 1, 4))
+        made.put(name, scan(seed, here), mask(here, _1=slice(2, 5)))
+    turned = Geometry((8, 10, 12), np.array([[0, 0, 1, 0], [0, 1, 0, 0], [4, 0, 0, 0], [0, 0, 0, 1.0]]))
+    made.put("a", scan(7, turned), mask(turned, _1=slice(2, 5)))
+    assert made.check().findings == ()
+    wrong = grid(spacing=(1, 1, 1))
+    made.put("c", scan(8, wrong), mask(wrong, _1=slice(2, 5)))
+    assert one(made.check(), "spacing")[1:] == (
+        "c",
+        "spacing is 1 x 1 x 1 mm (along R, A, S); the median is 1 x 1 x 4 mm",
+    )
+
+
+def test_declared_labels_that_never_occur(made: Maker) -> None:
+    made.labels = Labels.of({"bone": 1, "cyst": 2})
+    assert one(made.check(), "labels") == ("warning", "", "'cyst' (2) is in no mask")
+
+
+def test_one_patient_is_too_few(made: Maker) -> None:
+    made.cases = {"a": made.cases["a"]}
+    assert one(made.check(), "too-few")[0] == "error"
+
+
+def test_cases_without_mask_are_noted(made: Maker) -> None:
+    made.cases["a"] = Case("a", made.cases["a"].images)
+    assert one(made.check(), "unlabelled")[:2] == ("note", "a")
+
+
+def test_instance_maps_are_suspected(made: Maker) -> None:
+    made.labels = None
+    made.put("a", label=Volume(np.arange(960, dtype=np.uint16).reshape(SHAPE), grid(), "labels"))
+    severity, _, message = one(made.check(), "labels")
+    assert severity == "warning"
+    assert "numbered instances" in message
+
+
+def test_notes_of_the_reader_are_passed_on(shared_data: Path) -> None:
+    report = check(find(shared_data / "E_isbi2012"))
+    assert report.ok
+    assert any(f.code == "file" and "1 mm" in f.message for f in report.findings)
+
+
+def test_real_scans_can_be_trained_on(shared_data: Path) -> None:
+    assert check(find(shared_data / "B_sts_CT")).ok

@@ -1,0 +1,175 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medseg import geometry as geo
+from medseg.errors import GeometryError
+from medseg.volume import Geometry, Volume
+
+OBLIQUE = np.array([[0.8, 0.1, 0.0, -12], [-0.1, 0.9, 0.3, 7], [0.05, -0.2, 2.4, 30], [0, 0, 0, 1]])
+
+
+def phantom(shape=(7, 6, 5), affine=None, kind="image", dtype=np.float32):
+    array = np.arange(np.prod(shape)).reshape(shape).astype(dtype)
+    return Volume(array, Geometry(shape, np.diag([1.0, 2, 3, 1]) if affine is None else affine), kind)
+
+
+def world_field(geometry):
+    """A linear function of world position: linear resampling must reproduce it."""
+    index = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), -1)
+    return (geometry.to_world(index) @ np.array([1.0, -2.0, 0.5])).astype(np.float32)
+
+
+@pytest.mark.parametrize("axcodes", ["LPS", "PIR", "SAL", "RAS"])
+def test_reorient_keeps_each_value_at_its_place_in_the_world(axcodes):
+    volume = phantom(affine=OBLIQUE)
+    turned = geo.reorient(volume, axcodes)
+    assert turned.geometry.axcodes == axcodes
+    for index in [(0, 0, 0), (6, 0, 2), (3, 5, 4)]:
+        at = np.round(turned.geometry.to_index(volume.geometry.to_world(index))).astype(int)
+        assert turned.array[0][tuple(at)] == volume.array[0][index]
+    back = geo.reorient(turned, volume.geometry.axcodes)
+    np.testing.assert_array_equal(back.array, volume.array)
+    np.testing.assert_allclose(back.geometry.affine, volume.geometry.affine, atol=1e-12)
+
+
+def test_reorient_refuses_nonsense():
+    with pytest.raises(GeometryError, match="such as RAS"):
+        geo.reorient(phantom(), "RAA")
+
+
+def test_crop_and_pad_keep_the_world():
+    volume = phantom(affine=OBLIQUE)
+    part = geo.crop(volume, (1, 2, 3), (5, 6, 5))
+    np.testing.assert_allclose(part.geometry.to_world((0, 0, 0)), volume.geometry.to_world((1, 2, 3)))
+    whole = geo.pad(part, (1, 2, 3), (2, 0, 0), fill=-1)
+    assert geo.same_space(whole.geometry, volume.geometry, 1e-9)
+    assert whole.array[0, 0, 0, 0] == -1
+    np.testing.assert_array_equal(whole.array[:, 1:5, 2:6, 3:5], part.array)
+    with pytest.raises(GeometryError, match="leaves"):
+        geo.crop(volume, (0, 0, 0), (8, 1, 1))
+
+
+def test_difference_names_axis_and_millimetres():
+    a = Geometry((5, 5, 5), np.eye(4))
+    shifted, coarse, shorter = np.eye(4), np.diag([1, 1, 1.2, 1]), Geometry((5, 5, 4), np.eye(4))
+    shifted[2, 3] = 0.8
+    assert geo.difference(a, a) == ""
+    assert geo.difference(a, Geometry((5, 5, 5), shifted)) == "0.8 mm off (origin differs along k)"
+    assert "spacing 1 x 1 x 1.2 instead of 1 x 1 x 1 mm" in geo.difference(a, Geometry((5, 5, 5), coarse))
+    assert geo.difference(a, shorter) == "5x5x4 voxels instead of 5x5x5"
+    assert not geo.same_space(a, Geometry((5, 5, 5), shifted))
+    assert geo.same_space(a, Geometry((5, 5, 5), shifted), tolerance_mm=0.9)
+
+
+@pytest.mark.parametrize("target", [np.diag([0.7, 1.1, 0.9, 1]), OBLIQUE], ids=["separable", "oblique"])
+def test_linear_resampling_reproduces_a_linear_function(target):
+    source = Geometry(
+        (40, 40, 46), np.diag([-1.5, 1.2, 2, 1]) + np.array([[0, 0, 0, 30], [0] * 3 + [-20], [0] * 3 + [-25], [0] * 4])
+    )
+    grid = Geometry((12, 11, 10), target)
+    result = geo.resample_to(Volume(world_field(source), source), grid)
+    np.testing.assert_allclose(result.array[0], world_field(grid), atol=1e-3)
+
+
+def test_axes_that_swap_stay_separable_and_equal_reorientation():
+    volume = phantom(affine=OBLIQUE)
+    turned = geo.reorient(volume, "SLP")
+    np.testing.assert_array_equal(geo.resample_to(volume, turned.geometry).array, turned.array)
+
+
+def test_outside_is_filled_and_edges_reach_half_a_voxel():
+    volume = Volume(np.ones((4, 4, 4), np.float32), Geometry((4, 4, 4), np.eye(4)))
+    grid = Geometry((8, 4, 4), np.array([[1, 0, 0, -2.4], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    row = geo.resample_to(volume, grid, fill=-5).array[0, :, 1, 1]
+    np.testing.assert_array_equal(row, [-5, -5, 1, 1, 1, 1, -5, -5])
+
+
+def test_coarsening_an_image_averages_and_a_label_map_does_not():
+    checker = np.indices((16, 16, 16)).sum(0) % 2
+    geometry = Geometry((16, 16, 16), np.eye(4))
+    image = geo.resample(Volume(checker.astype(np.float32), geometry), (4, 4, 4))
+    assert image.geometry.shape == (4, 4, 4)
+    np.testing.assert_allclose(image.array, 0.5, atol=0.02)
+    labels = geo.resample(Volume(checker.astype(np.uint8) * 7, geometry, "labels"), (4, 4, 4))
+    assert set(np.unique(labels.array)) <= {0, 7}
+    assert labels.array.dtype == np.uint8
+
+
+def test_finer_and_back_loses_no_label():
+    rng = np.random.default_rng(0)
+    labels = Volume(rng.integers(0, 5, (9, 8, 7)).astype(np.uint8), Geometry((9, 8, 7), OBLIQUE), "labels")
+    fine = geo.resample(labels, np.array(labels.geometry.spacing_mm) / 3)
+    np.testing.assert_array_equal(geo.resample_to(fine, labels.geometry).array, labels.array)
+
+
+def test_one_hot_is_smooth_and_keeps_a_constant_map():
+    geometry = Geometry((8, 8, 8), np.eye(4))
+    full = Volume(np.full((8, 8, 8), 3, np.uint8), geometry, "labels")
+    assert (geo.resample(full, (0.5, 0.5, 0.5), "one_hot").array == 3).all()
+    ball = (np.linalg.norm(np.indices((24, 24, 24)) - 11.5, axis=0) < 8).astype(np.uint8) * 2
+    labels = Volume(ball, Geometry((24, 24, 24), np.eye(4)), "labels")
+    fine = geo.resample(labels, (0.5, 0.5, 0.5), "one_hot")
+    assert (fine.array == 2).sum() / 8 == pytest.approx(ball.astype(bool).sum(), rel=0.02)
+
+
+def test_nearest_oblique_keeps_large_label_values():
+    values = np.array([0, 40001, 65535], np.uint16)[np.indices((6, 6, 6)).sum(0) % 3]
+    result = geo.resample_to(
+        Volume(values, Geometry((6, 6, 6), np.eye(4)), "labels"), Geometry((5, 5, 5), OBLIQUE * 0.5 + np.eye(4) * 0.5)
+    )
+    assert set(np.unique(result.array)) <= {0, 40001, 65535}
+
+
+def test_upright_holds_a_tilted_grid():
+    tilt = np.eye(4)
+    tilt[:3, :3] = [[0.5, 0, 0], [0, 0.5, 0.8], [0, 0, 4.0]]
+    tilted = Geometry((20, 20, 6), tilt)
+    grid = geo.upright(tilted)
+    assert grid.shear_deg == pytest.approx(0, abs=1e-9)
+    np.testing.assert_allclose(grid.spacing_mm, (0.5, 0.5, 4.0))
+    corners = np.array([(i, j, k) for i in (0, 19) for j in (0, 19) for k in (0, 5)])
+    index = grid.to_index(tilted.to_world(corners))
+    assert index.min() > -1e-6
+    assert (index < np.array(grid.shape) - 1 + 1e-6).all()
+    field = Volume(world_field(tilted), tilted)
+    home = geo.resample_to(geo.resample_to(field, grid), tilted)
+    np.testing.assert_allclose(home.array[0, :, 3:-3], world_field(tilted)[:, 3:-3], atol=0.02)
+
+
+def test_linear_agrees_with_simpleitk():
+    sitk = pytest.importorskip("SimpleITK")
+    rng = np.random.default_rng(1)
+    volume = Volume(rng.normal(size=(20, 18, 16)).astype(np.float32), Geometry((20, 18, 16), np.diag([1.0, 1.5, 2, 1])))
+    rotation, _ = np.linalg.qr(OBLIQUE[:3, :3])
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = rotation * np.sign(np.diag(rotation)) * 0.9, (3, 4, 5)
+    grid = Geometry((10, 9, 8), affine)
+
+    def image(array, g):
+        made = sitk.GetImageFromArray(array.transpose(2, 1, 0))
+        made.SetSpacing(g.spacing_mm), made.SetOrigin(g.affine[:3, 3])
+        made.SetDirection((g.affine[:3, :3] / g.spacing_mm).ravel())
+        return made
+
+    reference = image(np.zeros(grid.shape, np.float32), grid)
+    expected = sitk.GetArrayFromImage(
+        sitk.Resample(image(volume.array[0], volume.geometry), reference, sitk.Transform(), sitk.sitkLinear)
+    ).transpose(2, 1, 0)
+    inside = (volume.geometry.to_index(grid.to_world(np.moveaxis(np.indices(grid.shape), 0, -1))) >= 0).all(-1)
+    from torch import from_numpy
+
+    matrix = np.linalg.inv(volume.geometry.affine) @ grid.affine
+    result = geo.pull(from_numpy(volume.array.copy()), matrix, grid.shape).numpy()[0]
+    np.testing.assert_allclose(result[inside], expected[inside], atol=1e-4)
+
+
+@settings(max_examples=30, deadline=None)
+@given(shape=st.tuples(*[st.integers(1, 9)] * 3), spacing=st.tuples(*[st.floats(0.3, 4)] * 3))
+def test_with_spacing_keeps_the_centre(shape, spacing):
+    geometry = Geometry(shape, OBLIQUE)
+    grid = geo.with_spacing(geometry, spacing)
+    centre = geometry.to_world((np.array(shape) - 1) / 2)
+    np.testing.assert_allclose(grid.to_world((np.array(grid.shape) - 1) / 2), centre, atol=1e-6)
+    np.testing.assert_allclose(grid.spacing_mm, spacing, rtol=1e-9)

@@ -1,0 +1,147 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from medseg.errors import ConfigError, DataError
+from medseg.labels import Label, Labels
+
+ORGANS = Labels.of({"background": 0, "liver": 1, "spleen": 5, "kidney": 40})
+REGIONS = Labels.of({"background": 0, "whole tumour": [1, 2, 3], "core": [2, 3], "enhancing": 3})
+
+
+def test_declarations_of_every_layout_mean_the_same() -> None:
+    nnunet = Labels.of({"background": 0, "liver": 1, "tumour": 2})
+    msd = Labels.of({"0": "background", "1": "liver", "2": "tumour"})
+    assert nnunet == msd
+    assert nnunet.names == ("liver", "tumour")
+    assert nnunet.values == (1, 2)
+    assert nnunet.channels == 3
+    assert Labels.of([3, 7]).names == ("label 3", "label 7")
+    assert len(Labels.of({"background": 0})) == 0
+
+
+def test_labels_are_frozen_values() -> None:
+    assert hash(ORGANS) == hash(Labels.of({"liver": 1, "spleen": 5, "kidney": 40}))
+    with pytest.raises(ValueError, match="frozen"):
+        ORGANS.ignore = 4  # type: ignore[misc]
+    assert Labels.model_validate_json(REGIONS.model_dump_json()) == REGIONS
+
+
+def test_gaps_between_values_close_in_classes_and_open_again() -> None:
+    mask = np.array([0, 1, 5, 40, 5]).reshape(5, 1, 1)
+    classes = ORGANS.encode(mask)
+    assert classes.dtype == np.int16
+    assert classes.shape == (1, 5, 1, 1)
+    assert classes.ravel().tolist() == [0, 1, 2, 3, 2]
+    back = ORGANS.decode(classes)
+    assert back.dtype == np.uint8
+    assert np.array_equal(back[0], mask)
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(255, np.uint8), (256, np.uint16), (70000, np.uint32), (-3, np.int16)])
+def test_decoding_takes_the_smallest_type(value: int, dtype: type) -> None:
+    labels = Labels.of({"it": value})
+    mask = np.array([0, value]).reshape(2, 1, 1)
+    back = labels.decode(labels.encode(mask))
+    assert np.array_equal(back[0], mask)
+    assert back.dtype == dtype
+
+
+def test_values_shared_by_regions_make_them_overlap() -> None:
+    assert not REGIONS.exclusive
+    assert REGIONS.channels == 3
+    classes = REGIONS.encode(np.array([0, 1, 2, 3]).reshape(4, 1, 1))
+    assert classes[:, :, 0, 0].tolist() == [[0, 1, 1, 1], [0, 0, 1, 1], [0, 0, 0, 1]]
+    assert REGIONS.decode(classes).shape == (3, 4, 1, 1)
+    assert REGIONS.decode(classes).dtype == np.uint8
+
+
+def test_a_region_without_overlap_stays_exclusive() -> None:
+    labels = Labels.of({"necrosis": [1, 4], "oedema": 2})
+    assert labels.exclusive
+    assert labels.encode(np.array([1, 4, 2]).reshape(3, 1, 1)).ravel().tolist() == [1, 1, 2]
+
+
+@pytest.mark.parametrize("names", [{"liver": 1, "ignore": 255}, {"1": "liver", "255": "ignore"}])
+def test_ignored_voxels_become_minus_one(names: dict[str, object]) -> None:
+    labels = Labels.of(names)
+    assert labels.ignore == 255
+    assert labels.names == ("liver",)
+    assert labels.encode(np.array([0, 1, 255]).reshape(3, 1, 1)).ravel().tolist() == [0, 1, -1]
+    overlapping = labels.model_copy(update={"exclusive": False})
+    assert overlapping.encode(np.array([0, 1, 255]).reshape(3, 1, 1)).ravel().tolist() == [0, 1, -1]
+
+
+def test_undeclared_values_are_named() -> None:
+    mask = np.array([0, 1, 2, 3, 255]).reshape(5, 1, 1)
+    assert ORGANS.undeclared(mask) == (2, 3, 255)
+    assert Labels.of({"a": 1, "ignore": 255}).undeclared(mask) == (2, 3)
+    with pytest.raises(DataError, match=r"\[2, 3, 255\] are not declared; declared are \[0, 1, 5, 40\]"):
+        ORGANS.encode(mask)
+
+
+def test_masks_of_one_label() -> None:
+    mask = np.array([0, 1, 5, 40]).reshape(1, 4, 1, 1)
+    assert ORGANS.mask(mask, ORGANS.items[1]).ravel().tolist() == [False, False, True, False]
+    written = REGIONS.encode(np.array([0, 1, 2, 3]).reshape(4, 1, 1))
+    whole, core, _ = REGIONS
+    assert REGIONS.mask(written, core).ravel().tolist() == [False, False, True, True]
+    assert REGIONS.mask(np.array([0, 1, 2, 3]).reshape(1, 4, 1, 1), whole).ravel().tolist() == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("Kidney_left", "Kidney_right"), ((0, 1),)),
+        (("right lung", "heart", "left lung"), ((2, 0),)),
+        (("L hippocampus", "R hippocampus"), ((0, 1),)),
+        (("left atrium", "right ventricle"), ()),
+        (("left", "right"), ((0, 1),)),
+        (("liver", "bright spot"), ()),
+        (("left right shunt", "x"), ()),
+    ],
+)
+def test_sides_of_one_thing_are_pairs(names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
+    assert Labels.of({name: n + 1 for n, name in enumerate(names)}).sides() == pairs
+
+
+def test_colours_differ_until_the_palette_ends() -> None:
+    labels = Labels.of({f"l{n}": n for n in range(1, 8)})
+    assert len(set(labels.colours.values())) == 7
+    assert set(labels.colours) == set(range(1, 8))
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        ({"a": "x"}, "labels:"),
+        ({"a": None}, "labels:"),
+        ({"a": []}, "needs a value"),
+        ({"a": [0, 1]}, "0 is background"),
+        ({"a": 1, "ignore": 1}, "ignored value"),
+        ({"1": "a", "2": "a"}, "two labels share a name"),
+    ],
+)
+def test_contradictions_are_one_line(names: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        Labels.of(names)
+    assert "\n" not in str(caught.value)
+
+
+def test_overlap_must_be_declared() -> None:
+    items = tuple(Label(name=n, values=(1,), colour=(0, 0, 0)) for n in "ab")
+    with pytest.raises(ValueError, match="overlapping"):
+        Labels(items=items)
+    assert Labels(items=items, exclusive=False).channels == 2
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.data(), st.lists(st.integers(-20, 400).filter(bool), min_size=1, max_size=6, unique=True))
+def test_encoding_and_decoding_is_the_identity(data: st.DataObject, values: list[int]) -> None:
+    labels = Labels.of(values)
+    mask = np.array(data.draw(st.lists(st.sampled_from([0, *values]), min_size=1, max_size=20))).reshape(-1, 1, 1)
+    classes = labels.encode(mask)
+    assert classes.min() >= 0
+    assert classes.max() < labels.channels
+    assert np.array_equal(labels.decode(classes)[0], mask)

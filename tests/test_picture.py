@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from medseg.picture import PALETTE, colour, png, three_planes
+
+
+def test_the_palette_starts_again_after_its_last_colour() -> None:
+    assert colour(1) == PALETTE[0]
+    assert colour(len(PALETTE) + 1) == PALETTE[0]
+    assert len(set(PALETTE)) == len(PALETTE)
+
+
+def test_right_and_front_and_top_of_an_upright_array_are_drawn_there() -> None:
+    image = np.zeros((10, 10, 10))
+    image[7:, 7:, 4:6] = 1  # right, front, at mid height
+    axial = three_planes(image, None, (1, 1, 1), centre=(5, 5, 5), height=100)[:, :100, 0]
+    assert axial[:25, 75:].mean() > 200  # top is the front, the right of the array is on the right
+    assert axial[50:].max() < 50
+    assert axial[:, :50].max() < 50
+
+
+def test_proportions_are_those_of_millimetres() -> None:
+    pixels = three_planes(np.zeros((10, 20, 5)), None, (1, 1, 4), height=100)
+    assert pixels.shape == (100, 50 + 4 + 50 + 4 + 100, 3)  # 10 x 20 mm, 10 x 20 mm, 20 x 20 mm
+
+
+def test_one_slice_gives_one_picture() -> None:
+    assert three_planes(np.zeros((30, 20, 1)), None, (1, 1, 1), height=40).shape == (40, 60, 3)
+
+
+def test_a_mask_is_drawn_in_the_colour_of_its_value() -> None:
+    mask = np.zeros((8, 8, 8), np.uint8)
+    mask[4:, :, :] = 5
+    pixels = three_planes(None, mask, (1, 1, 1), colours={5: (200, 100, 0)}, centre=(6, 4, 4), height=80)
+    assert pixels[40, 60].tolist() == [90, 45, 0]  # 45 % over black
+    assert pixels[40, 20].tolist() == [0, 0, 0]
+
+
+def test_the_slices_go_where_the_mask_is_largest() -> None:
+    mask = np.zeros((9, 9, 9), np.uint8)
+    mask[2:5, 3, 7] = 1
+    pixels = three_planes(None, mask, (1, 1, 1), height=90)
+    assert all(pixels[:, start : start + 90].any() for start in (0, 94, 188))
+
+
+def test_constant_and_undefined_images_are_drawn() -> None:
+    image = np.full((4, 5, 6), np.nan)
+    image[0] = np.inf
+    assert three_planes(image, None, (1, 1, 1)).dtype == np.uint8
+    assert three_planes(np.ones((4, 5, 6)), None, (1, 1, 1), height=50)[:, :40].max() == 0
+
+
+def test_png_holds_the_pixels() -> None:
+    pixels = np.arange(5 * 7 * 3, dtype=np.uint8).reshape(5, 7, 3)
+    np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(png(pixels)))), pixels)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.tuples(*[st.integers(1, 12)] * 3),
+    st.tuples(*[st.sampled_from([0.3, 1.0, 2.5])] * 3),
+)
+def test_any_grid_gives_rows_of_the_height_asked_for(shape: tuple[int, int, int], spacing: tuple[float, ...]) -> None:
+    mask = (np.indices(shape).sum(0) % 3).astype(np.uint8)
+    assert three_planes(mask.astype(float), mask, spacing, height=30).shape[0] == 30

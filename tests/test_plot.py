@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import io
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medseg import plot
+
+SVG = "{http://www.w3.org/2000/svg}"
+NASTY = 'a <b> & "c" $x_1$ 左肾'
+
+
+def texts(svg: str) -> list[str]:
+    return ["".join(element.itertext()).strip() for element in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+
+
+def points(svg: str) -> list[tuple[float, float]]:
+    """Places of the points of a chart, in the order in which they were drawn."""
+    uses = [use for use in ElementTree.fromstring(svg).iter(f"{SVG}use") if "fill-opacity" in use.get("style", "")]
+    return [(float(use.get("x", "nan")), float(use.get("y", "nan"))) for use in uses]
+
+
+@pytest.fixture(
+    params=[
+        lambda name: plot.curve([0, 1, 2], [3.0, 2.0, 1.0], x_label="minutes", y_label=name),
+        lambda name: plot.curve([0, 1, 2], [3.0, 2.0, 1.0], x_label=name, y_label="loss", smooth=True),
+        lambda name: plot.distribution({name: [0.5, 0.7, 0.9]}, {name: (1, 2, 200)}, x_label="Dice"),
+        lambda name: plot.agreement([1, 2, 3], [1, 2.5, 2], (200, 2, 1), name=name),
+    ],
+    ids=["curve", "smooth curve", "distribution", "agreement"],
+)
+def chart(request: pytest.FixtureRequest) -> str:
+    svg: str = request.param(NASTY)
+    return svg
+
+
+def test_a_chart_is_one_element_that_says_what_it_shows(chart: str) -> None:
+    root = ElementTree.fromstring(chart)
+    assert (root.tag, root.get("role")) == (f"{SVG}svg", "img")
+    assert NASTY in root.get("aria-label", "") + " ".join(texts(chart))
+
+
+def test_a_chart_takes_the_ink_of_its_page_and_needs_nothing_else(chart: str) -> None:
+    assert "currentColor" in chart
+    assert "#010203" not in chart
+    assert not re.search(r"<(image|script|metadata)", chart)
+    assert not re.search(r'(href|src)="(?!#)', chart)
+
+
+def test_names_are_text_and_never_formulas_or_markup() -> None:
+    assert NASTY in texts(plot.distribution({NASTY: [0.5]}, {NASTY: (1, 2, 3)}, x_label="Dice"))
+
+
+def test_a_chart_is_the_same_each_time(chart: str, request: pytest.FixtureRequest) -> None:
+    again = request.node.callspec.params["chart"](NASTY)
+    assert again == chart
+
+
+def test_charts_leave_the_settings_of_matplotlib_alone() -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    plot.curve([0, 1], [1, 2], x_label="x", y_label="y")
+    assert dict(matplotlib.rcParams) == before
+
+
+def test_the_distribution_shows_every_finite_value_in_its_place() -> None:
+    values = {"a": [0.2, float("nan"), 0.4, 0.8], "b": []}
+    x = [place[0] for place in points(plot.distribution(values, dict.fromkeys(values, (9, 9, 9)), x_label="Dice"))]
+    assert len(x) == 3
+    assert (x[2] - x[1]) / (x[1] - x[0]) == pytest.approx(2, rel=1e-3)
+
+
+def test_agreement_draws_means_and_differences() -> None:
+    places = points(plot.agreement([1, 2, float("nan")], [2, 4, 1], (9, 9, 9), name="n"))
+    assert len(places) == 2
+    assert places[0][0] < places[1][0]  # means 1.5 and 3
+    assert places[0][1] > places[1][1]  # differences 1 and 2; SVG counts downward
+
+
+@pytest.mark.parametrize("values", [[], [0.5]])
+def test_nothing_and_one_value_can_be_drawn(values: list[float]) -> None:
+    assert plot.curve(values, values, x_label="x", y_label="y", smooth=True).startswith("<svg")
+    assert plot.distribution({"a": values}, {"a": (0, 0, 0)}, x_label="x").startswith("<svg")
+    assert plot.agreement(values, values, (0, 0, 0), name="n").startswith("<svg")
+
+
+def test_the_running_mean_keeps_a_line_and_the_ends_of_a_constant() -> None:
+    np.testing.assert_allclose(plot._running_mean(np.full(9, 2.0), 4), 2)
+    np.testing.assert_allclose(plot._running_mean(np.arange(9.0), 3)[1:-1], np.arange(1.0, 8))
+
+
+def test_compare_shows_reference_above_prediction_at_the_same_slices() -> None:
+    image = np.zeros((20, 20, 20), np.float32)
+    reference, prediction = np.zeros((2, 20, 20, 20), np.uint8)
+    reference[2:6, 3:9, 15:18] = 1
+    prediction[12:18, 12:18, 15:18] = 1  # elsewhere: only where the reference's slices meet it may it be drawn
+    colours = {1: (250, 0, 0)}
+    pixels = np.asarray(Image.open(io.BytesIO(plot.compare(image, prediction, reference, (1, 1, 1), colours))))
+    top, bottom = pixels[24 : 24 + 260], pixels[2 * 24 + 260 :]
+    assert top.shape == bottom.shape == (260, 3 * 260 + 2 * 4, 3)
+    red_top, red_bottom = ((half[..., 0] > 90) & (half[..., 1] < 30) for half in (top, bottom))
+    assert red_top[:, :260].sum() == pytest.approx(13**2 * 4 * 6, rel=0.01)
+    assert red_bottom[:, :260].sum() == pytest.approx(13**2 * 6 * 6, rel=0.01)
+    assert not (red_top & red_bottom).any()
+    assert not red_bottom[:, 264:].any()
+
+
+def test_compare_looks_at_the_prediction_where_the_reference_is_empty() -> None:
+    prediction = np.zeros((9, 9, 9), np.uint8)
+    prediction[0, 0, 0] = 2
+    data = plot.compare(np.zeros((9, 9, 9)), prediction, np.zeros_like(prediction), (1, 1, 1), {2: (0, 250, 0)})
+    pixels = np.asarray(Image.open(io.BytesIO(data)))[2 * 24 + 260 :]
+    assert ((pixels[..., 1] > 90) & (pixels[..., 0] < 30)).any()
+
+
+def test_compare_draws_a_single_slice() -> None:
+    mask = np.ones((30, 20, 1), np.uint8)
+    data = plot.compare(np.zeros(mask.shape), mask, mask, (1, 1, 1), {1: (0, 0, 255)})
+    assert Image.open(io.BytesIO(data)).size == (390, 2 * (260 + 24))
