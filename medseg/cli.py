@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from medseg import progress
+from medseg import progress, system
 from medseg.errors import Interrupted, MedsegError
 
 app = typer.Typer(
@@ -179,8 +179,6 @@ def losses() -> None:
 @app.command()
 def doctor() -> None:
     """Say what this machine is, for a question or a paper."""
-    from medseg import system
-
     for name, value in system.facts().items():
         typer.echo(f"{name:18s} {value}")
 
@@ -206,7 +204,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit code 2, a signal during training exit code 75."""
     arguments = sys.argv[1:] if arguments is None else arguments
     debug = "--debug" in arguments
-    progress.talk()
+    if system.ranks()[0] == 0:  # of processes that train together one speaks
+        progress.talk()
     try:
         app([word for word in arguments if word != "--debug"])
     except MedsegError as error:

@@ -5,6 +5,7 @@ Later wins: the defaults in the code, the plan, a preset (`-c`), the command lin
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -73,7 +74,7 @@ def check(user: Mapping[str, Any]) -> RunConfig:
         ConfigError: a wrong name or value anywhere, models' and losses' options included.
     """
     config = resolve(_UNPLANNED, user)
-    models.resolve(config.model, dotted=True)
+    models.check_names(config.model, dotted=True)
     losses.create_loss(config.loss)
     return config
 
@@ -173,9 +174,14 @@ def dump(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
 
 
+def plain(value: Any) -> Any:
+    """A value as JSON would give it back, for comparisons."""
+    return json.loads(json.dumps(value))
+
+
 def differences(a: RunConfig, b: RunConfig) -> list[str]:
     """Dotted names of the settings in which two configurations differ."""
-    return _differences(a.model_dump(), b.model_dump(), "")
+    return _differences(plain(a.model_dump()), plain(b.model_dump()), "")
 
 
 def _differences(a: Any, b: Any, name: str) -> list[str]:

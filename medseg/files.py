@@ -96,8 +96,12 @@ def sha256(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def lock(folder: str | Path) -> Iterator[None]:
+def lock(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder against a second process; the lock dies with its holder, however it ends.
+
+    Args:
+        folder: made if needed.
+        wait: until the other process lets go, instead of giving up.
 
     Raises:
         RunError: another process holds it.
@@ -106,7 +110,7 @@ def lock(folder: str | Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".lock").open("w") as stream:
         try:
-            _lock_stream(stream)
+            _lock_stream(stream, wait)
         except OSError as error:
             raise RunError(
                 f"'{folder}' is in use by another medseg process. Wait for it, or choose another folder."
@@ -114,12 +118,12 @@ def lock(folder: str | Path) -> Iterator[None]:
         yield
 
 
-def _lock_stream(stream: Any) -> None:
+def _lock_stream(stream: Any, wait: bool) -> None:
     if os.name == "nt":
         import msvcrt
 
-        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
     else:
         import fcntl
 
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

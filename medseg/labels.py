@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
@@ -155,6 +156,14 @@ class Labels(Settings):
         if self.exclusive or array.shape[0] == 1:
             return np.isin(array[0], item.values)
         return np.asarray(array[self.items.index(item)] > 0)
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f'<tr><td style="background:rgb{item.colour}">&emsp;</td><td>{", ".join(map(str, item.values))}</td>'
+            f"<td>{html.escape(item.name)}</td></tr>"
+            for item in self.items
+        )
+        return f"<table>{''.join(rows)}</table>{'' if self.exclusive else 'overlapping'}"
 
     def sides(self) -> tuple[tuple[int, int], ...]:
         """Pairs of labels that name the left and the right of one thing, as positions in `items`."""

@@ -71,7 +71,7 @@ def prepare_cases(
     cache.mkdir(parents=True, exist_ok=True)
     files.write_text(cache / "README.txt", _NOTE)
     recipe = json.dumps([_FORMAT, config.model_dump(mode="json"), labels.model_dump(mode="json")], sort_keys=True)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
+    with files.lock(cache, wait=True), ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda case: _entry(case, config, labels, cache, recipe), cases)
         entries = list(progress.track(found, "preparing", len(cases)))
     _evict(cache, limit_gb, keep=set(entries))

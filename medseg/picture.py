@@ -50,14 +50,14 @@ def three_planes(
         `(height, width, 3)` uint8. A volume of one slice gives that slice alone.
     """
     shape = (image if image is not None else mask).shape  # type: ignore[union-attr]
-    centre = centre if centre is not None else _centre(mask, shape)
+    centre = centre if centre is not None else middle(mask, shape)
     grey = np.zeros(shape, np.uint8) if image is None else _window(image)
     planes = [
         _plane(grey, mask, axis, centre[axis], spacing_mm, colours or {}, height)
         for axis in (2, 1, 0)
         if shape[axis] == 1 or min(shape) > 1
     ]
-    gap = np.full((height, 4, 3), 255, np.uint8)
+    gap = np.full((height, 4, 3), 96, np.uint8)
     return np.concatenate([part for plane in planes for part in (plane, gap)][:-1], axis=1)
 
 
@@ -70,7 +70,8 @@ def png(pixels: Array) -> bytes:
     return stream.getvalue()
 
 
-def _centre(mask: Array | None, shape: Sequence[int]) -> list[int]:
+def middle(mask: Array | None, shape: Sequence[int]) -> list[int]:
+    """Indices of the slices that show most of a mask `(I, J, K)`; of the grid's middle where there is none."""
     if mask is None or not mask.any():
         return [n // 2 for n in shape]
     # The slice that shows most of the mask, axis by axis: a centre of mass may lie outside a curved structure.

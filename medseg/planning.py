@@ -15,6 +15,7 @@ from medseg.settings import Settings
 
 Array = npt.NDArray[Any]
 _THICK = 3.0  # spacing beyond so many times the finest one is anisotropic
+_HALVED = 5  # voxels that an axis needs to be halved once more
 _SMALLEST_STRUCTURE = 200  # voxels that the smallest structure keeps when the grid is made coarser
 
 
@@ -23,7 +24,7 @@ class Limits(Settings):
 
     Args:
         case_voxels: of a whole scan on the training grid, beyond which the grid is made coarser.
-        patch_voxels: of one patch.
+        patch_voxels: of one patch; slice_voxels: of one slice for 2D models.
         step_voxels: of all patches of a step.
         width: channels of the first stage; doubled each stage up to `widest`.
         first_stride: 2 computes the first stage at half resolution.
@@ -31,6 +32,7 @@ class Limits(Settings):
 
     case_voxels: float
     patch_voxels: float
+    slice_voxels: float
     step_voxels: float
     width: int
     widest: int
@@ -39,8 +41,24 @@ class Limits(Settings):
 
 # On a CPU the network decides: its first stage at half resolution learns several times more a second.
 LIMITS: Mapping[str, Limits] = {
-    "cpu": Limits(case_voxels=3e6, patch_voxels=96**3, step_voxels=550_000, width=24, widest=192, first_stride=2),
-    "gpu": Limits(case_voxels=4e7, patch_voxels=128**3, step_voxels=2 * 128**3, width=32, widest=320, first_stride=1),
+    "cpu": Limits(
+        case_voxels=3e6,
+        patch_voxels=96**3,
+        slice_voxels=256**2,
+        step_voxels=550_000,
+        width=24,
+        widest=192,
+        first_stride=2,
+    ),
+    "gpu": Limits(
+        case_voxels=4e7,
+        patch_voxels=128**3,
+        slice_voxels=512**2,
+        step_voxels=2 * 128**3,
+        width=32,
+        widest=320,
+        first_stride=1,
+    ),
 }
 
 
@@ -70,8 +88,9 @@ def plan(
     shape = np.maximum(1, np.round(np.array(found.shape)[order] * np.array(found.spacing_mm)[order] / spacing))
     size = _patch(shape, spacing, limits, flat)
     strides, kernels = _stages(size, spacing, limits, flat)
-    factor = np.prod(strides, axis=0)
-    patch = tuple(int(-(-p // f) * f) if p > 1 else 1 for p, f in zip(size, [*factor, 1][:3], strict=True))
+    # Networks take any size; a multiple of 8 leaves no ragged edge where it would cost most.
+    factor = [*np.minimum(np.prod(strides, axis=0), 8), 1]
+    patch = tuple(int(-(-p // f) * f) if p > 1 else 1 for p, f in zip(size, factor[:3], strict=True))
     batch = int(np.clip(limits.step_voxels // np.prod(patch), 2, 64 if flat else 16))
     sides = labels.sides()
     across = next((n for n, code in enumerate(axcodes) if code in "RL"))
@@ -90,9 +109,9 @@ def plan(
         Choice(
             "sample.patch",
             patch,
-            f"the median scan has {scans} voxels on this grid; a {device} affords {limits.patch_voxels:.3g} a patch",
+            f"the median scan has {scans} voxels on this grid; a {device} affords patches of {_count(_patch_limit(limits, flat))}",
         ),
-        Choice("train.batch", batch, f"{limits.step_voxels:.3g} voxels a step, in patches of {voxels}"),
+        Choice("train.batch", batch, f"{_count(limits.step_voxels)} voxels a step, in patches of {voxels}"),
         Choice("model.strides", strides, _why_strides(limits)),
         Choice("model.kernels", kernels, "3 along axes whose spacing is within twice the finest, 1 along thicker ones"),
         Choice("model.widths", widths, f"{limits.width} channels at first on a {device}, doubled with each stage"),
@@ -134,7 +153,7 @@ def _spacing(found: Fingerprint, order: list[int], limits: Limits, flat: bool) -
     if wanted > 1 and coarsest > spacing.min():
         coarse, finest = _coarsened(spacing, wanted, coarsest, flat), spacing
         if not np.allclose(coarse, finest):
-            reason += f", coarsened because the median scan would have {voxels:.3g} voxels; the smallest structure keeps {_SMALLEST_STRUCTURE}"
+            reason += f", coarsened because the median scan would have {_count(voxels)} voxels; the smallest structure keeps {_SMALLEST_STRUCTURE}"
             spacing = coarse
     return np.array([float(f"{s:.5g}") for s in spacing]), reason
 
@@ -158,24 +177,28 @@ def _patch(shape: Array, spacing: Array, limits: Limits, flat: bool) -> tuple[in
     size = shape.astype(float)
     if flat:
         size[2] = 1
-    while np.prod(size) > limits.patch_voxels:
+    while np.prod(size) > _patch_limit(limits, flat):
         extent = np.where(size > 1, size * np.minimum(spacing, _THICK * spacing.min()), 0)
         size[int(extent.argmax())] *= 0.97
     i, j, k = (max(1, int(n)) for n in np.round(size))
     return i, j, k
 
 
+def _patch_limit(limits: Limits, flat: bool) -> float:
+    return limits.slice_voxels if flat else limits.patch_voxels
+
+
 def _stages(
     patch: Sequence[int], spacing: Array, limits: Limits, flat: bool
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
-    """Strides and kernels of each stage: axes are halved while they keep four voxels, finer ones before thicker ones."""
+    """Strides and kernels of each stage: axes are halved while they have five voxels, finer ones before thicker ones."""
     dims = 2 if flat else 3
     size, step = np.array(patch[:dims], float), spacing[:dims].copy()
     strides: list[tuple[int, ...]] = []
     kernels: list[tuple[int, ...]] = []
     while len(strides) < 6:
         finest = step <= 2 * step.min()
-        halved = finest & (size >= 8) if strides or limits.first_stride == 2 else np.zeros(dims, bool)
+        halved = finest & (size >= _HALVED) if strides or limits.first_stride == 2 else np.zeros(dims, bool)
         if strides and not halved.any():
             break
         size, step = np.where(halved, size / 2, size), np.where(halved, step * 2, step)
@@ -192,7 +215,7 @@ def _why_strides(limits: Limits) -> str:
         if limits.first_stride == 2
         else "the first stage at full resolution"
     )
-    return f"{start}; each axis is halved while it keeps four voxels, thick ones later"
+    return f"{start}; each axis is halved while it has five voxels, thick ones later"
 
 
 def _intensity(channel: ChannelFacts) -> dict[str, Any]:
@@ -224,6 +247,10 @@ def _why_mirror(labels: Labels, sides: Sequence[tuple[int, int]]) -> str:
         return "no label names a side"
     a, b = (labels.names[n] for n in sides[0])
     return f"'{a}' and '{b}' are a left and a right: no flips from left to right"
+
+
+def _count(voxels: float) -> str:
+    return f"{voxels / 1e6:.2g} million" if voxels >= 1e6 else f"{voxels / 1e3:.3g} thousand"
 
 
 def nested(choices: Sequence[Choice]) -> dict[str, Any]:

@@ -150,7 +150,7 @@ def compare(
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    centre = picture._centre(reference if reference.any() else prediction, image.shape)
+    centre = picture.middle(reference if reference.any() else prediction, image.shape)
     rows = []
     for caption, mask in (("Reference", reference), ("Prediction", prediction)):
         planes = picture.three_planes(image, mask, spacing_mm, colours=colours, centre=centre, height=260)

@@ -19,6 +19,7 @@ from medseg import inference, models, postprocess, preprocess, progress
 from medseg.bundle import Bundle
 from medseg.errors import BundleError, DataError
 from medseg.labels import Labels
+from medseg.restore import restore
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -119,7 +120,7 @@ class Predictor:
         outside = [0.0 if self.labels.exclusive and n == 0 else -1e4 for n in range(self.labels.channels)]
         stream = self.stream(torch.from_numpy(np.ascontiguousarray(prepared.array)))
         with torch.inference_mode():
-            yield from inference.restore(stream, prepared.geometry, home, reduce, outside)
+            yield from restore(stream, prepared.geometry, home, reduce, outside)
 
     def stream(self, image: Tensor) -> Iterator[inference.Slab]:
         """Finished slabs of logits of a prepared image `(C, I, J, K)`, averaged over members and mirrors.

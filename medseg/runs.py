@@ -54,19 +54,32 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
     """
     started, folder = time.monotonic(), Path(folder)
     configs.check(user)
+    if system.ranks()[0] > 0:
+        _follow(data, folder, user, resume)
+        return folder
     _open(folder, resume)
     with files.lock(folder), progress.log_to(folder / "log.txt"):
-        known = (folder / "config.yaml").exists()
-        studies = _read(data, folder, user) if known else settle(data, user)
+        studies = _read(data, folder, user) if resume and (folder / "config.yaml").exists() else settle(data, user)
         _write(studies, folder)
-        for number, study in enumerate(studies):
-            part = folder / f"fold_{number}" if len(studies) > 1 else folder
+        for number, (study, part) in enumerate(_parts(studies, folder)):
             if not (part / "report.html").exists():
                 _train_one(study, part, started if number == 0 else time.monotonic(), resume)
         if len(studies) > 1:
             _pool(studies, folder)
     progress.say(f"report: {folder / 'report.html'}")
     return folder
+
+
+def _follow(data: str | Path, folder: Path, user: Mapping[str, Any], resume: bool) -> None:
+    """What the other processes of a distributed training do: the same steps, and no files."""
+    studies = _read(data, folder, user) if resume and (folder / "config.yaml").exists() else settle(data, user)
+    for study, part in _parts(studies, folder):
+        training.learn(study, part, started=time.monotonic(), resume=resume)
+
+
+def _parts(studies: Sequence[Study], folder: Path) -> list[tuple[Study, Path]]:
+    """Each study with its folder: the run's own, or one a fold."""
+    return [(s, folder / f"fold_{n}" if len(studies) > 1 else folder) for n, s in enumerate(studies)]
 
 
 def _train_one(study: Study, folder: Path, started: float, resume: bool) -> None:
@@ -87,8 +100,8 @@ def _show(result: Evaluation, folder: Path) -> None:
 
 def _pool(studies: Sequence[Study], folder: Path) -> None:
     """The members as one ensemble, and one report over all held-out cases, each predicted by the member that never saw it."""
-    parts = [folder / f"fold_{number}" for number in range(len(studies))]
-    loaded = [bundles.load(part / "bundle") for part in parts]
+    parts = _parts(studies, folder)
+    loaded = [bundles.load(part / "bundle") for _, part in parts]
     described = loaded[0][0].model_copy(
         update={
             "postprocess": _agreed([bundle.postprocess for bundle, _ in loaded]),
@@ -96,13 +109,11 @@ def _pool(studies: Sequence[Study], folder: Path) -> None:
         }
     )
     bundles.save(folder / "bundle", described, [weights for _, members in loaded for weights in members])
-    held_back = [case for study in studies for case in study.cases(study.fold.test)]
-    masks = {
-        case.id: part / "predictions" / f"{case.id}.nii.gz"
-        for s, part in zip(studies, parts, strict=True)
-        for case in s.cases(s.fold.test)
-    }
-    _show(held_out.measure(held_back, masks, studies[0].labels, studies[0].config.tolerance_mm, folder), folder)
+    held_back = [(case, part) for study, part in parts for case in study.cases(study.fold.test)]
+    masks = {case.id: part / "predictions" / f"{case.id}.nii.gz" for case, part in held_back}
+    first = studies[0]
+    result = held_out.measure([case for case, _ in held_back], masks, first.labels, first.config.tolerance_mm, folder)
+    _show(result, folder)
     reporting.report(folder)
 
 

@@ -73,9 +73,18 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     if config.train.budget_s:
         share = config.train.model_copy(update={"budget_s": config.train.budget_s / len(folds)})
         config = config.model_copy(update={"train": share})
-    plan = {"fingerprint": found.model_dump(), "choices": [choice._asdict() for choice in choices]}
+    plan = {"fingerprint": found.model_dump(), "choices": [_chosen(choice, config) for choice in choices]}
     inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
     return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
+
+
+def _chosen(choice: planning.Choice, config: RunConfig) -> dict[str, Any]:
+    """A choice as the configuration has it in the end."""
+    value: Any = config.model_dump()
+    for part in choice.name.split("."):
+        value = value.get(part)
+    planned = configs.plain(choice.value) == configs.plain(value)
+    return {"name": choice.name, "value": value, "reason": choice.reason if planned else "set by the user"}
 
 
 def find(data: str | Path, config: RunConfig) -> tuple[Dataset, Labels]:

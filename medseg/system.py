@@ -40,6 +40,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def ranks() -> tuple[int, int]:
+    """Number of this process and how many train together, as `torchrun` and Slurm set them."""
+    return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
 def memory_gb() -> float:
     """Memory of the machine in GB, 0 where it cannot be asked."""
     try:

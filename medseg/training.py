@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import torch
+from lightning_fabric import Fabric
 from torch import nn
 
 from medseg import bundle as bundles
@@ -24,8 +26,8 @@ from medseg.study import Study
 _REPORT_S = 10.0  # of a budget, for evaluation and report
 
 
-def learn(study: Study, folder: Path, *, started: float, resume: bool) -> Bundle:
-    """Prepare, train and store a model; returns the bundle that it left in the folder.
+def learn(study: Study, folder: Path, *, started: float, resume: bool) -> None:
+    """Prepare, train and store a model as `bundle/`.
 
     Args:
         study: what was settled.
@@ -33,9 +35,6 @@ def learn(study: Study, folder: Path, *, started: float, resume: bool) -> Bundle
         started: `time.monotonic()` at which the budget began.
         resume: go on from the checkpoint.
     """
-    from lightning_fabric import Fabric
-
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # says on its own what `_trial` says
     system.keep_heap()
     config, device = study.config, pick_device(study.config.device)
     cache = Path(config.cache) if config.cache else folder.parent / "medseg_cache"
@@ -47,11 +46,7 @@ def learn(study: Study, folder: Path, *, started: float, resume: bool) -> Bundle
     if how.ema is None:
         steps = config.train.budget_s / trial.step_s if config.train.budget_s else config.train.steps
         how = how.model_copy(update={"ema": optim.ema_decay(steps)})
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=[device.index or 0] if device.type == "cuda" else 1,
-        precision=_PRECISION[trial.precision],
-    )
+    fabric = _fabric(device, trial.precision)
     described = _describe(study, trial)
     inner = Inner(described, model, chosen)
     run = fit.fit(
@@ -62,7 +57,9 @@ def learn(study: Study, folder: Path, *, started: float, resume: bool) -> Bundle
     progress.say(
         f"{run.step} steps in {progress.clock(run.seconds)}; best Dice on the inner split {run.best:.3f} at step {run.best_step}"
     )
-    weights = state.load(folder / "checkpoints" / "best.safetensors")[1]["model"]
+    if not fabric.is_global_zero:
+        return
+    weights = state.weights(folder / "checkpoints" / "best.safetensors")
     facts = {
         "cases": len(learned), "inner_cases": len(chosen), "held_out_cases": len(study.fold.test), "steps": run.step,
         "seconds": round(run.seconds, 1), "seconds_a_step": round(trial.step_s, 4), "seed": config.seed,
@@ -70,10 +67,26 @@ def learn(study: Study, folder: Path, *, started: float, resume: bool) -> Bundle
     }  # fmt: skip
     described = described.model_copy(update={"training": facts, "scores": {"inner_dice": round(run.best, 4)}})
     described = described.model_copy(update={"postprocess": inner.postprocess(weights, study.cases(study.inner.test))})
-    return bundles.save(folder / "bundle", described, [weights])
+    bundles.save(folder / "bundle", described, [weights])
 
 
 _PRECISION: Mapping[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
+
+
+def _fabric(device: torch.device, precision: str) -> Fabric:
+    """Device, precision and processes; as many of these as `torchrun` or Slurm started."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what `_trial` says
+    _, ranks = system.ranks()
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=[device.index or 0] if device.type == "cuda" and ranks == 1 else local,
+        num_nodes=ranks // local,
+        strategy="ddp" if ranks > 1 else "auto",
+        precision=_PRECISION[precision],
+    )
+    fabric.launch()
+    return fabric
 
 
 def prepared(study: Study, ids: Sequence[str], cache: Path) -> list[Prepared]:
@@ -95,18 +108,31 @@ def network(study: Study) -> nn.Module:
 def batches(study: Study, learned: Sequence[Prepared], device: torch.device) -> Batches:
     """The batches that a study trains on."""
     config = study.config
-    return Batches(learned, config.sample, config.augment, size=config.train.batch, device=device, seed=config.seed)
+    rank, ranks = system.ranks()
+    return Batches(
+        learned,
+        config.sample,
+        config.augment,
+        size=config.train.batch,
+        device=device,
+        seed=config.seed,
+        rank=rank,
+        ranks=ranks,
+    )
 
 
 def _trial(
     folder: Path, model: nn.Module, loss: nn.Module, batches: Batches, device: torch.device, config: RunConfig
 ) -> Trial:
-    """Measured once for a run: a resumed one keeps its arithmetic."""
-    path = folder / "checkpoints" / "trial.json"
-    if path.exists():
+    """Measured once for a run: a resumed one keeps its arithmetic. Processes that train together must not choose apart."""
+    path, (rank, ranks) = folder / "checkpoints" / "trial.json", system.ranks()
+    if path.exists() and ranks == 1:
         return Trial(**files.read_json(path))
-    trial = measure(model, loss, batches, device, config.train.precision)
-    files.write_json(path, trial.__dict__)
+    together = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    wanted = together if ranks > 1 and config.train.precision == "auto" else config.train.precision
+    trial = measure(model, loss, batches, device, wanted)
+    if rank == 0:
+        files.write_json(path, trial.__dict__)
     shown = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in trial.seconds.items())
     progress.say(f"training in {trial.precision} on {device} (measured a step: {shown})")
     return trial

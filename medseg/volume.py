@@ -97,6 +97,10 @@ class Geometry:
     def __hash__(self) -> int:
         return hash((self.shape, self.affine.tobytes()))
 
+    def _repr_html_(self) -> str:
+        rows = "".join(f"<tr>{''.join(f'<td>{v:.4g}</td>' for v in row)}</tr>" for row in self.affine)
+        return f"{self!r}<table>{rows}</table>"
+
     def __reduce__(self) -> Any:
         return Geometry, (self.shape, np.asarray(self.affine))
 

@@ -64,7 +64,7 @@ def make_mr(folder: Path, cases: int = 24) -> dict[str, Any]:
     known, ids = {}, [f"mr_{n:02d}" for n in range(1, cases + 1)]
     for seed, case in enumerate(ids):
         rng = Random(1000 + seed)
-        phantom, shape = phantoms.head(rng), np.array([48, 56, 40]) + rng.randint(-2, 3, 3)
+        phantom, shape = phantoms.head(rng), [n + rng.randint(-2, 3) for n in (48, 56, 40)]
         affine = grid(shape, (1, 1, 1), "RAS")
         image, labels = phantom.scan(shape, affine)
         save(phantoms.mr(rng, image), affine, folder / "imagesTr" / f"{case}.nii.gz")
@@ -106,7 +106,7 @@ def make_oblique(folder: Path, cases: int = 4) -> dict[str, Any]:
     known, shape = {}, (54, 52, 30)
     for seed in range(cases):
         rng, case = Random(3000 + seed), f"oblique_{seed + 1}"
-        affine = grid(shape, (0.9, 1.1, 1.4), "LPS", rng.uniform(10, 25, 3))
+        affine = grid(shape, (0.9, 1.1, 1.4), "LPS", rng.uniform(10, 25, 3).tolist())
         phantom = phantoms.head(rng)
         image, labels = phantom.scan(shape, affine)
         save(phantoms.mr(rng, image), affine, folder / "images" / f"{case}.nii.gz")
@@ -131,7 +131,7 @@ def make_two_channel(folder: Path) -> dict[str, Any]:
         files = [f"{case}_{part}.nii.gz" for part in ("t1", "t2", "label")]
         rows.append([case, *files, f"patient_{patient}"])
         known[case] = truth(phantom, HEAD, labels, t1_affine)
-    with (folder / "manifest.csv").open("w", newline="") as stream:
+    with (folder / "dataset.csv").open("w", newline="") as stream:
         csv.writer(stream, lineterminator="\n").writerows([["id", "t1", "t2", "label", "group"], *rows])
     return known
 

@@ -100,7 +100,7 @@ def test_thick_slices_tilts_and_second_grids_are_there() -> None:
     assert nib.affines.obliquity(oblique.affine).max() > np.radians(8)
     t1, t2 = (nib.load(ROOT / f"two_channel/two_1_{name}.nii.gz") for name in ("t1", "t2"))
     assert nib.aff2axcodes(t1.affine) != nib.aff2axcodes(t2.affine)
-    with (ROOT / "two_channel/manifest.csv").open(newline="") as stream:
+    with (ROOT / "two_channel/dataset.csv").open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert len({row["group"] for row in rows}) == 4
     assert all((ROOT / "two_channel" / row[column]).is_file() for row in rows for column in ("t1", "t2", "label"))

@@ -8,22 +8,21 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-import torch
 from lightning_fabric import Fabric
 from pydantic import Field
 from torch import Tensor, nn
 
-from medseg import files, progress
-from medseg.engine import optim, state
+from medseg import progress
+from medseg.engine import optim
+from medseg.engine.state import Keeper, Run
+from medseg.engine.tracking import tracker
 from medseg.errors import Interrupted, MedsegError
 from medseg.losses import LossContext
 from medseg.settings import Settings
 
-COLUMNS = ("step", "seconds", "loss", "learning_rate", "wait_share", "validation_dice")
 _ROWS = 200  # of history.csv in a whole run
 _BAD_STEPS = 20
 
@@ -38,6 +37,7 @@ class Config(Settings):
         validations: how often the inner split is predicted, evenly over the run.
         patience: stop early after so many validations without a better one; None never does.
         save_every_s: seconds between checkpoints.
+        tensorboard: write curves for TensorBoard too, into the run's `tensorboard/`.
         precision: "auto" takes bf16 where the hardware has it and it was measured to be faster.
     """
 
@@ -47,6 +47,7 @@ class Config(Settings):
     validations: int = Field(default=20, ge=1)
     patience: int | None = Field(default=None, ge=1)
     save_every_s: float = Field(default=120, gt=0)
+    tensorboard: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
 
 
@@ -57,31 +58,6 @@ class Batches(Protocol):
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Image and target of a step."""
-
-
-@dataclass
-class Run:
-    """What training has come to; a checkpoint's JSON holds it.
-
-    Args:
-        step: steps made.
-        seconds: of wall clock since the budget began, over all starts.
-        waited_s: of them, waiting for batches.
-        best: highest Dice of a validation, at `best_step`; -1 before the first.
-        validations: made; `stale` of them since the best one.
-        validation_s: seconds of the last one.
-        rows: of history.csv.
-    """
-
-    step: int = 0
-    seconds: float = 0.0
-    waited_s: float = 0.0
-    best: float = -1.0
-    best_step: int = 0
-    validations: int = 0
-    stale: int = 0
-    validation_s: float = 0.0
-    rows: list[list[Any]] = field(default_factory=list)
 
 
 def fit(
@@ -119,14 +95,14 @@ def fit(
     model, loss = fabric.to_device(model), fabric.to_device(loss)
     optimiser = optim.build((model, loss), how)
     average = optim.Average(model, how.ema if how.ema is not None else optim.ema_decay(config.steps))
-    keep = _Keeper(folder, model, loss, optimiser, average, config.save_every_s)
+    keep = Keeper(folder, model, loss, optimiser, average, every_s=config.save_every_s, writes=fabric.is_global_zero)
     run = keep.restore() if resume else Run()
     begun = started - run.seconds
     network, optimiser = fabric.setup(model, optimiser)
     network.train()
-    meter = _Meter()
+    meter, track = _Meter(), tracker(config.tensorboard and fabric.is_global_zero, folder.parent)
     with _signals() as caught, progress.Bar("training", 1.0) as bar:
-        while (share := _share(run, config, reserve_s)) < 1 and run.stale < (config.patience or math.inf):
+        while (share := _share(run, config, reserve_s, fabric)) < 1 or run.step == 0:
             rate = optim.learning_rate(how, share)
             for group in optimiser.param_groups:
                 group["lr"] = rate
@@ -138,24 +114,25 @@ def fit(
             fabric.backward(value)
             if how.clip_norm:
                 fabric.clip_gradients(network, optimiser, max_norm=how.clip_norm, error_if_nonfinite=False)
-            if meter.add(value.item(), waited):
+            if meter.add(_mean(value, fabric)):
                 optimiser.step()
                 average.update()
             optimiser.zero_grad(set_to_none=True)
             run.step, run.waited_s, run.seconds = run.step + 1, run.waited_s + waited, time.monotonic() - begun
-            share = _share(run, config, reserve_s)
-            bar.set(
-                share,
-                f"step {run.step}, loss {meter.loss:.3f}" + (f", best Dice {run.best:.3f}" if run.best >= 0 else ""),
-            )
+            share = _share(run, config, reserve_s, fabric)
+            bar.set(share, meter.note(run))
             if share * config.validations >= run.validations + 1 or share >= 1:
-                dice = _validate(run, validate, average, keep)
+                dice = _validate(run, validate, average, keep, fabric)
                 run.seconds = time.monotonic() - begun
-                run.rows.append(meter.row(run, rate, dice))
+                track(meter.row(run, rate, dice))
+                keep.history(run)
             elif share * _ROWS >= len(run.rows) + 1:
-                run.rows.append(meter.row(run, rate, None))
-            keep.now_and_then(run, now=bool(caught))
-            if caught:
+                track(meter.row(run, rate, None))
+            if run.stale >= (config.patience or math.inf):
+                break
+            stop = _agree(bool(caught), fabric)
+            keep.now_and_then(run, now=stop)
+            if stop:
                 raise Interrupted(
                     f"stopped by a signal after step {run.step}, saved; the same command with --resume goes on"
                 )
@@ -163,39 +140,48 @@ def fit(
     return run
 
 
-def _share(run: Run, config: Config, reserve_s: Callable[[float], float]) -> float:
+def _agree(value: Any, fabric: Fabric) -> Any:
+    """What the first process says, where several train together: their clocks and signals differ."""
+    return fabric.broadcast(value) if fabric.world_size > 1 else value
+
+
+def _mean(value: Tensor, fabric: Fabric) -> float:
+    """The loss over all processes; not a number for all where it is for one, so that all skip the step."""
+    mean = fabric.all_reduce(value.detach()) if fabric.world_size > 1 else value.detach()
+    assert isinstance(mean, Tensor)
+    return mean.item()
+
+
+def _share(run: Run, config: Config, reserve_s: Callable[[float], float], fabric: Fabric) -> float:
     """How much of the run is over, 0 to 1: of its time where it has a budget, of its steps otherwise."""
     if config.budget_s is None:
         return min(1.0, run.step / config.steps)
-    return min(1.0, run.seconds / max(config.budget_s - reserve_s(run.validation_s), 1e-3))
+    share = min(1.0, run.seconds / max(config.budget_s - reserve_s(run.validation_s), 1e-3))
+    return float(_agree(share, fabric))
 
 
 def _validate(
-    run: Run, validate: Callable[[Mapping[str, Tensor]], float], average: optim.Average, keep: _Keeper
+    run: Run, validate: Callable[[Mapping[str, Tensor]], float], average: optim.Average, keep: Keeper, fabric: Fabric
 ) -> float:
+    """Dice of the averaged weights; the first process predicts, the others wait for its word."""
     began = time.monotonic()
-    dice = validate(average.shadow)
+    dice = float(_agree(validate(average.shadow) if fabric.is_global_zero else None, fabric))
     run.validation_s = time.monotonic() - began
     run.validations, run.stale = run.validations + 1, run.stale + 1
     if dice > run.best:
         run.best, run.best_step, run.stale = dice, run.step, 0
-        state.save(keep.folder / "best.safetensors", {"step": run.step, "dice": dice}, model=average.shadow)
+        keep.best(run)
     return dice
 
 
 class _Meter:
-    """Loss and waiting since the last row of the history."""
+    """The mean loss since the last row of the history."""
 
     def __init__(self) -> None:
-        self.loss, self.bad = math.nan, 0
-        self._clear()
+        self.loss, self.total, self.count, self.bad = math.nan, 0.0, 0, 0
 
-    def _clear(self) -> None:
-        self.total, self.count, self.waited, self.since = 0.0, 0, 0.0, time.monotonic()
-
-    def add(self, loss: float, waited: float) -> bool:
+    def add(self, loss: float) -> bool:
         """Whether the loss is a number, so that the step may be made."""
-        self.waited += waited
         if not math.isfinite(loss):
             self.bad += 1
             if self.bad >= _BAD_STEPS:
@@ -207,67 +193,27 @@ class _Meter:
         self.loss = self.total / self.count
         return True
 
+    def note(self, run: Run) -> str:
+        """The state in a few words."""
+        waited = f", waited {run.waited_s / run.seconds:.0%}"
+        return f"step {run.step}, loss {self.loss:.3f}{waited}" + (
+            f", best Dice {run.best:.3f}" if run.best >= 0 else ""
+        )
+
     def row(self, run: Run, rate: float, dice: float | None) -> list[Any]:
-        """A row of history.csv; starts anew."""
-        waits = self.waited / max(time.monotonic() - self.since, 1e-9)
+        """Add a row to the history, and start anew."""
+        waited = round(run.waited_s / run.seconds, 4)
         row = [
             run.step,
             round(run.seconds, 2),
             round(self.loss, 5),
             f"{rate:.4g}",
-            round(waits, 4),
+            waited,
             "" if dice is None else round(dice, 5),
         ]
-        self._clear()
+        run.rows.append(row)
+        self.total, self.count = 0.0, 0
         return row
-
-
-class _Keeper:
-    """Writes and reads the checkpoint of everything that moves."""
-
-    def __init__(
-        self,
-        folder: Path,
-        model: nn.Module,
-        loss: nn.Module,
-        optimiser: torch.optim.Optimizer,
-        average: optim.Average,
-        every_s: float,
-    ) -> None:
-        self.folder, self.model, self.loss, self.optimiser, self.average = folder, model, loss, optimiser, average
-        self.every_s, self.saved = every_s, time.monotonic()
-
-    def now_and_then(self, run: Run, *, now: bool) -> None:
-        """Save when it is time to."""
-        if now or time.monotonic() - self.saved > self.every_s:
-            self.save(run)
-
-    def save(self, run: Run) -> None:
-        """Write checkpoint and history."""
-        parts = {
-            "model": self.model.state_dict(),
-            "loss": self.loss.state_dict(),
-            "ema": self.average.shadow,
-            "optimiser": state.optimiser_tensors(self.optimiser),
-            "random": {"torch": torch.get_rng_state()},
-        }
-        state.save(self.folder / "last.safetensors", {"run": asdict(run), "ema_steps": self.average.steps}, **parts)
-        lines = [",".join(map(str, row)) for row in [COLUMNS, *run.rows]]
-        files.write_text(self.folder.parent / "history.csv", "\n".join(lines) + "\n")
-        self.saved = time.monotonic()
-
-    def restore(self) -> Run:
-        """Put everything back; a new run where nothing was saved."""
-        path = self.folder / "last.safetensors"
-        if not path.exists():
-            return Run()
-        facts, parts = state.load(path)
-        state.restore_module(self.model, parts["model"])
-        state.restore_module(self.loss, parts.get("loss", {}))
-        state.restore_average(self.average, parts["ema"], facts["ema_steps"])
-        state.restore_optimiser(self.optimiser, parts.get("optimiser", {}))
-        torch.set_rng_state(parts["random"]["torch"])
-        return Run(**facts["run"])
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import torch
@@ -89,6 +89,8 @@ class Average:
         for name in self.shadow.keys() - set(moving):
             self.shadow[name].copy_(self.live[name])
 
-    def state(self) -> dict[str, Tensor]:
-        """The averaged weights, under the module's names."""
-        return self.shadow
+    def restore(self, tensors: Mapping[str, Tensor], steps: int) -> None:
+        """Put back an average that was stored."""
+        self.steps = steps
+        for name, tensor in tensors.items():
+            self.shadow[name].copy_(tensor)

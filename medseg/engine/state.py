@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,24 +18,127 @@ from medseg import files
 from medseg.engine.optim import Average
 from medseg.errors import RunError
 
-
-def save(path: str | Path, facts: Mapping[str, Any], **parts: Mapping[str, Tensor]) -> None:
-    """Write named groups of tensors, and facts that JSON can hold, as one file that appears whole."""
-    tensors = {
-        f"{part}/{name}": tensor.detach().cpu().contiguous()
-        for part, group in parts.items()
-        for name, tensor in group.items()
-    }
-    with files.atomic(path) as temporary:
-        save_file(tensors, str(temporary), metadata={"facts": json.dumps(dict(facts))})
+COLUMNS = ("step", "seconds", "loss", "learning_rate", "wait_share", "validation_dice")
 
 
-def load(path: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
-    """Facts and groups of tensors of a file that `save` wrote.
+@dataclass
+class Run:
+    """What training has come to.
+
+    Args:
+        step: steps made.
+        seconds: of wall clock since the budget began, over all starts.
+        waited_s: of them, waiting for batches.
+        best: highest Dice of a validation, at `best_step`; -1 before the first.
+        validations: made; `stale` of them since the best one.
+        validation_s: seconds of the last one.
+        rows: of history.csv.
+    """
+
+    step: int = 0
+    seconds: float = 0.0
+    waited_s: float = 0.0
+    best: float = -1.0
+    best_step: int = 0
+    validations: int = 0
+    stale: int = 0
+    validation_s: float = 0.0
+    rows: list[list[Any]] = field(default_factory=list)
+
+
+class Keeper:
+    """Writes and reads the checkpoint of everything that moves.
+
+    Args:
+        folder: of the checkpoints; `history.csv` lies beside it.
+        model, loss, optimiser, average: what moves.
+        every_s: seconds between two savings.
+        writes: whether this process writes; of several that train together one does.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        model: nn.Module,
+        loss: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        average: Average,
+        *,
+        every_s: float,
+        writes: bool = True,
+    ) -> None:
+        self.folder, self.model, self.loss, self.optimiser, self.average = folder, model, loss, optimiser, average
+        self.every_s, self.writes, self.saved = every_s, writes, time.monotonic()
+
+    def now_and_then(self, run: Run, *, now: bool) -> None:
+        """Save when it is time to."""
+        if now or time.monotonic() - self.saved > self.every_s:
+            self.save(run)
+
+    def save(self, run: Run) -> None:
+        """Write `last.safetensors` and the history."""
+        self.saved = time.monotonic()
+        if not self.writes:
+            return
+        parts = {
+            "model": self.model.state_dict(),
+            "loss": self.loss.state_dict(),
+            "ema": self.average.shadow,
+            "optimiser": _tensors(self.optimiser),
+            "random": {"torch": torch.get_rng_state()},
+        }
+        _write(self.folder / "last.safetensors", {"run": asdict(run), "ema_steps": self.average.steps}, **parts)
+        self.history(run)
+
+    def best(self, run: Run) -> None:
+        """Write the averaged weights as `best.safetensors`."""
+        if self.writes:
+            _write(self.folder / "best.safetensors", {"step": run.step, "dice": run.best}, model=self.average.shadow)
+
+    def history(self, run: Run) -> None:
+        """Write `history.csv`."""
+        if self.writes:
+            lines = [",".join(map(str, row)) for row in [COLUMNS, *run.rows]]
+            files.write_text(self.folder.parent / "history.csv", "\n".join(lines) + "\n")
+
+    def restore(self) -> Run:
+        """Put everything back; a new run where nothing was saved.
+
+        Raises:
+            RunError: the checkpoint is damaged, or belongs to another model.
+        """
+        path = self.folder / "last.safetensors"
+        if not path.exists():
+            return Run()
+        facts, parts = _read(path)
+        try:
+            self.model.load_state_dict(parts["model"])
+            self.loss.load_state_dict(parts.get("loss", {}))
+        except RuntimeError as error:
+            raise RunError("the checkpoint belongs to another model. Name a new folder with -o.") from error
+        self.average.restore(parts["ema"], facts["ema_steps"])
+        _restore(self.optimiser, parts.get("optimiser", {}))
+        torch.set_rng_state(parts["random"]["torch"])
+        return Run(**facts["run"])
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    """The model's tensors in a file that a `Keeper` wrote.
 
     Raises:
         RunError: the file is damaged or something else.
     """
+    return _read(path)[1]["model"]
+
+
+def _write(path: Path, facts: Mapping[str, Any], **parts: Mapping[str, Tensor]) -> None:
+    tensors = {f"{part}/{name}": tensor for part, group in parts.items() for name, tensor in group.items()}
+    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with files.atomic(path) as temporary:
+        save_file(whole, str(temporary), metadata={"facts": json.dumps(dict(facts))})
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
     try:
         with safe_open(str(path), "pt") as stream:
             facts = json.loads((stream.metadata() or {})["facts"])
@@ -44,43 +149,19 @@ def load(path: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]
             return facts, parts
     except (SafetensorError, KeyError, OSError, ValueError) as error:
         raise RunError(
-            f"the checkpoint '{Path(path).name}' cannot be read ({error}). Start the run again without --resume."
+            f"the checkpoint '{path.name}' cannot be read ({error}). Start again in a new folder."
         ) from error
 
 
-def optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """State of every parameter under `number.name`."""
+def _tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """The state of every parameter, under `number.name`."""
     state = optimiser.state_dict()["state"]
-    return {
-        f"{number}.{name}": torch.as_tensor(value) for number, values in state.items() for name, value in values.items()
-    }
+    return {f"{number}.{name}": torch.as_tensor(v) for number, values in state.items() for name, v in values.items()}
 
 
-def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
-    """Put back what `optimiser_tensors` gave."""
+def _restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-
-
-def restore_module(module: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Load weights into a module.
-
-    Raises:
-        RunError: they belong to another architecture.
-    """
-    try:
-        module.load_state_dict(dict(tensors))
-    except RuntimeError as error:
-        raise RunError(
-            "the checkpoint belongs to another model. Use the run's own configuration, or another folder."
-        ) from error
-
-
-def restore_average(average: Average, tensors: Mapping[str, Tensor], steps: int) -> None:
-    """Put back a running average."""
-    average.steps = steps
-    for name, tensor in tensors.items():
-        average.shadow[name].copy_(tensor)

@@ -59,6 +59,25 @@ def resolve(model: str | Mapping[str, Any], *, dotted: bool = False) -> dict[str
     return {"name": name, **parse(module.Config, base.model_dump() | options, "model").model_dump()}
 
 
+def check_names(model: Mapping[str, Any], *, dotted: bool = False) -> None:
+    """See that name, preset and options exist, whatever their values: a plan may still complete them.
+
+    Raises:
+        ConfigError: one of them does not; names the nearest.
+    """
+    name, options = _split(model)
+    module = _module(name, dotted=dotted)
+    if "preset" in options and options["preset"] not in module.PRESETS:
+        raise _unknown_preset(name, module, options["preset"])
+    if wrong := [option for option in options if option not in ("preset", *module.Config.model_fields)]:
+        hint = registry.did_you_mean(wrong[0], module.Config.model_fields)
+        raise ConfigError(f"model.{wrong[0]}: unknown option of '{name}'. {hint}")
+
+
+def _unknown_preset(name: str, module: ModuleType, preset: Any) -> ConfigError:
+    return ConfigError(f"unknown preset '{preset}' of model '{name}'. {registry.did_you_mean(str(preset), module.PRESETS)}")
+
+
 def create_model(
     model: str | Mapping[str, Any],
     *,
