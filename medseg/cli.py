@@ -14,16 +14,13 @@ from medseg.errors import Interrupted, MedsegError
 
 app = typer.Typer(
     help="Labelled scans in; a trained model, masks in each scan's own space and a readable report out.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 Data = Annotated[Path, typer.Argument(metavar="DATA", help="Folder of a dataset, its dataset.json, or a CSV manifest.")]
 Model = Annotated[Path, typer.Argument(metavar="MODEL", help="Folder of a run, or a bundle.")]
-Settings = Annotated[
-    list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings, such as train.batch=4.")
-]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="KEY=VALUE", help="Settings, such as train.batch=4.")]
 Preset = Annotated[
     str | None, typer.Option("-c", "--config", help="Preset (fast, balanced, accurate, ...) or YAML file.")
 ]
@@ -66,9 +63,7 @@ def predict(
     model: Model,
     inputs: Annotated[
         list[str],
-        typer.Argument(
-            metavar="INPUT...", help="Scans, folders of scans, DICOM series; a.nii.gz,b.nii.gz for channels."
-        ),
+        typer.Argument(metavar="INPUT", help="Scans, folders of scans, DICOM series; a.nii.gz,b.nii.gz for channels."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for masks, or for a single scan its mask's file.")],
     tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored scans: slower, a little better.")] = False,
@@ -203,16 +198,27 @@ def _options(settings: list[str] | None, named: dict[str, Any]) -> dict[str, Any
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit code 2, a signal during training exit code 75."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    debug = "--debug" in arguments
+    words = [word for word in arguments if word != "--debug"]
     if system.ranks()[0] == 0:  # of processes that train together one speaks
         progress.talk()
     try:
-        app([word for word in arguments if word != "--debug"])
-    except MedsegError as error:
-        if debug:
+        raise SystemExit(app(words or ["--help"], prog_name="medseg", standalone_mode=False) or 0)
+    except (MedsegError, _UsageError) as error:
+        if len(words) < len(arguments):
             raise
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {_one_line(error)}", file=sys.stderr)
         raise SystemExit(75 if isinstance(error, Interrupted) else 2) from None
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         raise SystemExit(130) from None
+
+
+# What typer raises for wrong words on the command line; newer ones bring a click of their own, so it is found by its child.
+_UsageError: Any = typer.BadParameter.__base__
+
+
+def _one_line(error: Any) -> str:
+    if not isinstance(error, _UsageError):
+        return " ".join(str(error).split())
+    where = error.ctx.command_path if error.ctx else "medseg"
+    return f"{error.format_message().rstrip('.')}. See '{where} --help'."

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from medseg import losses, models, resources
 from medseg.augment import Config as Augment
+from medseg.cases import parse_fold
 from medseg.engine.fit import Config as Train
 from medseg.engine.optim import Config as Optim
 from medseg.errors import ConfigError
@@ -46,7 +47,7 @@ class RunConfig(Settings):
 
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
-    fold: str = "0/5"
+    fold: str = Field(default="0/5", coerce_numbers_to_str=True)
     folds: Literal["medseg", "nnunet"] = "medseg"
     dims: Literal["auto", "2", "3"] = "auto"
     modality: str | None = None
@@ -62,7 +63,25 @@ class RunConfig(Settings):
     train: Train = Train()
     inference: Inference
 
+    @field_validator("fold")
+    @classmethod
+    def _check_fold(cls, fold: str) -> str:
+        if fold not in ("all", "none"):
+            try:
+                parse_fold(fold.replace("all/", "0/", 1))
+            except ConfigError:
+                expected = "i/n with i from 0 to n-1, such as 0/5, or all, all/n, none"
+                raise ValueError(f"expected {expected}; got '{fold}'") from None
+        return fold
 
+
+# What `resolve` looks into, before the whole is validated.
+_GROUPS = {
+    "sample": "sample.foreground=0.5",
+    "inference": "inference.overlap=0.5",
+    "model": "model.name=unet",
+    "loss": "loss.name=dice_ce",
+}
 # What only a plan can know, filled with anything valid, so that the rest can be checked before one is made.
 _UNPLANNED: Tree = {"sample": {"patch": (8, 8, 8)}, "inference": {"window": (8, 8, 8)}}
 
@@ -84,6 +103,9 @@ def resolve(planned: Mapping[str, Any], user: Mapping[str, Any]) -> RunConfig:
 
     The plan's options of the model hold for the default architecture only; the window follows the patch.
     """
+    for name, example in _GROUPS.items():
+        if not isinstance(user.get(name, {}), Mapping):
+            raise ConfigError(f"{name}: expected names and values, such as {example}; got {user[name]!r}")
     model = user.get("model", {})
     planned = dict(planned)
     if model.get("name", "unet") != "unet" or "preset" in model:

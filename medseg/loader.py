@@ -137,7 +137,13 @@ def _evict(cache: Path, limit_gb: float, keep: set[Path]) -> None:
 
 
 def empty(cache: str | Path) -> int:
-    """Delete all entries of a cache; returns how many there were. Nothing else in the folder is touched."""
+    """Delete all entries of a cache; returns how many there were. Nothing else in the folder is touched.
+
+    Raises:
+        DataError: no such folder.
+    """
+    if not Path(cache).is_dir():
+        raise DataError(f"no such folder: '{cache}'. Name the cache of prepared cases, medseg_cache beside the runs.")
     entries = [e for e in Path(cache).glob("*") if (e / "target.npy").is_file() and len(e.name) == 32]
     for entry in entries:
         shutil.rmtree(entry)

@@ -59,11 +59,11 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
         return folder
     _open(folder, resume)
     with files.lock(folder), progress.log_to(folder / "log.txt"):
-        studies = _read(data, folder, user) if resume and (folder / "config.yaml").exists() else settle(data, user)
+        studies = _studies(data, folder, user, resume)
         _write(studies, folder)
         for number, (study, part) in enumerate(_parts(studies, folder)):
             if not (part / "report.html").exists():
-                _train_one(study, part, started if number == 0 else time.monotonic(), resume)
+                _train_one(study, part, _cache(study, folder), started if number == 0 else time.monotonic(), resume)
         if len(studies) > 1:
             _pool(studies, folder)
     progress.say(f"report: {folder / 'report.html'}")
@@ -72,9 +72,17 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
 
 def _follow(data: str | Path, folder: Path, user: Mapping[str, Any], resume: bool) -> None:
     """What the other processes of a distributed training do: the same steps, and no files."""
-    studies = _read(data, folder, user) if resume and (folder / "config.yaml").exists() else settle(data, user)
-    for study, part in _parts(studies, folder):
-        training.learn(study, part, started=time.monotonic(), resume=resume)
+    for study, part in _parts(_studies(data, folder, user, resume), folder):
+        training.learn(study, part, _cache(study, folder), started=time.monotonic(), resume=resume)
+
+
+def _studies(data: str | Path, folder: Path, user: Mapping[str, Any], resume: bool) -> tuple[Study, ...]:
+    return _read(data, folder, user) if resume and (folder / "config.yaml").exists() else settle(data, user)
+
+
+def _cache(study: Study, folder: Path) -> Path:
+    """Beside the run, so that runs and folds share it."""
+    return Path(study.config.cache) if study.config.cache else folder.parent / "medseg_cache"
 
 
 def _parts(studies: Sequence[Study], folder: Path) -> list[tuple[Study, Path]]:
@@ -82,10 +90,10 @@ def _parts(studies: Sequence[Study], folder: Path) -> list[tuple[Study, Path]]:
     return [(s, folder / f"fold_{n}" if len(studies) > 1 else folder) for n, s in enumerate(studies)]
 
 
-def _train_one(study: Study, folder: Path, started: float, resume: bool) -> None:
+def _train_one(study: Study, folder: Path, cache: Path, started: float, resume: bool) -> None:
     _write([study], folder)
     if not (folder / "bundle" / "config.json").exists():
-        training.learn(study, folder, started=started, resume=resume)
+        training.learn(study, folder, cache, started=started, resume=resume)
     held_back = study.cases(study.fold.test)
     if held_back:
         masks = held_out.predict(held_back, folder, study.config.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -37,15 +37,37 @@ def parse(cls: type[S], values: Mapping[str, Any], where: str = "") -> S:
         raise ConfigError("; ".join(_describe(cls, item, where) for item in error.errors())) from None
 
 
+# What was expected, in a user's words, by the first word of pydantic's name for the error.
+_EXPECTED = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "string": "a text",
+    "tuple": "a list, such as [1, 2, 3]",
+    "model": "names and values",
+    "dict": "names and values",
+}
+
+
 def _describe(cls: type[Settings], item: Any, where: str) -> str:
     path = [str(part) for part in item["loc"]]
     name = ".".join(([where] if where else []) + path)
+    kind, _, _ = item["type"].partition("_")
     if item["type"] == "extra_forbidden":
         return f"{name}: unknown option. {did_you_mean(path[-1], _fields_at(cls, path[:-1]))}"
-    return f"{name}: {item['msg']}, got {item['input']!r}"
+    if kind == "value":  # from a class's own check, which says it all
+        return ": ".join(part for part in (name, item["msg"].removeprefix("Value error, ")) if part)
+    if kind == "missing":
+        return f"{name}: a value is missing"
+    if kind == "too":
+        ends = item["ctx"].get("max_length", item["ctx"].get("min_length"))
+        return f"{name}: expected {ends} value(s), got {item['input']!r}"
+    expected = _EXPECTED.get(kind, item["msg"].removeprefix("Input should be "))
+    expected = f"a number {expected}" if kind in ("greater", "less") else expected
+    return f"{name}: expected {expected}, got {item['input']!r}"
 
 
 def _fields_at(cls: Any, path: list[str]) -> list[str]:
     for part in path:
-        cls = cls.model_fields[part].annotation
+        cls = get_args(cls)[0] if part.isdigit() else cls.model_fields[part].annotation
     return list(cls.model_fields)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from medseg import cases as splits
 from medseg import config as configs
-from medseg import fingerprint, layouts, planning, progress
+from medseg import fingerprint, layouts, models, planning, progress
 from medseg.cases import Case, Dataset, Fold
 from medseg.config import RunConfig
 from medseg.errors import ConfigError
@@ -46,6 +46,11 @@ class Study:
         """2 where patches are slices."""
         return 2 if self.config.sample.patch[2] == 1 else 3
 
+    def with_batch(self, batch: int) -> Study:
+        """The same with another number of samples a step."""
+        train = self.config.train.model_copy(update={"batch": batch})
+        return replace(self, config=self.config.model_copy(update={"train": train}))
+
 
 def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     """Recognise the dataset, divide it, and plan: one study, or one for each part that is held back in turn.
@@ -68,14 +73,21 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     seen = {name for fold in folds for name in fold.train}
     found = fingerprint.take([case for case in dataset.labelled if case.id in seen], labels, dataset.channels)
     device: Literal["cpu", "gpu"] = "cpu" if pick_device(asked.device).type == "cpu" else "gpu"
-    choices = planning.plan(found, labels, device, asked.dims)
+    choices = planning.plan(found, labels, device, asked.dims, _voxels(asked, device, len(folds)))
     config = configs.resolve(configs.merge(planning.nested(choices), _for_overlapping(labels)), user)
+    models.resolve(config.model, dotted=True)  # with the plan it is complete, and may be refused
     if config.train.budget_s:
         share = config.train.model_copy(update={"budget_s": config.train.budget_s / len(folds)})
         config = config.model_copy(update={"train": share})
     plan = {"fingerprint": found.model_dump(), "choices": [_chosen(choice, config) for choice in choices]}
     inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
     return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
+
+
+def _voxels(config: RunConfig, device: str, parts: int) -> float | None:
+    """Patch voxels that training gets through in the budget, roughly; None without one."""
+    rate = planning.VOXELS_A_SECOND[device] * (system.cores() if device == "cpu" else 1)
+    return rate * config.train.budget_s / parts if config.train.budget_s else None
 
 
 def _chosen(choice: planning.Choice, config: RunConfig) -> dict[str, Any]:

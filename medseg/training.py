@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -15,78 +16,51 @@ from torch import nn
 from medseg import bundle as bundles
 from medseg import files, loader, losses, models, progress, system
 from medseg.bundle import Bundle
-from medseg.config import RunConfig
 from medseg.engine import fit, optim, state
 from medseg.engine.trial import Trial, measure
+from medseg.errors import MedsegError
 from medseg.inner import Inner
 from medseg.loader import Batches, Prepared
 from medseg.predictor import pick_device
 from medseg.study import Study
 
 _REPORT_S = 10.0  # of a budget, for evaluation and report
+_PRECISION: Mapping[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 
 
-def learn(study: Study, folder: Path, *, started: float, resume: bool) -> None:
+def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bool) -> None:
     """Prepare, train and store a model as `bundle/`.
 
     Args:
         study: what was settled.
         folder: of the run.
+        cache: folder of prepared cases.
         started: `time.monotonic()` at which the budget began.
         resume: go on from the checkpoint.
     """
     system.keep_heap()
-    config, device = study.config, pick_device(study.config.device)
-    cache = Path(config.cache) if config.cache else folder.parent / "medseg_cache"
+    device = pick_device(study.config.device)
     learned, chosen = (prepared(study, ids, cache) for ids in (study.inner.train, study.inner.test))
-    torch.manual_seed(config.seed)
-    model, loss, drawn = network(study), losses.create_loss(config.loss), batches(study, learned, device)
-    trial = _trial(folder, model, loss, drawn, device, config)
-    how = config.optim
-    if how.ema is None:
-        steps = config.train.budget_s / trial.step_s if config.train.budget_s else config.train.steps
-        how = how.model_copy(update={"ema": optim.ema_decay(steps)})
+    torch.manual_seed(study.config.seed)
+    model, loss = network(study), losses.create_loss(study.config.loss)
+    study, trial = _tried(study, folder, model, loss, learned, device)
     fabric = _fabric(device, trial.precision)
-    described = _describe(study, trial)
-    inner = Inner(described, model, chosen)
+    inner = Inner(_describe(study, trial), model, chosen)
     run = fit.fit(
-        model, loss, drawn, inner.dice, config.train, how, fabric, folder / "checkpoints",
-        started=started, resume=resume,
-        reserve_s=lambda validation_s: _REPORT_S + 2 * validation_s * len(study.fold.test) / len(chosen),
-    )  # fmt: skip
-    progress.say(
-        f"{run.step} steps in {progress.clock(run.seconds)}; best Dice on the inner split {run.best:.3f} at step {run.best_step}"
+        model,
+        loss,
+        batches(study, learned, device),
+        inner.dice,
+        study.config.train,
+        _optimiser(study, trial),
+        fabric,
+        folder / "checkpoints",
+        started=started,
+        reserve_s=_reserve(study),
+        resume=resume,
     )
-    if not fabric.is_global_zero:
-        return
-    weights = state.weights(folder / "checkpoints" / "best.safetensors")
-    facts = {
-        "cases": len(learned), "inner_cases": len(chosen), "held_out_cases": len(study.fold.test), "steps": run.step,
-        "seconds": round(run.seconds, 1), "seconds_a_step": round(trial.step_s, 4), "seed": config.seed,
-        "loss": config.loss["name"], "waiting_for_batches": round(run.waited_s / max(run.seconds, 1e-9), 4),
-    }  # fmt: skip
-    described = described.model_copy(update={"training": facts, "scores": {"inner_dice": round(run.best, 4)}})
-    described = described.model_copy(update={"postprocess": inner.postprocess(weights, study.cases(study.inner.test))})
-    bundles.save(folder / "bundle", described, [weights])
-
-
-_PRECISION: Mapping[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
-
-
-def _fabric(device: torch.device, precision: str) -> Fabric:
-    """Device, precision and processes; as many of these as `torchrun` or Slurm started."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what `_trial` says
-    _, ranks = system.ranks()
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=[device.index or 0] if device.type == "cuda" and ranks == 1 else local,
-        num_nodes=ranks // local,
-        strategy="ddp" if ranks > 1 else "auto",
-        precision=_PRECISION[precision],
-    )
-    fabric.launch()
-    return fabric
+    if fabric.is_global_zero:
+        _store(study, trial, run, inner, folder)
 
 
 def prepared(study: Study, ids: Sequence[str], cache: Path) -> list[Prepared]:
@@ -106,48 +80,109 @@ def network(study: Study) -> nn.Module:
 
 
 def batches(study: Study, learned: Sequence[Prepared], device: torch.device) -> Batches:
-    """The batches that a study trains on."""
-    config = study.config
-    rank, ranks = system.ranks()
-    return Batches(
-        learned,
-        config.sample,
-        config.augment,
-        size=config.train.batch,
-        device=device,
-        seed=config.seed,
-        rank=rank,
-        ranks=ranks,
-    )
+    """The batches that a study trains on; each of several processes draws its own part."""
+    config, (rank, ranks) = study.config, system.ranks()
+    size, seed = config.train.batch, config.seed
+    return Batches(learned, config.sample, config.augment, size=size, device=device, seed=seed, rank=rank, ranks=ranks)
 
 
-def _trial(
-    folder: Path, model: nn.Module, loss: nn.Module, batches: Batches, device: torch.device, config: RunConfig
-) -> Trial:
-    """Measured once for a run: a resumed one keeps its arithmetic. Processes that train together must not choose apart."""
+def _tried(
+    study: Study, folder: Path, model: nn.Module, loss: nn.Module, learned: Sequence[Prepared], device: torch.device
+) -> tuple[Study, Trial]:
+    """A few steps of a run before its first, with the batch halved until they fit; a resumed run keeps what it found."""
     path, (rank, ranks) = folder / "checkpoints" / "trial.json", system.ranks()
     if path.exists() and ranks == 1:
-        return Trial(**files.read_json(path))
+        trial = Trial(**files.read_json(path))
+        return study.with_batch(trial.batch), trial
+    # processes that train together must not choose apart
     together = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    wanted = together if ranks > 1 and config.train.precision == "auto" else config.train.precision
-    trial = measure(model, loss, batches, device, wanted)
+    precision = together if ranks > 1 and study.config.train.precision == "auto" else study.config.train.precision
+    while True:
+        try:
+            trial = measure(model, loss, batches(study, learned, device), device, precision)
+            break
+        except torch.OutOfMemoryError as error:
+            if study.config.train.batch == 1:
+                raise MedsegError(
+                    f"a single patch does not fit in the memory of {device}: make sample.patch smaller"
+                ) from error
+            study = study.with_batch(study.config.train.batch // 2)
+            progress.warn(f"out of memory on {device}: planning again with batches of {study.config.train.batch}")
     if rank == 0:
-        files.write_json(path, trial.__dict__)
+        files.write_json(path, dataclasses.asdict(trial))
     shown = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in trial.seconds.items())
     progress.say(f"training in {trial.precision} on {device} (measured a step: {shown})")
-    return trial
+    return study, trial
+
+
+def _fabric(device: torch.device, precision: str) -> Fabric:
+    """Device, precision and processes; as many of these as `torchrun` or Slurm started."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what `_tried` says
+    _, ranks = system.ranks()
+    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    fabric = Fabric(
+        accelerator=device.type,
+        devices=[device.index or 0] if device.type == "cuda" and ranks == 1 else local,
+        num_nodes=ranks // local,
+        strategy="ddp" if ranks > 1 else "auto",
+        precision=_PRECISION[precision],
+    )
+    fabric.launch()
+    return fabric
+
+
+def _optimiser(study: Study, trial: Trial) -> optim.Config:
+    """The optimiser's settings, the average's memory as long as the run asks for."""
+    how, train = study.config.optim, study.config.train
+    steps = train.budget_s / trial.step_s if train.budget_s else train.steps
+    return how if how.ema is not None else how.model_copy(update={"ema": optim.ema_decay(steps)})
+
+
+def _reserve(study: Study) -> Callable[[float], float]:
+    """Seconds of a budget to keep for held-out cases and report, from the seconds that one validation took."""
+    # on its own grid, with reading and writing, a case takes about twice what it takes in a validation
+    ratio = 2 * len(study.fold.test) / len(study.inner.test)
+    return lambda validation_s: _REPORT_S + ratio * validation_s
 
 
 def _describe(study: Study, trial: Trial) -> Bundle:
     config = study.config
-    channels = study.dataset.channels or tuple(f"channel {n}" for n in range(len(config.preprocess.intensity)))
     return Bundle(
         name=study.dataset.name,
         model=models.resolve(config.model, dotted=True),
         spatial_dims=study.spatial_dims,
-        channels=channels,
+        channels=study.dataset.channels,
         labels=study.labels,
         preprocess=config.preprocess,
         inference=config.inference,
         precision="bf16" if trial.precision == "bf16" else "fp32",
     )
+
+
+def _store(study: Study, trial: Trial, run: state.Run, inner: Inner, folder: Path) -> None:
+    """Choose what cleaning helps, and write the bundle."""
+    progress.say(
+        f"{run.step} steps in {progress.clock(run.seconds)}, {run.waited_s / run.seconds:.1%} of it waiting for batches; "
+        f"best Dice on the inner split {run.best:.3f} at step {run.best_step}"
+    )
+    weights = state.weights(folder / "checkpoints" / "best.safetensors")
+    facts: dict[str, Any] = {
+        "cases": len(study.inner.train),
+        "inner_cases": len(study.inner.test),
+        "held_out_cases": len(study.fold.test),
+        "steps": run.step,
+        "batch": study.config.train.batch,
+        "seconds": round(run.seconds, 1),
+        "seconds_a_step": round(trial.step_s, 4),
+        "waiting_for_batches": round(run.waited_s / run.seconds, 4),
+        "seed": study.config.seed,
+        "loss": study.config.loss["name"],
+    }
+    described = _describe(study, trial).model_copy(
+        update={
+            "postprocess": inner.postprocess(weights, study.cases(study.inner.test)),
+            "scores": {"inner_dice": round(run.best, 4)},
+            "training": facts,
+        }
+    )
+    bundles.save(folder / "bundle", described, [weights])

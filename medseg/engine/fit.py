@@ -55,6 +55,7 @@ class Batches(Protocol):
     """What gives the batch of a step."""
 
     spacing_mm: tuple[float, float, float]
+    size: int
 
     def __call__(self, step: int) -> tuple[Tensor, Tensor]:
         """Image and target of a step."""

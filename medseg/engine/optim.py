@@ -29,7 +29,7 @@ class Config(Settings):
     """
 
     name: Literal["adamw", "sgd"] = "adamw"
-    learning_rate: float = Field(default=2e-3, gt=0)
+    learning_rate: float = Field(default=1e-2, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     momentum: float = Field(default=0.99, ge=0, lt=1)
     schedule: Literal["cosine", "poly", "constant"] = "cosine"

@@ -25,12 +25,14 @@ class Trial:
         precision: "bf16" where it was at least a tenth quicker and gave finite numbers, else "fp32".
         step_s: seconds of the quickest step, batch included.
         seconds: of every arithmetic tried.
+        batch: samples in a step.
         memory_gb: most that the process (or the GPU) held meanwhile.
     """
 
     precision: str
     step_s: float
     seconds: dict[str, float]
+    batch: int
     memory_gb: float
 
 
@@ -51,7 +53,7 @@ def measure(
     if not seconds:
         raise MedsegError(f"no step in {' or '.join(tried)} gave a finite loss on {device}. Set train.precision=fp32.")
     best = "bf16" if seconds.get("bf16", 9e9) < 0.9 * seconds.get("fp32", 9e9) else next(iter(seconds))
-    return Trial(best, seconds[best], seconds, system.peak_memory_gb(device.type == "cuda"))
+    return Trial(best, seconds[best], seconds, batches.size, system.peak_memory_gb(device.type == "cuda"))
 
 
 def _step_s(model: nn.Module, loss: nn.Module, batches: Batches, device: torch.device, bf16: bool) -> float | None:
@@ -73,8 +75,8 @@ def _step_s(model: nn.Module, loss: nn.Module, batches: Batches, device: torch.d
             times.append(time.perf_counter() - began)
             if not finite:
                 return None
-    except RuntimeError:
-        if not bf16:
+    except RuntimeError as error:
+        if not bf16 or isinstance(error, torch.OutOfMemoryError):
             raise
         return None
     return min(times[1:])  # other work on the machine only ever adds

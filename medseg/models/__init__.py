@@ -75,7 +75,9 @@ def check_names(model: Mapping[str, Any], *, dotted: bool = False) -> None:
 
 
 def _unknown_preset(name: str, module: ModuleType, preset: Any) -> ConfigError:
-    return ConfigError(f"unknown preset '{preset}' of model '{name}'. {registry.did_you_mean(str(preset), module.PRESETS)}")
+    return ConfigError(
+        f"unknown preset '{preset}' of model '{name}'. {registry.did_you_mean(str(preset), module.PRESETS)}"
+    )
 
 
 def create_model(
