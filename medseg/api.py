@@ -83,8 +83,9 @@ def predict(
     suffix: str = ".nii.gz",
 ) -> list[cohort.Outcome]:
     """Segment scans, folders of scans, or DICOM series; see `medseg.cohort.predict`."""
-    scans = cohort.find([inputs] if isinstance(inputs, str | Path) else inputs)
-    return cohort.predict(load(model, device=device, tta=tta), scans, out, suffix=suffix, probabilities=probabilities)
+    predictor = load(model, device=device, tta=tta)
+    scans = cohort.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
+    return cohort.predict(predictor, scans, out, suffix=suffix, probabilities=probabilities)
 
 
 def evaluate(

@@ -65,13 +65,13 @@ def save(folder: str | Path, bundle: Bundle, members: Sequence[Mapping[str, Tens
         bundle: description; `weights` and `versions` are filled in.
         members: weights of each model of the ensemble.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save as as_bytes  # its `save_file` hides a full disk from `files`
 
     folder, hashes = Path(folder), {}
     for number, weights in enumerate(members):
         name = "model.safetensors" if len(members) == 1 else f"model_{number}.safetensors"
-        with files.atomic(folder / name) as temporary:
-            save_file({key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}, str(temporary))
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+        files.write_bytes(folder / name, as_bytes(tensors))
         hashes[name] = files.sha256(folder / name)
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in ("medseg", "torch")}
     whole = bundle.model_copy(update={"weights": hashes, "versions": versions})
@@ -96,6 +96,8 @@ def load(folder: str | Path) -> tuple[Bundle, list[dict[str, Tensor]]]:
 
     folder = Path(folder)
     bundle, members = read(folder), []
+    if not bundle.weights:
+        raise BundleError("the model's config.json names no weights. Copy the whole bundle folder.")
     for name, expected in bundle.weights.items():
         path = folder / name
         if Path(name).name != name or not path.is_file():

@@ -199,6 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit code 2, a signal during training exit code 75."""
     arguments = sys.argv[1:] if arguments is None else arguments
     words = [word for word in arguments if word != "--debug"]
+    system.wait_asleep()
     if system.ranks()[0] == 0:  # of processes that train together one speaks
         progress.talk()
     try:

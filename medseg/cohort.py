@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io as text_io
 import re
 from collections.abc import Iterable, Sequence
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from medseg import files, io, progress
 from medseg.errors import DataError, MedsegError
+from medseg.io import dicom
 from medseg.labels import Labels
 from medseg.predictor import Prediction, Predictor
 
@@ -35,44 +37,72 @@ class Outcome:
     error: str = ""
 
 
-def find(inputs: Iterable[str | Path]) -> list[Scan]:
+def find(inputs: Iterable[str | Path], channels: int | None = None) -> list[Scan]:
     """The scans of files, folders of scans, DICOM folders, or `a.nii.gz,b.nii.gz` for the channels of one scan.
 
-    In a folder, names that differ in `_0000`, `_0001` ... are channels of one scan.
+    In a folder, names that differ in `_0000`, `_0001` ... are channels of one scan; numbers that do not count from 0, or not
+    to the model's number of `channels`, are part of the names.
 
     Raises:
         DataError: nothing there, or two scans would have one name.
     """
-    scans = [scan for item in inputs for scan in _of(str(item))]
+    scans = [scan for item in inputs for scan in _of(str(item), channels)]
     names = [scan.id for scan in scans]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"two scans share the name '{twice[0]}', so that one mask would replace the other. Rename one.")
     return scans
 
 
-def _of(item: str) -> list[Scan]:
+def _of(item: str, channels: int | None) -> list[Scan]:
     parts = [Path(part) for part in item.split(",")] if "," in item and not Path(item).exists() else [Path(item)]
     if missing := [part for part in parts if not part.exists()]:
         raise DataError(f"no such scan: '{missing[0]}'")
-    if len(parts) > 1 or parts[0].is_file():
-        return [Scan(_CHANNEL.sub("", io.stem(parts[0])), tuple(parts))]
+    if len(parts) > 1:
+        return [Scan(_grouped(parts, None)[0].id, tuple(parts))]
+    if parts[0].is_file():
+        return _grouped(parts, channels)
     folder = parts[0]
-    found: dict[str, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
-        if path.is_file() and path.name.lower().endswith(io.SUFFIXES):
-            found.setdefault(_CHANNEL.sub("", io.stem(path)), []).append(path)
+    found = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_volume(path)]
     if found:
-        return [Scan(name, tuple(paths)) for name, paths in found.items()]
-    series = [
-        path
-        for path in [folder, *sorted(folder.iterdir())]
-        if path.is_dir() and any(p.is_file() for p in path.iterdir())
-    ]
+        return _grouped(found, channels)
+    series = [path for path in [folder, *sorted(folder.rglob("*"))] if path.is_dir() and _is_series(path)]
     if not series:
         raise DataError(
             f"'{folder}' holds no scans. Known files: {', '.join(io.SUFFIXES)}, or DICOM series in folders."
         )
-    return [Scan(io.stem(path), (path,)) for path in series]
+    return [Scan(_series_id(path), (path,)) for path in series]
+
+
+def _is_volume(path: Path) -> bool:
+    """Whether a file is a scan by itself; a DICOM file is a slice of one."""
+    name = path.name.lower()
+    return name.endswith(io.SUFFIXES) and not name.endswith(dicom.SUFFIXES) and not name.startswith(".")
+
+
+def _is_series(folder: Path) -> bool:
+    return any(p.is_file() and p.name.upper() != "DICOMDIR" and dicom.matches(p) for p in folder.iterdir())
+
+
+def _series_id(folder: Path) -> str:
+    try:
+        return io.stem(folder)
+    except DataError:  # reading it will tell why, without stopping the others; its name may be a patient's
+        return hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+
+
+def _grouped(paths: Sequence[Path], channels: int | None) -> list[Scan]:
+    """One scan for files whose numbers count the model's channels from 0, one a file otherwise."""
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(_CHANNEL.sub("", io.stem(path)), []).append(path)
+    scans = []
+    for name, group in groups.items():
+        counted = [io.stem(path) for path in group] == [f"{name}_{n:04d}" for n in range(len(group))]
+        if counted and len(group) == (channels or len(group)):
+            scans.append(Scan(name, tuple(group)))
+        else:
+            scans += [Scan(io.stem(path), (path,)) for path in group]
+    return scans
 
 
 def predict(
@@ -108,9 +138,10 @@ def predict(
             prediction = predictor(list(scan.images), probabilities=probabilities)
             _write(prediction, target)
             outcomes.append(Outcome(scan.id, target, prediction.volumes_ml))
-        except MedsegError as error:
-            outcomes.append(Outcome(scan.id, error=str(error)))
-            progress.warn(f"{scan.id}: {error}")
+        except (MedsegError, MemoryError) as error:
+            reason = str(error) or "not enough memory. Close other programs, or use a smaller scan."
+            outcomes.append(Outcome(scan.id, error=reason))
+            progress.warn(f"{scan.id}: {reason}")
     if any(outcome.mask for outcome in outcomes):
         write_tables(folder, prefix, predictor.labels, outcomes)
     return outcomes
@@ -138,5 +169,6 @@ def write_tables(folder: Path, prefix: str, labels: Labels, outcomes: Sequence[O
         f"{value} {re.sub(r'[^0-9A-Za-z.-]+', '_', name)} {r} {g} {b} 255\n" for value, name, r, g, b in rows
     )
     files.write_text(folder / f"{prefix}slicer.ctbl", f"0 background 0 0 0 0\n{slicer}")
-    snap = "".join(f'{value:5d} {r:5d} {g:4d} {b:4d} 1 1 1 "{name}"\n' for value, name, r, g, b in rows)
+    quoted = [(value, f"{r:5d} {g:4d} {b:4d}", name.replace('"', "'")) for value, name, r, g, b in rows]
+    snap = "".join(f'{value:5d} {rgb} 1 1 1 "{name}"\n' for value, rgb, name in quoted)
     files.write_text(folder / f"{prefix}itksnap.txt", f'    0     0    0    0 0 0 0 "Clear Label"\n{snap}')

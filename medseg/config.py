@@ -47,7 +47,7 @@ class RunConfig(Settings):
 
     seed: int = Field(default=0, ge=0)
     device: str = "auto"
-    fold: str = Field(default="0/5", coerce_numbers_to_str=True)
+    fold: str = "0/5"
     folds: Literal["medseg", "nnunet"] = "medseg"
     dims: Literal["auto", "2", "3"] = "auto"
     modality: str | None = None
@@ -62,6 +62,11 @@ class RunConfig(Settings):
     optim: Optim = Optim()
     train: Train = Train()
     inference: Inference
+
+    @field_validator("fold", "dims", mode="before")
+    @classmethod
+    def _as_text(cls, value: Any) -> Any:
+        return str(value) if isinstance(value, int) else value  # YAML takes dims=2 for a number
 
     @field_validator("fold")
     @classmethod
@@ -111,8 +116,8 @@ def resolve(planned: Mapping[str, Any], user: Mapping[str, Any]) -> RunConfig:
     if model.get("name", "unet") != "unet" or "preset" in model:
         planned.pop("model", None)
     tree = merge(planned, user)
-    if "window" not in user.get("inference", {}):
-        tree["inference"]["window"] = tree["sample"]["patch"]
+    if "patch" in user.get("sample", {}) and "window" not in user.get("inference", {}):
+        tree["inference"] = {**tree["inference"], "window": tree["sample"]["patch"]}
     tree["model"] = {"name": "unet", **tree.get("model", {})}
     tree["loss"] = {"name": "dice_ce", **tree.get("loss", {})}
     return parse(RunConfig, tree)
@@ -225,6 +230,6 @@ def duration_s(text: str) -> float:
         seconds = float(number) * units[unit]
     except ValueError:
         seconds = 0.0
-    if not seconds > 0:
+    if not 0 < seconds < float("inf"):
         raise ConfigError(f"a budget is written 90s, 20m or 2h, and is more than nothing; got '{text}'")
     return seconds

@@ -21,6 +21,7 @@ from medseg.labels import Labels
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
+_DRIFT_MM = 0.01
 _THREADS = 3  # each holds one case in memory
 _INSTANCES = 40  # more values than this, declared by nobody, look like numbered instances
 
@@ -119,6 +120,9 @@ def _look_at_mask(exam: _Exam, labels: Labels | None) -> None:
     if not same_space(exam.geometry, mask.geometry):
         verb = "is" if exam.geometry.shape == mask.geometry.shape else "has"
         exam.add("error", "geometry", f"label {verb} {difference(exam.geometry, mask.geometry)}")
+    elif not same_space(exam.geometry, mask.geometry, _DRIFT_MM):
+        how = difference(exam.geometry, mask.geometry)
+        exam.add("warning", "drift", f"label is {how}: less than a twentieth of a voxel, taken as the same place")
     allowed = (1,) if labels is None or labels.exclusive else (1, len(labels))
     if mask.channels not in allowed:
         picture = "; is it a colour picture?" if mask.channels in (3, 4) else ""

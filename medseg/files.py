@@ -85,13 +85,20 @@ def read_json(path: str | Path) -> Any:
 
 
 def sha256(path: str | Path) -> str:
-    """Hexadecimal SHA-256 of a file, or of all files below a folder in the order of their names."""
+    """Hexadecimal SHA-256 of a file, or of all files below a folder in the order of their names.
+
+    Raises:
+        DataError: it cannot be read.
+    """
     path, digest = Path(path), hashlib.sha256()
-    for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
-        if part.is_file():
-            with part.open("rb") as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+    try:
+        for part in sorted(path.rglob("*")) if path.is_dir() else [path]:
+            if not part.is_dir():
+                with part.open("rb") as stream:
+                    while block := stream.read(1 << 20):
+                        digest.update(block)
+    except OSError as error:
+        raise DataError(f"cannot read '{path}': {error.strerror or error}") from error
     return digest.hexdigest()
 
 
@@ -105,10 +112,15 @@ def lock(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
 
     Raises:
         RunError: another process holds it.
+        DataError: the folder cannot be made or written.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as stream:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stream = (folder / ".lock").open("w")
+    except OSError as error:
+        raise _explain(error, folder) from error
+    with stream:
         try:
             _lock_stream(stream, wait)
         except OSError as error:

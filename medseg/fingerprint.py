@@ -13,7 +13,7 @@ import numpy.typing as npt
 from medseg import geometry as geo
 from medseg import io, preprocess, progress
 from medseg.cases import Case
-from medseg.errors import MedsegError
+from medseg.errors import GeometryError, MedsegError
 from medseg.labels import Labels
 from medseg.settings import Settings
 
@@ -98,7 +98,7 @@ def _facts(case: Case, labels: Labels) -> _CaseFacts:
         image = geo.reorient(preprocess.read_image(case.images))
         mask = geo.reorient(io.read(case.label, "labels"))
         if mask.geometry.shape != image.geometry.shape:
-            raise MedsegError(
+            raise GeometryError(
                 f"label has {geo.difference(image.geometry, mask.geometry)}. Run 'medseg check' on the dataset."
             )
         present = {item.name: labels.mask(mask.array, item) for item in labels}

@@ -59,12 +59,23 @@ def reorient(volume: Volume, axcodes: str = "RAS") -> Volume:
     """Permute and flip axes until each points to the given direction (R/L, A/P, S/I); values are not changed."""
     from nibabel import orientations as ornt
 
-    if sorted("R" if c in "RL" else "A" if c in "AP" else "S" if c in "SI" else c for c in axcodes) != ["A", "R", "S"]:
-        raise GeometryError(f"an orientation names one of R/L, A/P and S/I for each axis, such as RAS; got '{axcodes}'")
+    checked_axcodes(axcodes)
     change = ornt.ornt_transform(ornt.io_orientation(volume.geometry.affine), ornt.axcodes2ornt(axcodes))
     array = np.moveaxis(ornt.apply_orientation(np.moveaxis(volume.array, 0, -1), change), -1, 0)
     affine = volume.geometry.affine @ ornt.inv_ornt_aff(change, volume.geometry.shape)
     return volume.replace(array=array, geometry=Geometry(array.shape[1:], affine))
+
+
+def checked_axcodes(axcodes: str) -> str:
+    """The orientation itself, if it is one.
+
+    Raises:
+        GeometryError: it does not name one of R/L, A/P and S/I for each axis.
+    """
+    sides = {"L": "R", "P": "A", "I": "S"}
+    if sorted(sides.get(code, code) for code in axcodes) != ["A", "R", "S"]:
+        raise GeometryError(f"an orientation names one of R/L, A/P and S/I for each axis, such as RAS; got '{axcodes}'")
+    return axcodes
 
 
 def crop(volume: Volume, start_ijk: Sequence[int], stop_ijk: Sequence[int]) -> Volume:

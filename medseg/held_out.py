@@ -58,9 +58,9 @@ def _draw(
         by_case.setdefault(row["case"], []).append(row["dice"])
     means = {case: float(np.nanmean(values)) for case, values in by_case.items() if not np.isnan(values).all()}
     order = sorted(means, key=lambda case: means[case])
-    places = {"worst": 0, "median": len(order) // 2, "best": len(order) - 1}
+    places = {0: "worst", len(order) - 1: "best", len(order) // 2: "median"} if order else {}
     index = []
-    for kind, place in places.items() if order else ():
+    for place, kind in sorted(places.items()):
         name = order[place]
         file = f"{kind}_{name}.png"
         files.write_bytes(folder / file, _overlay(cases[name], masks[name], labels))

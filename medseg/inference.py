@@ -100,7 +100,7 @@ def _accumulate(
         if total is None:
             weight = weight.to(logits.device)
             total, weights = (torch.zeros((n, *shape), device=logits.device) for n in (logits.shape[1], 1))
-        for corner, values in zip(batch, logits.mul_(weight), strict=True):
+        for corner, values in zip(batch, logits * weight, strict=True):
             if corner[axis] > begin:
                 count = corner[axis] - begin
                 yield begin, _take(total, axis + 1, count).div_(_take(weights, axis + 1, count))

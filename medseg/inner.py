@@ -39,11 +39,10 @@ class Inner:
 
     def _of_case(self, case: Prepared) -> list[float]:
         exclusive, parts, axis = self.predictor.labels.exclusive, [], 0
-        with torch.inference_mode():
-            for slab in self.predictor.stream(torch.from_numpy(np.array(case.image))):
-                axis = slab.axis
-                classes = slab.logits.argmax(0, keepdim=True) if exclusive else slab.logits > 0
-                parts.append(classes.to(torch.int16).cpu().numpy())
+        for slab in self.predictor.stream(torch.tensor(case.image)):
+            axis = slab.axis
+            classes = slab.logits.argmax(0, keepdim=True) if exclusive else slab.logits > 0
+            parts.append(classes.to(torch.int16).cpu().numpy())
         found, known = np.concatenate(parts, axis + 1), case.target >= 0
         if exclusive:
             pairs = [(found == n, case.target == n) for n in range(1, len(self.predictor.labels) + 1)]

@@ -5,6 +5,7 @@ The cache holds patient data: arrays of scans without names, each entry under th
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -29,6 +30,8 @@ from medseg.labels import Labels
 from medseg.volume import Geometry
 
 Array = npt.NDArray[Any]
+_DETACHED = (".hdr", ".img", ".mhd", ".nhdr")
+_MAKING = ".making-"  # begins the name of an entry that is not finished
 _FORMAT = 1  # raised when the meaning of an entry changes, so that old ones are not found
 _NOTE = (
     "This folder holds prepared scans of patients. It may be deleted at any time; medseg makes it again when needed.\n"
@@ -68,10 +71,11 @@ def prepare_cases(
         DataError: a case cannot be used; names it.
     """
     cache = Path(cache)
-    cache.mkdir(parents=True, exist_ok=True)
     files.write_text(cache / "README.txt", _NOTE)
     recipe = json.dumps([_FORMAT, config.model_dump(mode="json"), labels.model_dump(mode="json")], sort_keys=True)
     with files.lock(cache, wait=True), ThreadPoolExecutor(os.cpu_count()) as pool:
+        for left in cache.glob(f"{_MAKING}*"):  # of a process that was killed
+            shutil.rmtree(left, ignore_errors=True)
         found = pool.map(lambda case: _entry(case, config, labels, cache, recipe), cases)
         entries = list(progress.track(found, "preparing", len(cases)))
     _evict(cache, limit_gb, keep=set(entries))
@@ -81,7 +85,7 @@ def prepare_cases(
 def _entry(case: Case, config: preprocess.Config, labels: Labels, cache: Path, recipe: str) -> Path:
     try:
         assert case.label is not None
-        content = [files.sha256(path) for path in (*case.images, case.label)]
+        content = [files.sha256(part) for path in (*case.images, case.label) for part in _parts(path)]
         entry = cache / hashlib.sha256("\n".join([recipe, *content]).encode()).hexdigest()[:32]
         if not entry.exists():
             _store(entry, case, config, labels)
@@ -89,6 +93,11 @@ def _entry(case: Case, config: preprocess.Config, labels: Labels, cache: Path, r
         return entry
     except MedsegError as error:
         raise type(error)(f"{case.id}: {error}") from error
+
+
+def _parts(path: Path) -> list[Path]:
+    """The files of a scan: with a header whose voxels lie beside it, all files of its name."""
+    return sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")) if path.suffix.lower() in _DETACHED else [path]
 
 
 def _store(entry: Path, case: Case, config: preprocess.Config, labels: Labels) -> None:
@@ -102,19 +111,20 @@ def _store(entry: Path, case: Case, config: preprocess.Config, labels: Labels) -
     prepared = preprocess.prepare(image, config)
     target = preprocess.prepare_labels(mask.replace(geometry=image.geometry), prepared.geometry, labels)
     points = sample.points_by_class(target)
-    folder = Path(tempfile.mkdtemp(prefix=".making-", dir=entry.parent))
     try:
-        np.save(folder / "image.npy", prepared.array)
-        np.save(folder / "target.npy", target)
-        rows = [np.insert(found, 0, name, axis=1) for name, found in points.items()]
-        np.save(folder / "points.npy", np.concatenate(rows) if rows else np.zeros((0, 4), np.int32))
-        np.save(folder / "affine.npy", prepared.geometry.affine)
-        folder.rename(entry)
+        # The rename takes the folder away; what is left of a failure goes with the block.
+        with tempfile.TemporaryDirectory(prefix=_MAKING, dir=entry.parent, ignore_cleanup_errors=True) as making:
+            folder = Path(making)
+            np.save(folder / "image.npy", prepared.array)
+            np.save(folder / "target.npy", target)
+            rows = [np.insert(found, 0, name, axis=1) for name, found in points.items()]
+            np.save(folder / "points.npy", np.concatenate(rows) if rows else np.zeros((0, 4), np.int32))
+            np.save(folder / "affine.npy", prepared.geometry.affine)
+            folder.rename(entry)
     except OSError as error:
-        shutil.rmtree(folder, ignore_errors=True)
-        if not entry.exists():  # else another process was quicker, with the same content
+        if not entry.exists():  # else another thread was quicker, with the same content
             raise DataError(
-                f"cannot write the cache of prepared cases: {error.strerror}. Free space, or set cache=FOLDER."
+                f"cannot write the cache of prepared cases: {error.strerror or error}. Free space, or set cache=FOLDER."
             ) from error
 
 
@@ -127,7 +137,7 @@ def _load(name: str, entry: Path) -> Prepared:
 
 
 def _evict(cache: Path, limit_gb: float, keep: set[Path]) -> None:
-    entries = sorted((e for e in cache.iterdir() if e.is_dir() and len(e.name) == 32), key=lambda e: e.stat().st_mtime)
+    entries = sorted(_entries(cache), key=lambda e: e.stat().st_mtime)
     sizes = {e: sum(f.stat().st_size for f in e.iterdir()) for e in entries}
     excess = sum(sizes.values()) - limit_gb * 1e9
     for entry in entries:
@@ -136,16 +146,22 @@ def _evict(cache: Path, limit_gb: float, keep: set[Path]) -> None:
             excess -= sizes[entry]
 
 
+def _entries(cache: Path) -> list[Path]:
+    """The finished entries, and nothing that others put there: they may be deleted."""
+    return [e for e in cache.iterdir() if len(e.name) == 32 and (e / "target.npy").is_file()]
+
+
 def empty(cache: str | Path) -> int:
     """Delete all entries of a cache; returns how many there were. Nothing else in the folder is touched.
 
     Raises:
         DataError: no such folder.
     """
-    if not Path(cache).is_dir():
+    cache = Path(cache)
+    if not cache.is_dir():
         raise DataError(f"no such folder: '{cache}'. Name the cache of prepared cases, medseg_cache beside the runs.")
-    entries = [e for e in Path(cache).glob("*") if (e / "target.npy").is_file() and len(e.name) == 32]
-    for entry in entries:
+    entries = _entries(cache)
+    for entry in (*entries, *cache.glob(f"{_MAKING}*")):
         shutil.rmtree(entry)
     return len(entries)
 

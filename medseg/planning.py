@@ -15,6 +15,7 @@ from medseg.settings import Settings
 
 Array = npt.NDArray[Any]
 _THICK = 3.0  # spacing beyond so many times the finest one is anisotropic
+_SLAB = 4  # slices below which there is no volume to learn from
 _STEPS = 1000  # that a budget must hold
 _HALVED = 5  # voxels that an axis needs to be halved once more
 _SMALLEST_STRUCTURE = 200  # voxels that the smallest structure keeps when the grid is made coarser
@@ -92,7 +93,7 @@ def plan(
         voxels: patch voxels that training gets through in its budget; None for as many as it likes.
     """
     limits = _in_time(LIMITS[device], voxels)
-    flat = dims == "2" or (dims == "auto" and found.shape[2] == 1) or (dims == "auto" and min(found.shape) < 4)
+    flat = dims == "2" or (dims == "auto" and min(found.shape) < _SLAB)
     axcodes, order = _orientation(found, flat)
     spacing, why_spacing = _spacing(found, order, limits, flat)
     shape = np.maximum(1, np.round(np.array(found.shape)[order] * np.array(found.spacing_mm)[order] / spacing))
@@ -152,11 +153,12 @@ def _in_time(limits: Limits, voxels: float | None) -> Limits:
 
 
 def _orientation(found: Fingerprint, flat: bool) -> tuple[str, list[int]]:
-    """RAS; slices of a 2D model lie across the thickest axis, which comes last."""
+    """RAS; slices of a 2D model lie across the axis that has next to no slices, else the thickest one, which comes last."""
     order = [0, 1, 2]
-    if flat and found.shape[2] > 1:
-        thickest = int(np.argmax(found.spacing_mm))
-        order = [n for n in order if n != thickest] + [thickest]
+    if flat:
+        few = min(found.shape) < _SLAB
+        across = int(np.argmin(found.shape)) if few else 2 - int(np.argmax(found.spacing_mm[::-1]))
+        order = [n for n in order if n != across] + [across]
     return "".join("RAS"[n] for n in order), order
 
 
@@ -259,7 +261,7 @@ def _is_ct(channel: ChannelFacts) -> tuple[bool, str]:
     if name in ("ct", "cbct", "hu"):
         return True, "CT, the dataset says: clipped to the percentiles 0.5 and 99.5 inside structures"
     numbers = f"median of the smallest values {channel.minimum:.4g}, inside structures {channel.low:.4g} to {channel.high:.4g}"
-    if not name or name.startswith("channel"):
+    if name in ("", "image") or name.startswith("channel"):
         if channel.minimum <= -900 and channel.low > -1100 and channel.high < 4000:
             return True, f"taken for CT, for air is near -1000 ({numbers}): clipped as HU"
         return False, f"not taken for CT ({numbers}): z-score of the scan's foreground"

@@ -99,15 +99,18 @@ class Predictor:
         """
         volume = scan if isinstance(scan, Volume) else preprocess.read_image(_paths(scan))
         prepared = preprocess.prepare(volume, self.bundle.preprocess)
-        mask, likely = self._merge(
-            self._parts(prepared, volume.geometry, probabilities), volume.geometry, probabilities
-        )
+        image, grid = torch.tensor(prepared.array), prepared.geometry
+        del prepared  # the tensor is a copy
+        parts = self._parts(image, grid, volume.geometry, probabilities)
+        mask, likely = self._merge(parts, volume.geometry, probabilities)
         meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "xyzt_units")}
         found = Volume(self.labels.decode(mask), volume.geometry, "labels", meta)
         found = postprocess.apply(found, self.labels, self.bundle.postprocess)
         return Prediction(found, self.labels, likely and likely.replace(meta=meta))
 
-    def _parts(self, prepared: Volume, home: Geometry, probabilities: bool) -> Iterator[tuple[int, int, Array]]:
+    def _parts(
+        self, image: Tensor, grid: Geometry, home: Geometry, probabilities: bool
+    ) -> Iterator[tuple[int, int, Array]]:
         """Finished slices on the scan's own grid: classes, followed by probabilities if they are wanted."""
 
         def reduce(logits: Tensor) -> Tensor:
@@ -118,14 +121,15 @@ class Predictor:
             return torch.cat([classes.float(), likely])
 
         outside = [0.0 if self.labels.exclusive and n == 0 else -1e4 for n in range(self.labels.channels)]
-        stream = self.stream(torch.from_numpy(np.ascontiguousarray(prepared.array)))
-        with torch.inference_mode():
-            yield from restore(stream, prepared.geometry, home, reduce, outside)
+        return restore(self.stream(image), grid, home, reduce, outside)
 
     def stream(self, image: Tensor) -> Iterator[inference.Slab]:
         """Finished slabs of logits of a prepared image `(C, I, J, K)`, averaged over members and mirrors.
 
         Out of memory is a plan: the batch is halved, and a single window that does not fit goes to the CPU.
+
+        Raises:
+            DataError: a single window does not fit there either.
         """
         config = self.bundle.inference
         while True:
@@ -142,6 +146,8 @@ class Predictor:
         if config.batch > 1:
             progress.warn(f"out of memory on {self.device}: going on with {config.batch // 2} window(s) at once")
             return config.model_copy(update={"batch": config.batch // 2})
+        if self.device.type == "cpu":
+            raise DataError(f"out of memory with a single window of {config.window} voxels. Close other programs.")
         progress.warn(f"out of memory on {self.device} with a single window: going on with the CPU")
         self.device = torch.device("cpu")
         self.networks = [network.cpu() for network in self.networks]
@@ -149,7 +155,7 @@ class Predictor:
 
     def _network(self, windows: Tensor) -> Tensor:
         windows = windows.to(self.device, non_blocking=True)
-        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
+        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             total = self.networks[0](windows).float()
             for network in self.networks[1:]:
                 total += network(windows).float()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from medseg import geometry as geo
 from medseg import io
@@ -53,6 +53,11 @@ class Config(Settings):
     spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None)
     intensity: tuple[Intensity, ...] = (Intensity(),)
     crop_empty: bool = True
+
+    @field_validator("orientation")
+    @classmethod
+    def _orientation(cls, value: str) -> str:
+        return geo.checked_axcodes(value)
 
 
 def prepare(volume: Volume, config: Config) -> Volume:

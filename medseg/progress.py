@@ -32,9 +32,12 @@ def log_to(path: str | Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger.addHandler(handler)
+    level = logger.level
+    logger.setLevel(logging.INFO)  # a notebook that never calls `talk` has a whole log too
     try:
         yield
     finally:
+        logger.setLevel(level)
         logger.removeHandler(handler)
         handler.close()
 
@@ -43,8 +46,12 @@ def talk() -> None:
     """Show lines on standard error; the command line calls it once, a library user may."""
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    if not any(isinstance(handler, _Terminal) for handler in logger.handlers):
+    if not _talks():
         logger.addHandler(_Terminal())
+
+
+def _talks() -> bool:
+    return any(isinstance(handler, _Terminal) for handler in logger.handlers)
 
 
 class _Terminal(logging.Handler):
@@ -83,7 +90,7 @@ class Bar:
     def set(self, done: float, note: str = "") -> None:
         """Set what is done, with a word about the state, and show it if it is time to."""
         self.done, now = done, time.monotonic()
-        terminal = sys.stderr.isatty()
+        terminal = _talks() and sys.stderr.isatty()
         if now - self.said < (0.1 if terminal else _PLAIN_EVERY_S) or not logger.isEnabledFor(logging.INFO):
             return
         self.said = now
@@ -100,7 +107,7 @@ class Bar:
     @staticmethod
     def clear() -> None:
         """Remove the bar from the terminal's line."""
-        if sys.stderr.isatty():
+        if _talks() and sys.stderr.isatty():
             print("\r\x1b[2K", end="", file=sys.stderr, flush=True)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,29 +12,43 @@ from typing import Any
 from medseg import bundle as bundles
 from medseg import config as configs
 from medseg import files, held_out, postprocess, progress, reporting, system, training
-from medseg.cases import Fold
-from medseg.errors import ConfigError, RunError
+from medseg.cases import Fold, few
+from medseg.errors import ConfigError, MedsegError, RunError
 from medseg.evaluation import Evaluation
 from medseg.study import Study, find, settle
+
+_BEGINNING = (".lock", "log.txt", "plan.json", "splits.json", "environment.json")  # before config.yaml there is no run
 
 
 def _open(folder: Path, resume: bool) -> None:
     """See that a folder can take a run.
 
     Raises:
-        RunError: it holds another run or other files, or there is nothing to resume.
+        RunError: it holds another run, or other files.
     """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"'{folder}' is a file. Name a folder with -o.")
     has_run = (folder / "config.yaml").exists()
-    if resume and not has_run and folder.exists() and any(folder.iterdir()):
-        raise RunError(f"'{folder}' holds no run to resume. Leave out --resume, and name a new folder.")
     if has_run and not resume:
         raise RunError(
             f"'{folder}' already holds a run. Add --resume to go on with it, or name another folder with -o."
         )
-    if folder.exists() and not folder.is_dir():
-        raise RunError(f"'{folder}' is a file; name a folder with -o.")
-    if folder.exists() and not has_run and any(path.name not in (".lock", "log.txt") for path in folder.iterdir()):
-        raise RunError(f"'{folder}' is not empty and holds no run. Name a new folder with -o.")
+    if not has_run and folder.exists() and any(path.name not in _BEGINNING for path in folder.iterdir()):
+        raise RunError(f"'{folder}' holds other files and no run. Name a new folder with -o.")
+
+
+@contextlib.contextmanager
+def _all_or_nothing(folder: Path) -> Iterator[None]:
+    """Take away the traces of a run that was refused before it began."""
+    try:
+        yield
+    except MedsegError:
+        if not (folder / "config.yaml").exists():
+            for name in _BEGINNING:
+                (folder / name).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # it may hold what somebody else has put there
+                folder.rmdir()
+        raise
 
 
 def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resume: bool = False) -> Path:
@@ -58,7 +73,7 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
         _follow(data, folder, user, resume)
         return folder
     _open(folder, resume)
-    with files.lock(folder), progress.log_to(folder / "log.txt"):
+    with files.lock(folder), _all_or_nothing(folder), progress.log_to(folder / "log.txt"):
         studies = _studies(data, folder, user, resume)
         _write(studies, folder)
         for number, (study, part) in enumerate(_parts(studies, folder)):
@@ -152,6 +167,7 @@ def _read(data: str | Path, folder: Path, user: Mapping[str, Any]) -> tuple[Stud
 
     Raises:
         ConfigError: `user` wants something else than the run was started with.
+        RunError: cases of the run are gone.
     """
     stored = configs.read(folder / "config.yaml")
     plan, parts = files.read_json(folder / "plan.json"), files.read_json(folder / "splits.json")
@@ -165,6 +181,11 @@ def _read(data: str | Path, folder: Path, user: Mapping[str, Any]) -> tuple[Stud
             f"the run was started with other settings ({', '.join(changed)}). Give the same, or a new folder with -o."
         )
     dataset, labels = find(data, config)
+    known = {case.id for case in dataset.labelled}
+    if gone := sorted({name for part in parts for names in part.values() for name in names} - known):
+        raise RunError(
+            f"the run was started with labelled cases that '{data}' does not hold: {few(gone)}. Give the run's dataset, or a new folder with -o."
+        )
     folds = [Fold((*part["train"], *part["validation"]), tuple(part["held_out"])) for part in parts]
     inner = [Fold(tuple(part["train"]), tuple(part["validation"])) for part in parts]
     return tuple(Study(dataset, labels, fold, split, config, plan) for fold, split in zip(folds, inner, strict=True))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from medseg import cases as splits
 from medseg import config as configs
-from medseg import fingerprint, layouts, models, planning, progress
+from medseg import fingerprint, layouts, models, planning, progress, system
 from medseg.cases import Case, Dataset, Fold
 from medseg.config import RunConfig
 from medseg.errors import ConfigError

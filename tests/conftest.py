@@ -1,6 +1,23 @@
-from pathlib import Path
+from __future__ import annotations
 
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
 import pytest
+
+from medseg import io
+from medseg.volume import Geometry, Volume
+
+# Settings of a run that takes a second: they teach the network nothing.
+QUICK: dict[str, Any] = {
+    "model": {"name": "unet", "preset": "tiny"},
+    "train": {"steps": 4, "validations": 1, "batch": 2, "precision": "fp32"},
+    "sample": {"patch": (16, 16, 8)},
+    "fold": "0/2",
+}
 
 
 @pytest.fixture(scope="session")
@@ -10,3 +27,57 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("real scans are not here: ../shared/data is absent")
     return folder.resolve()
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Bit for bit, and no fight over cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def quick() -> dict[str, Any]:
+    return QUICK
+
+
+@pytest.fixture(scope="session")
+def make_dataset() -> Callable[..., Path]:
+    return write_dataset
+
+
+def write_dataset(
+    root: Path,
+    *,
+    cases: int = 4,
+    shape: tuple[int, int, int] = (20, 18, 12),
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 2.0),
+    channels: int = 1,
+    suffix: str = ".nii.gz",
+    **description: Any,
+) -> Path:
+    """A small dataset: a bright box of value 1 beside a smaller one of value 2, elsewhere in each case.
+
+    With a description (`labels`, ...) it is an nnU-Net raw folder, else `images/` beside `labels/`.
+    """
+    rng = np.random.default_rng(0)
+    images, labels = ("imagesTr", "labelsTr") if description else ("images", "labels")
+    geometry = Geometry(shape, np.diag([*spacing_mm, 1.0]))
+    for number in range(cases):
+        mask = np.zeros(shape, np.uint8)
+        mask[3 + number : 9 + number, 4:10, : shape[2] // 2 + 1] = 1
+        mask[3:7, 12:16, : shape[2] // 3 + 1] = 2
+        for channel in range(channels):
+            image = (mask * 60 + rng.normal(100, 10, shape)).astype(np.uint8)
+            ending = f"_{channel:04d}" if description else ""
+            io.write(Volume(image, geometry), root / images / f"case_{number}{ending}{suffix}")
+        io.write(Volume(mask, geometry, "labels"), root / labels / f"case_{number}{suffix}")
+    if description:
+        names = {str(n): f"sequence {n}" for n in range(channels)}
+        content = {"channel_names": names, "file_ending": suffix} | description
+        (root / "dataset.json").write_text(json.dumps(content))
+    return root

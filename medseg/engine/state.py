@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as as_bytes  # its `save_file` hides a full disk from `files`
 from torch import Tensor, nn
 
 from medseg import files
@@ -134,8 +134,7 @@ def weights(path: Path) -> dict[str, Tensor]:
 def _write(path: Path, facts: Mapping[str, Any], **parts: Mapping[str, Tensor]) -> None:
     tensors = {f"{part}/{name}": tensor for part, group in parts.items() for name, tensor in group.items()}
     whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    with files.atomic(path) as temporary:
-        save_file(whole, str(temporary), metadata={"facts": json.dumps(dict(facts))})
+    files.write_bytes(path, as_bytes(whole, metadata={"facts": json.dumps(dict(facts))}))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:

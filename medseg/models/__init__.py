@@ -67,10 +67,10 @@ def check_names(model: Mapping[str, Any], *, dotted: bool = False) -> None:
     """
     name, options = _split(model)
     module = _module(name, dotted=dotted)
-    if "preset" in options and options["preset"] not in module.PRESETS:
+    if "preset" in options and str(options["preset"]) not in module.PRESETS:
         raise _unknown_preset(name, module, options["preset"])
     if wrong := [option for option in options if option not in ("preset", *module.Config.model_fields)]:
-        hint = registry.did_you_mean(wrong[0], module.Config.model_fields)
+        hint = registry.did_you_mean(str(wrong[0]), ("name", "preset", *module.Config.model_fields))
         raise ConfigError(f"model.{wrong[0]}: unknown option of '{name}'. {hint}")
 
 

@@ -1,0 +1,176 @@
+"""The benchmarks start, do what they say on very little, and measure what they say. No time is ever asserted."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("psutil")
+import medseg
+from benchmarks import _measure as measure
+from benchmarks import predict, time_to_dice
+from medseg.resources import shipped
+
+BENCHMARKS = ("startup", "predict", "time_to_dice")
+FACTS = {"median_s", "low_s", "high_s", "peak_mb", "others", "runs"}
+HOLD = "import time; block = b'x' * {mb}_000_000; time.sleep({s})"
+
+
+def python(code: str) -> tuple[str, ...]:
+    return sys.executable, "-c", code
+
+
+@pytest.mark.parametrize("name", BENCHMARKS)
+def test_every_benchmark_explains_itself(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        importlib.import_module(f"benchmarks.{name}").main(["--help"])
+    assert stopped.value.code == 0
+    assert "--json" in capsys.readouterr().out
+
+
+def test_every_benchmark_is_in_the_readme() -> None:
+    text = (Path(measure.__file__).parent / "README.md").read_text()
+    assert all(f"python -m benchmarks.{name}" in text for name in BENCHMARKS)
+
+
+def test_the_peak_is_the_commands_whatever_this_process_holds() -> None:
+    ballast = bytearray(b"x") * 400_000_000
+    small, large = (measure.run(python(HOLD.format(mb=mb, s=0))).peak_mb for mb in (1, 200))
+    assert len(ballast) > 1e6 * small
+    assert 190 < large - small < 210
+
+
+def test_the_peak_counts_children() -> None:
+    child = HOLD.format(mb=200, s=1.5)
+    both = f"import subprocess, sys; c = subprocess.Popen([sys.executable, '-c', {child!r}]); {child}; c.wait()"
+    assert 400 < measure.run(python(both)).peak_mb < 500
+
+
+def test_a_command_that_fails_shows_its_words() -> None:
+    with pytest.raises(SystemExit, match="ended with code 3:\nno such scan"):
+        measure.run(python("print('no such scan'); raise SystemExit(3)"))
+
+
+def test_commands_take_turns_and_the_warm_up_is_not_counted(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    commands = {name: python(f"open({str(log)!r}, 'a').write('{name}')") for name in "ab"}
+    samples = measure.alternate(commands, 2, warm_up=True)
+    assert log.read_text() == "baabba"
+    assert [len(found) for found in samples.values()] == [2, 2]
+
+
+def test_summaries_and_tables_of_known_figures() -> None:
+    def summary(*seconds: float) -> dict[str, object]:
+        return measure.summary([measure.Sample(s, s, 100.0 + s, 0.0, "") for s in seconds])
+
+    found = {"ours": summary(1.0, 4.0, 2.0), "theirs": summary(5.0)}
+    assert {name: found["ours"][name] for name in ("median_s", "low_s", "high_s", "peak_mb")} == {
+        "median_s": 2.0,
+        "low_s": 1.0,
+        "high_s": 4.0,
+        "peak_mb": 104.0,
+    }
+    _, ours, theirs = measure.times(found, "ours").splitlines()
+    assert ours.split() == ["ours", "2.000", "1.000", "-", "4.000", "1.00", "104", "0.0"]
+    assert theirs.split() == ["theirs", "5.000", "5.000", "-", "5.000", "2.50", "105", "0.0"]
+
+
+def test_the_synthetic_ct_is_a_ct(tmp_path: Path) -> None:
+    ct = medseg.read(predict._write_ct(tmp_path / "ct.nii.gz", (32, 24, 8)))
+    assert ct.geometry.shape == (32, 24, 8)
+    assert ct.geometry.spacing_mm == pytest.approx((0.8, 0.8, 1.5))
+    assert ct.array.dtype == "int16"
+    air, body = ct.array[0, 0, 0], ct.array[0, 16, 12]
+    assert abs(air + 1000).max() < 100
+    assert abs(body - 40).max() < 100
+
+
+def test_startup_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module("benchmarks.startup").main(
+        ["--repeats", "1", "--peers", "--json", str(tmp_path / "out.json")]
+    )
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["machine"]["cores"] >= 1
+    assert written["loads_torch"] is False
+    assert list(written["results"]) == ["python -c pass", "import medseg", "medseg --help"]
+    assert all(set(found) == FACTS for found in written["results"].values())
+    assert "import medseg loads torch or monai: no" in capsys.readouterr().out
+
+
+@pytest.fixture
+def finished(tmp_path: Path) -> Path:
+    """As much of a finished comparison's folder as the peer's cases are made from."""
+    labels = [{"name": name, "values": [n]} for n, name in enumerate(("left nucleus", "right nucleus", "arch"), 1)]
+    run = tmp_path / "medseg"
+    (run / "bundle").mkdir(parents=True)
+    split = {"held_out": ["mr_01"], "train": ["mr_02"], "validation": ["mr_03"]}
+    (run / "splits.json").write_text(json.dumps([split]))
+    (run / "bundle" / "config.json").write_text(json.dumps({"labels": {"exclusive": True, "items": labels}}))
+    (run / "config.yaml").write_text("train: {budget_s: 20.0}\n")
+    return tmp_path
+
+
+def test_the_peer_learns_from_the_same_cases_and_never_from_the_held_out(finished: Path) -> None:
+    data = shipped("sample_data/mr")
+    assert time_to_dice._write_cases(data, finished) == 20.0
+    cases = json.loads((finished / "cases.json").read_text())
+    assert cases["classes"] == 4
+    assert [Path(case["label"]).name for case in cases["train"]] == ["mr_02.nii.gz", "mr_03.nii.gz"]
+    assert [case["id"] for case in cases["test"]] == ["mr_01"]
+    (reference,) = (finished / "references").iterdir()
+    assert reference.resolve() == (data / "labelsTr" / "mr_01.nii.gz").resolve()
+
+
+def test_only_labels_that_the_peer_can_learn(finished: Path) -> None:
+    config = finished / "medseg" / "bundle" / "config.json"
+    config.write_text(config.read_text().replace("[3]", "[7]"))
+    with pytest.raises(SystemExit, match="numbered 1, 2 and so on"):
+        time_to_dice._write_cases(shipped("sample_data/mr"), finished)
+
+
+def test_only_one_fold_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        time_to_dice.main(["--fold", "all"])
+    assert "one fold is compared, such as 0/5; got 'all'" in capsys.readouterr().err
+
+
+def test_the_comparison_is_a_line_a_training_and_their_means() -> None:
+    def trained(dice: float) -> dict[str, object]:
+        facts = {"steps": 9, "seconds": 60.0, "waiting": 0.05, "wall_s": 70.0, "peak_mb": 900.0, "others": 0.1}
+        return {"mean_dice": dice, "dice": {"arch": dice}, **facts}
+
+    seeds = {0: {"medseg": trained(0.9), "monai": trained(0.8)}, 1: {"medseg": trained(0.7), "monai": trained(0.8)}}
+    lines = time_to_dice._shown(seeds).splitlines()
+    assert lines[1].split() == ["medseg,", "seed", "0", "0.9000", "0.9000", "9", "60", "5.0%", "70", "900", "0.1"]
+    assert lines[-1].endswith("medseg 0.8000 (0.7000 - 0.9000), monai 0.8000 (0.8000 - 0.8000), ratio 1.000")
+
+
+@pytest.mark.slow
+def test_the_monai_script_learns_and_segments(finished: Path) -> None:
+    pytest.importorskip("monai")
+    time_to_dice._write_cases(shipped("sample_data/mr"), finished)
+    script, out = measure.PEERS / "monai_train.py", finished / "monai"
+    command = (sys.executable, str(script), str(finished / "cases.json"), "-o", str(out), "--budget", "1")
+    facts = measure.last_json(measure.run(command).output)
+    assert facts["steps"] >= 1
+    assert 0 <= facts["waiting"] <= 1
+    assert medseg.evaluate(out, finished / "references").summary["cases"] == 1
+
+
+@pytest.mark.slow
+def test_predict_runs_and_both_masks_agree(tmp_path: Path) -> None:
+    """The same network in the same window on the same values: what is left is rounding and the window's lattice."""
+    pytest.importorskip("monai")
+    run = tmp_path / "run"
+    train = (*measure.MEDSEG, "train", str(shipped("sample_data/mr")), "-o", str(run), "fold=none", "model.preset=tiny")
+    measure.run((*train, "train.steps=5", "train.validations=1"))
+    words = ["--run", str(run), "--repeats", "1", "--ct-repeats", "0", "--json", str(tmp_path / "out.json")]
+    importlib.import_module("benchmarks.predict").main(words)
+    results = json.loads((tmp_path / "out.json").read_text())["results"]
+    assert list(results) == ["scan of the dataset", "the same, model loaded once"]
+    assert all({"medseg", "monai"} <= set(found) for found in results.values())
+    assert results["scan of the dataset"]["agreement"] > 0.95

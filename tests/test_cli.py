@@ -1,0 +1,432 @@
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from medseg import io, system
+from medseg.cli import main
+from medseg.resources import shipped
+from medseg.volume import Geometry, Volume
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+Make = Callable[..., Path]
+MR = str(shipped("sample_data/mr"))
+QUICK = (
+    "model.preset=tiny", "train.steps=2", "train.validations=1", "train.batch=2", "train.precision=fp32",
+    "sample.patch=[16,16,8]",
+)  # fmt: skip
+
+
+class Ended(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(capsys: pytest.CaptureFixture[str]) -> Callable[..., Ended]:
+    """Run the command line in this process."""
+
+    def call(*words: object) -> Ended:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            main([str(word) for word in words])
+        out, err = capsys.readouterr()
+        code = caught.value.code
+        assert isinstance(code, int)
+        return Ended(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def refused(cli: Callable[..., Ended]) -> Callable[..., str]:
+    """Run what must be refused: code 2 and one line, which is returned."""
+
+    def call(*words: object) -> str:
+        ended = cli(*words)
+        lines = [line for line in ended.err.splitlines() if line.startswith("error: ")]
+        assert ended.code == 2
+        assert len(lines) == 1, ended.err
+        assert ended.err.splitlines()[-1] == lines[0]
+        assert "Traceback" not in ended.err
+        return lines[0]
+
+    return call
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory, make_dataset: Make, quick: dict[str, Any]) -> Path:
+    """A run of two channels, whose data lie beside it; nobody may change it."""
+    from medseg import api
+
+    root = tmp_path_factory.mktemp("model")
+    data = make_dataset(root / "data", channels=2, labels={"background": 0, "big": 1, "small": 2})
+    return api.train(data, root / "run", **quick)
+
+
+# --- words on the command line
+
+
+@pytest.mark.parametrize("words", [[], ["--help"]])
+def test_help_lists_the_commands(cli: Callable[..., Ended], words: list[str]) -> None:
+    ended = cli(*words)
+    assert ended.code == 0
+    for command in ("train", "predict", "evaluate", "check", "plan", "demo", "report", "models", "losses", "doctor"):
+        assert f"  {command} " in ended.out
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["train", "predict", "evaluate", "check", "plan", "demo", "report", "models", "losses", "doctor", "cache"],
+)
+def test_every_command_has_help(cli: Callable[..., Ended], command: str) -> None:
+    ended = cli(command, "--help")
+    assert ended.code == 0
+    assert f"Usage: medseg {command}" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["frobnicate"], "error: No such command 'frobnicate'. See 'medseg --help'."),
+        (["train"], "error: Missing argument 'DATA'. See 'medseg train --help'."),
+        (["train", "x", "--budgte", "3m"], "error: No such option: --budgte"),
+        (["train", "x", "--seed", "y", "-o", "z"], "error: Invalid value for '--seed'"),
+        (["train", MR], "error: Invalid value for -o: a run needs a folder: -o runs/NAME."),
+        (["predict", "x"], "error: Missing argument"),
+        (["predict", "x", "y"], "error: Missing option '-o'"),
+    ],
+)
+def test_misused_words_are_one_line(refused: Callable[..., str], words: list[str], message: str) -> None:
+    assert refused(*words).startswith(message)
+
+
+def test_debug_shows_where_it_happened() -> None:
+    from medseg.errors import ConfigError
+
+    with pytest.raises(ConfigError, match="unnet"):
+        main(["--debug", "train", MR, "-o", "nowhere", "model=unnet"])
+    with pytest.raises(ConfigError, match="unnet"):
+        main(["train", MR, "-o", "nowhere", "model=unnet", "--debug"])
+
+
+def test_the_command_line_as_it_is_installed() -> None:
+    """No traceback reaches a user's terminal, and with --debug one does."""
+    words = [sys.executable, "-m", "medseg"]
+    ended = subprocess.run([*words, "check", "absent"], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (2, "error: no such dataset: 'absent'\n")
+    ended = subprocess.run([*words, "frobnicate", "--debug"], capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "Traceback" in ended.stderr
+
+
+# --- bad input: training
+
+
+@pytest.mark.parametrize(
+    ("word", "message"),
+    [
+        ("train.bach=3", "train.bach: unknown option. Did you mean 'batch'?"),
+        ("model=unnet", "unknown model 'unnet'. Did you mean 'unet'?"),
+        ("model=zzz", "unknown model 'zzz'. Known: "),
+        ("loss=zzz", "unknown loss 'zzz'. Known: combo, cross_entropy, dice, "),
+        ("seed=x", "seed: expected a whole number, got 'x'"),
+        ("--budget=soon", "a budget is written 90s, 20m or 2h"),
+        ("--config=fats", "no preset or file 'fats'"),
+        ("--fold=9/5", "fold: expected i/n"),
+        ("--device=tpu", "device 'tpu' cannot be used here"),
+        ("--modality=CT,MR", "modality names 2 channels, but the images have 1"),
+        ("model.widths=[4]", "model: widths, strides, kernels and blocks need one item a stage"),
+    ],
+)
+@pytest.mark.parametrize("command", ["train", "plan"])
+def test_wrong_settings(refused: Callable[..., str], tmp_path: Path, command: str, word: str, message: str) -> None:
+    if command == "plan" and word.startswith("--fold"):
+        word = word.removeprefix("--")
+    out = ["-o", tmp_path / "run"] if command == "train" else []
+    assert refused(command, MR, *out, word).startswith(f"error: {message}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_dataset(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert refused("train", tmp_path / "absent", "-o", tmp_path / "run").startswith("error: no such dataset: ")
+    (tmp_path / "empty").mkdir()
+    assert "no dataset that medseg knows" in refused("train", tmp_path / "empty", "-o", tmp_path / "run")
+    for name in ("images", "labels"):
+        (tmp_path / "empty" / name).mkdir()
+    assert "holds no cases" in refused("train", tmp_path / "empty", "-o", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dataset_without_labels(refused: Callable[..., str], tmp_path: Path, make_dataset: Make) -> None:
+    data = make_dataset(tmp_path / "data")
+    shutil.rmtree(data / "labels")
+    (data / "labels").mkdir()
+    assert "has a label" in refused("train", data, "-o", tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_two_cases_of_one_id(refused: Callable[..., str], tmp_path: Path, make_dataset: Make) -> None:
+    data = make_dataset(tmp_path / "data")
+    shutil.copy(data / "images/case_0.nii.gz", data / "images/case_0.nii")
+    message = refused("train", data, "-o", tmp_path / "run")
+    assert "share a case's id" in message
+    assert "Rename one" in message
+
+
+def damage(data: Path, how: str) -> str:
+    """Spoil case_1 in one way; returns what the message must say."""
+    image, label = data / "imagesTr/case_1_0000.nii.gz", data / "labelsTr/case_1.nii.gz"
+    if how == "truncated":
+        image.write_bytes(image.read_bytes()[:500])
+        return "case_1: "
+    if how == "text":
+        image.write_text("not a scan\n")
+        return "case_1: "
+    if how == "empty":
+        label.write_bytes(b"")
+        return "case_1"
+    if how == "shape":
+        io.write(Volume(np.ones((4, 4, 4), np.uint8), Geometry((4, 4, 4), np.eye(4)), "labels"), label)
+        return "case_1: label has 4x4x4 voxels instead of 20x18x12"
+    if how == "shifted":
+        mask = io.read(label, "labels")
+        affine = np.array(mask.geometry.affine)
+        affine[0, 3] += 3
+        io.write(mask.replace(geometry=Geometry(mask.geometry.shape, affine)), label)
+        return "case_1: label does not lie on its image: 3 mm off (origin differs along i)"
+    if how == "value":
+        mask = io.read(label, "labels")
+        io.write(mask.replace(array=mask.array * 7), label)
+        return "case_1: label values [7, 14] are not declared; declared are [0, 1, 2]"
+    if how == "nan":
+        array = np.full((20, 18, 12), 5, np.float32)
+        array[3, 4, 5] = np.nan
+        io.write(Volume(array, io.read_geometry(image)), image)
+        return "case_1: the scan holds NaN or infinite values in 0.02% of its voxels"
+    raise AssertionError(how)
+
+
+@pytest.mark.parametrize("how", ["truncated", "text", "empty", "shape", "shifted", "value", "nan"])
+def test_a_bad_case_is_named(refused: Callable[..., str], tmp_path: Path, make_dataset: Make, how: str) -> None:
+    data = make_dataset(tmp_path / "data", labels={"background": 0, "big": 1, "small": 2})
+    message = damage(data, how)
+    assert message in refused("train", data, "-o", tmp_path / "run", "fold=none", *QUICK)
+    left = [path for path in tmp_path.rglob("*") if ".medseg-" in path.name or ".making-" in path.name]
+    assert left == []
+    assert not (tmp_path / "run/bundle").exists()
+
+
+def test_a_full_disk(
+    refused: Callable[..., str], tmp_path: Path, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it fills up: at the first file, in the cache, at the weights."""
+
+    def full(*arguments: object, **named: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    data = make_dataset(tmp_path / "data")
+    for target in ("pathlib.Path.write_text", "medseg.loader.np.save", "pathlib.Path.write_bytes"):
+        with monkeypatch.context() as patched:
+            patched.setattr(target, full)
+            message = refused("train", data, "-o", tmp_path / target / "run", "fold=0/2", *QUICK)
+        assert "space" in message.lower()
+        assert not (tmp_path / target / "run/bundle").exists()
+        left = [path for path in (tmp_path / target).rglob("*") if path.name.startswith((".medseg-", ".making-"))]
+        assert left == []
+
+
+def test_a_folder_with_another_run(refused: Callable[..., str], model: Path) -> None:
+    message = refused("train", MR, "-o", model)
+    assert (
+        message
+        == f"error: '{model}' already holds a run. Add --resume to go on with it, or name another folder with -o."
+    )
+
+
+# --- bad input: predicting and evaluating
+
+
+def test_no_model(refused: Callable[..., str], tmp_path: Path) -> None:
+    message = refused("predict", tmp_path, f"{MR}/imagesTr", "-o", tmp_path / "out")
+    assert "holds no bundle" in message
+    assert "Give a run folder or its bundle/" in message
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+def test_a_model_with_a_changed_byte(refused: Callable[..., str], tmp_path: Path, model: Path, name: str) -> None:
+    copy = shutil.copytree(model / "bundle", tmp_path / "bundle")
+    content = bytearray((copy / name).read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    (copy / name).write_bytes(content)
+    scan = model.parent / "data/imagesTr/case_0_0000.nii.gz"
+    message = refused("predict", copy, scan, "-o", tmp_path / "out")
+    assert "Copy the bundle again" in message or "not a usable model" in message
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_scan_of_other_channels(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:
+    scan = model.parent / "data/imagesTr/case_0_0000.nii.gz"
+    message = refused("predict", model, scan, "-o", tmp_path / "mask.nii.gz")
+    assert "the model expects 2 channel(s), the scan has 1" in message
+    assert not (tmp_path / "mask.nii.gz").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"not a scan\n"])
+def test_a_scan_that_is_none(refused: Callable[..., str], tmp_path: Path, model: Path, content: bytes | None) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    if content is not None:
+        scan.write_bytes(content)
+    assert "scan" in refused("predict", model, f"{scan},{scan}", "-o", tmp_path / "out/mask.nii.gz")
+    assert not (tmp_path / "out/mask.nii.gz").exists()
+
+
+def test_one_bad_scan_of_many(cli: Callable[..., Ended], tmp_path: Path, model: Path) -> None:
+    """The good ones are done, the bad one is named, and the code says that something failed."""
+    scans = shutil.copytree(model.parent / "data/imagesTr", tmp_path / "scans")
+    (scans / "case_1_0001.nii.gz").write_text("not a scan\n")
+    ended = cli("predict", model, scans, "-o", tmp_path / "out")
+    assert ended.code == 2
+    assert (
+        sum(line.startswith("error: 1 of 4 scans could not be segmented; case_1: ") for line in ended.err.splitlines())
+        == 1
+    )
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.nii.gz")) == [f"case_{n}.nii.gz" for n in (0, 2, 3)]
+
+
+def test_one_file_for_many_scans(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:
+    scans = model.parent / "data/imagesTr"
+    message = refused("predict", model, scans, "-o", tmp_path / "mask.nii.gz")
+    assert message == "error: -o names one file, but there are 4 scans. Name a folder."
+
+
+def test_an_unknown_format(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:
+    scans = model.parent / "data/imagesTr"
+    message = refused("predict", model, scans, "-o", tmp_path / "out", "--format", "docx")
+    assert "docx" in message
+    assert not list(tmp_path.rglob("*docx*"))
+
+
+def test_masks_that_do_not_go_together(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:
+    references = model.parent / "data/labelsTr"
+    assert "no folder of masks" in refused("evaluate", tmp_path / "absent", references)
+    (tmp_path / "masks").mkdir()
+    assert refused("evaluate", tmp_path / "masks", references, "-o", tmp_path / "eval")
+    assert not (tmp_path / "eval").exists()
+
+
+def test_reports_of_nothing(refused: Callable[..., str], tmp_path: Path) -> None:
+    assert "Give the folder of a run or evaluation" in refused("report", tmp_path)
+    assert "no such folder" in refused("cache", tmp_path / "absent")
+
+
+# --- what goes well
+
+
+def test_from_training_to_evaluation(cli: Callable[..., Ended], tmp_path: Path, make_dataset: Make) -> None:
+    data = make_dataset(tmp_path / "data", labels={"background": 0, "big": 1, "small": 2})
+    run, masks = tmp_path / "run", tmp_path / "masks"
+    assert cli("train", data, "-o", run, "--fold", "0/2", "--seed", 3, *QUICK).code == 0
+    assert "seed: 3" in (run / "config.yaml").read_text()
+    ended = cli("predict", run, data / "imagesTr", "-o", masks, "--tta")
+    assert ended.code == 0
+    assert ended.out.splitlines()[0].startswith("case_0: big ")
+    ended = cli("evaluate", masks, data / "labelsTr", "-o", tmp_path / "eval", "--model", run)
+    assert ended.code == 0
+    assert all(name in ended.out for name in ("big", "small", "mean", "Dice"))
+    assert (tmp_path / "eval/report.html").is_file()
+    assert cli("report", run).out.strip() == str(run / "report.html")
+    assert "removed 2 prepared cases" in cli("cache", tmp_path / "medseg_cache").out
+
+
+def test_one_scan_of_two_channels(cli: Callable[..., Ended], tmp_path: Path, model: Path) -> None:
+    scans = model.parent / "data/imagesTr"
+    files = f"{scans / 'case_0_0000.nii.gz'},{scans / 'case_0_0001.nii.gz'}"
+    assert cli("predict", model, files, "-o", tmp_path / "mask.nii.gz", "--probabilities").code == 0
+    likely = io.read(tmp_path / "mask_probabilities.nii.gz").array
+    assert likely.shape == (3, 20, 18, 12)
+    assert np.allclose(likely.sum(0), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("suffix", ["nrrd", "mha", "nii"])
+def test_formats(cli: Callable[..., Ended], tmp_path: Path, model: Path, suffix: str) -> None:
+    scans = model.parent / "data/imagesTr"
+    assert cli("predict", model, scans, "-o", tmp_path, "--format", suffix).code == 0
+    assert np.allclose(
+        io.read_geometry(tmp_path / f"case_0.{suffix}").affine, io.read_geometry(scans / "case_0_0000.nii.gz").affine
+    )
+
+
+def test_check(cli: Callable[..., Ended], tmp_path: Path, make_dataset: Make) -> None:
+    data = make_dataset(tmp_path / "data", labels={"background": 0, "big": 1, "small": 2})
+    ended = cli("check", data)
+    assert ended.code == 0
+    assert "training can start" in ended.out
+    damage(data, "value")
+    ended = cli("check", data, "--json")
+    found = json.loads(ended.out)
+    assert (ended.code, found["ok"]) == (2, False)
+    assert any(f["case"] == "case_1" and f["code"] == "undeclared" for f in found["findings"])
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("words", [["plan"], ["train", "--dry-run"]])
+def test_plans(cli: Callable[..., Ended], tmp_path: Path, make_dataset: Make, words: list[str]) -> None:
+    data = make_dataset(tmp_path / "data")
+    ended = cli(words[0], data, *words[1:], "fold=0/2", *QUICK)
+    assert ended.code == 0
+    for part in (
+        "preprocess.spacing_mm: [1.0, 1.0, 2.0]",
+        "# set by the user",
+        "a step",
+        "memory",
+        "disk",
+        "whole run",
+    ):
+        assert part in ended.out
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
+
+
+def test_catalogues(cli: Callable[..., Ended]) -> None:
+    assert "unet" in cli("models").out
+    assert "dice_ce" in cli("losses").out.split()
+    assert all(name in cli("doctor").out for name in system.facts())
+
+
+@pytest.mark.slow
+def test_a_signal_ends_with_its_own_code_and_resume_completes(tmp_path: Path, make_dataset: Make) -> None:
+    """A real process, a real signal: 75 asks the queue of a cluster to start it again."""
+    data, run = make_dataset(tmp_path / "data"), tmp_path / "run"
+    long = [word for word in QUICK if "steps" not in word] + ["train.steps=100000", "train.save_every_s=0.01"]
+    words = [sys.executable, "-m", "medseg", "train", str(data), "-o", str(run), "fold=0/2", *long]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=environment)
+    patience = time.monotonic() + 60
+    while not (run / "checkpoints/last.safetensors").exists() and time.monotonic() < patience:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 75
+    assert err.splitlines()[-1].startswith("error: stopped by a signal after step ")
+    assert "--resume" in err
+    assert "Traceback" not in err
+    assert not (run / "bundle").exists()
+    config = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(config.replace("steps: 100000", "steps: 5"))  # so that it ends soon
+    ended = subprocess.run([*words[:7], "--resume"], capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert (run / "report.html").is_file()

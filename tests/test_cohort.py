@@ -1,0 +1,254 @@
+from __future__ import annotations
+
+import csv
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg import cohort, io
+from medseg import geometry as geo
+from medseg.bundle import Bundle
+from medseg.cohort import Scan
+from medseg.errors import DataError
+from medseg.inference import Config as Inference
+from medseg.labels import Labels
+from medseg.predictor import Predictor
+from medseg.preprocess import Config as Preprocess
+from medseg.preprocess import Intensity
+from medseg.resources import shipped
+from medseg.volume import Geometry, Volume
+
+SHAPE = (10, 9, 6)
+SERIES = shipped("sample_data") / "dicom" / "series"
+
+
+class Levels(nn.Module):
+    """Class n where the first channel is n."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([-(x[:, 0] - n).abs() for n in range(3)], 1)
+
+
+def model(channels: int = 1) -> Predictor:
+    described = Bundle(
+        name="levels",
+        model={"name": "unet"},
+        spatial_dims=3,
+        channels=("MR",) * channels,
+        labels=Labels.of({"liver, left": 1, 'tu"mour': 4}),
+        preprocess=Preprocess(intensity=(Intensity(kind="none"),) * channels, crop_empty=False),
+        inference=Inference(window=(16, 16, 16)),
+    )
+    return Predictor.of(described, [Levels()], device="cpu")
+
+
+def scan(seed: int = 0) -> Volume:
+    array = np.random.default_rng(seed).integers(0, 3, SHAPE).astype(np.int16)
+    return Volume(array, Geometry(SHAPE, np.diag([1.0, 2, 2.5, 1])))
+
+
+def write(folder: Path, *names: str) -> list[Path]:
+    for number, name in enumerate(names):
+        io.write(scan(number), folder / name)
+    return [folder / name for name in names]
+
+
+def expected(seed: int = 0) -> Any:
+    return np.array([0, 1, 4])[scan(seed).array]
+
+
+def table(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def found(*inputs: str | Path) -> dict[str, list[str]]:
+    return {item.id: [path.name for path in item.images] for item in cohort.find(inputs)}
+
+
+def test_files_are_scans_under_their_own_names(tmp_path: Path) -> None:
+    write(tmp_path, "a.nii.gz", "b.v2.nrrd")
+    assert found(tmp_path / "a.nii.gz", tmp_path / "b.v2.nrrd") == {"a": ["a.nii.gz"], "b.v2": ["b.v2.nrrd"]}
+
+
+def test_a_folder_of_scans_and_whatever_else_lies_there(tmp_path: Path) -> None:
+    write(tmp_path, "b.nii.gz", "a.mha")
+    for name in ("notes.txt", "._b.nii.gz", ".DS_Store"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "sub").mkdir()
+    assert found(tmp_path) == {"a": ["a.mha"], "b": ["b.nii.gz"]}
+
+
+def test_channels_as_nnunet_names_them(tmp_path: Path) -> None:
+    write(tmp_path, "x_0001.nii.gz", "x_0000.nii.gz", "y_0000.nii.gz", "y_0001.nii.gz")
+    assert found(tmp_path) == {n: [f"{n}_0000.nii.gz", f"{n}_0001.nii.gz"] for n in "xy"}
+    assert found(tmp_path / "x_0000.nii.gz") == {"x": ["x_0000.nii.gz"]}
+
+
+@pytest.mark.parametrize("names", [["amos_0004", "amos_0007"], ["p_0001", "p_0002"], ["scan_2020", "scan_2021"]])
+def test_numbers_that_count_scans_are_part_of_their_names(tmp_path: Path, names: list[str]) -> None:
+    write(tmp_path, *(f"{name}.nii.gz" for name in names))
+    assert found(tmp_path) == {name: [f"{name}.nii.gz"] for name in names}
+    assert found(*(tmp_path / f"{name}.nii.gz" for name in names)) == found(tmp_path)
+
+
+def test_a_list_with_commas_is_one_scan(tmp_path: Path) -> None:
+    a, b, c = write(tmp_path, "t1.nii.gz", "t2.nii.gz", "odd,name.nii.gz")
+    assert found(f"{a},{b}") == {"t1": ["t1.nii.gz", "t2.nii.gz"]}
+    assert found(f"{b},{a}") == {"t2": ["t2.nii.gz", "t1.nii.gz"]}
+    assert found(c) == {"odd,name": ["odd,name.nii.gz"]}
+    write(tmp_path, "p_0000.nii.gz", "p_0001.nii.gz")
+    assert found(f"{tmp_path}/p_0000.nii.gz,{tmp_path}/p_0001.nii.gz") == {"p": ["p_0000.nii.gz", "p_0001.nii.gz"]}
+
+
+@pytest.mark.parametrize("suffix", [".dcm", ""])
+def test_a_dicom_folder_is_one_scan_without_a_patients_name(tmp_path: Path, suffix: str) -> None:
+    folder = tmp_path / "Doe^Jane"
+    folder.mkdir()
+    for path in SERIES.iterdir():
+        shutil.copy(path, folder / f"{path.stem}{suffix}")
+    (only,) = cohort.find([folder])
+    assert only.images == (folder,)
+    assert len(only.id) == 12
+    assert "Doe" not in only.id
+    assert cohort.find([SERIES])[0].id == only.id, "the same series has the same name wherever it lies"
+    assert cohort.find([tmp_path]) == [only]
+
+
+def test_series_are_found_at_any_depth_and_a_bad_one_stops_none(tmp_path: Path) -> None:
+    export = tmp_path / "export"
+    good, bad = export / "study" / "deep" / "series", export / "study" / "Doe"
+    for folder in (good, bad):
+        shutil.copytree(SERIES, folder)
+    for path in bad.iterdir():
+        path.write_bytes(path.read_bytes()[:200])
+    (export / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    scans = cohort.find([export])
+    assert {item.images for item in scans} == {(good,), (bad,)}
+    outcomes = {o.id: o for o in cohort.predict(model(), scans, tmp_path / "out")}
+    assert sorted(bool(o.error) for o in outcomes.values()) == [False, True]
+    written = next(o.mask for o in outcomes.values() if o.mask)
+    assert geo.same_space(io.read_geometry(written), io.read_geometry(good))
+    assert not any("Doe" in path.name for path in (tmp_path / "out").iterdir())
+
+
+def test_one_mask_never_replaces_another(tmp_path: Path) -> None:
+    write(tmp_path, "1/a.nii.gz", "2/a.nii.gz", "3/b.nii.gz", "3/b.nrrd")
+    with pytest.raises(DataError, match="two scans share the name 'a'"):
+        cohort.find([tmp_path / "1", tmp_path / "2"])
+    with pytest.raises(DataError, match="two scans share the name 'b'"):
+        cohort.find([tmp_path / "3"])
+
+
+def test_nothing_to_segment(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"no such scan: '.*missing\.nii\.gz'"):
+        cohort.find([tmp_path / "missing.nii.gz"])
+    (tmp_path / "notes.txt").write_text("x")
+    with pytest.raises(DataError, match=r"holds no scans\. Known files"):
+        cohort.find([tmp_path])
+
+
+def test_a_single_file_has_its_tables_beside_it(tmp_path: Path) -> None:
+    scans = cohort.find(write(tmp_path, "a.nii.gz"))
+    (outcome,) = cohort.predict(model(), scans, tmp_path / "out" / "mask.nii.gz")
+    assert outcome.mask == tmp_path / "out" / "mask.nii.gz"
+    assert not outcome.error
+    mask = io.read(outcome.mask, "labels")
+    assert mask.geometry == scan().geometry
+    np.testing.assert_array_equal(mask.array, expected())
+    names = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert names == ["mask.nii.gz", "mask_itksnap.txt", "mask_slicer.ctbl", "mask_volumes.csv"]
+
+
+@pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".nii"])
+def test_a_folder_of_masks_in_the_format_asked_for(tmp_path: Path, suffix: str) -> None:
+    scans = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz"))
+    outcomes = cohort.predict(model(), scans, tmp_path / "out", suffix=suffix)
+    assert [o.mask for o in outcomes] == [tmp_path / "out" / f"{n}{suffix}" for n in "ab"]
+    for number, outcome in enumerate(outcomes):
+        assert outcome.mask is not None
+        np.testing.assert_array_equal(io.read(outcome.mask, "labels").array, expected(number))
+
+
+def test_an_image_gets_an_image(tmp_path: Path) -> None:
+    flat = Volume(scan().array[0, :, :, :1].astype(np.uint8), Geometry((10, 9, 1), np.diag([-1.0, -1, 1, 1])))
+    io.write(flat, tmp_path / "cell.png")
+    (outcome,) = cohort.predict(model(), cohort.find([tmp_path / "cell.png"]), tmp_path / "out", suffix=".png")
+    assert outcome.mask is not None
+    np.testing.assert_array_equal(io.read(outcome.mask, "labels").array[0, :, :, 0], expected()[0, :, :, 0])
+
+
+def test_one_file_for_several_scans_is_refused(tmp_path: Path) -> None:
+    scans = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz"))
+    with pytest.raises(DataError, match="-o names one file, but there are 2 scans"):
+        cohort.predict(model(), scans, tmp_path / "mask.nii.gz")
+
+
+def test_probabilities_lie_beside_the_mask(tmp_path: Path) -> None:
+    scans = cohort.find(write(tmp_path, "a.nii.gz"))
+    cohort.predict(model(), scans, tmp_path / "out", probabilities=True)
+    likely = io.read(tmp_path / "out" / "a_probabilities.nii.gz")
+    assert likely.array.shape == (3, *SHAPE)
+    np.testing.assert_allclose(likely.array.sum(0), 1, atol=1e-5)
+
+
+def test_a_bad_scan_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "a.nii.gz", "c.nii.gz")
+    (tmp_path / "b.nii.gz").write_text("not a scan")
+    outcomes = cohort.predict(model(), cohort.find([tmp_path]), tmp_path / "out")
+    assert [o.id for o in outcomes] == ["a", "b", "c"]
+    assert [bool(o.mask) for o in outcomes] == [True, False, True]
+    assert outcomes[1].error
+    assert "\n" not in outcomes[1].error
+    assert "warning: b: " in caplog.text
+    assert sorted(p.name for p in (tmp_path / "out").glob("*.nii.gz")) == ["a.nii.gz", "c.nii.gz"]
+    rows = table(tmp_path / "out" / "volumes.csv")
+    assert [row["case"] for row in rows] == ["a", "b", "c"]
+    assert rows[1] == {"case": "b", "liver, left_ml": "", 'tu"mour_ml': "", "error": outcomes[1].error}
+    for number, row in ((0, rows[0]), (1, rows[2])):
+        for value, name in ((1, "liver, left_ml"), (4, 'tu"mour_ml')):
+            assert float(row[name]) == pytest.approx((expected(number) == value).sum() * 0.005, abs=1e-4)
+        assert row["error"] == ""
+
+
+def test_where_every_scan_is_bad_nothing_is_written(tmp_path: Path) -> None:
+    scans = [Scan("x", (tmp_path / "missing.nii.gz",))]
+    (outcome,) = cohort.predict(model(), scans, tmp_path / "out")
+    assert "no such file" in outcome.error
+    assert not (tmp_path / "out").exists()
+
+
+def test_other_channels_than_the_models_are_an_outcome(tmp_path: Path) -> None:
+    a, b = write(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz")
+    (outcome,) = cohort.predict(model(), cohort.find([tmp_path]), tmp_path / "out")
+    assert "expects 1 channel(s), the scan has 2" in outcome.error
+    (outcome,) = cohort.predict(model(channels=2), cohort.find([f"{a},{b}"]), tmp_path / "out")
+    assert outcome.mask == tmp_path / "out" / "a.nii.gz"
+    assert outcome.mask.exists()
+
+
+def test_slicer_and_itksnap_read_the_names_and_colours(tmp_path: Path) -> None:
+    scans = cohort.find(write(tmp_path, "a.nii.gz"))
+    cohort.predict(model(), scans, tmp_path / "out")
+    slicer = [line.split(" ") for line in (tmp_path / "out" / "slicer.ctbl").read_text().splitlines()]
+    assert slicer[0] == ["0", "background", "0", "0", "0", "0"]
+    assert [row[:2] for row in slicer[1:]] == [["1", "liver_left"], ["4", "tu_mour"]]
+    assert all(len(row) == 6 and all(0 <= int(n) <= 255 for n in row[2:]) for row in slicer)
+    snap = (tmp_path / "out" / "itksnap.txt").read_text().splitlines()
+    for line, value, (r, g, b) in zip(snap, (0, 1, 4), ((0, 0, 0), (230, 159, 0), (86, 180, 233)), strict=True):
+        before, name, after = line.split('"')
+        assert [int(n) for n in before.split()[:4]] == [value, r, g, b]
+        assert len(before.split()) == 7
+        assert name in ("Clear Label", "liver, left", "tu'mour")
+        assert after == ""
+
+
+def test_a_case_that_begins_like_a_formula_or_has_spaces_stays_itself(tmp_path: Path) -> None:
+    scans = cohort.find(write(tmp_path, "a b=c.nii.gz"))
+    cohort.predict(model(), scans, tmp_path / "out")
+    assert table(tmp_path / "out" / "volumes.csv")[0]["case"] == "a b=c"

@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from medseg import config as configs
+from medseg import resources
+from medseg.config import RunConfig, check, differences, dump, duration_s, merge, named, options, preset, read, resolve
+from medseg.errors import ConfigError
+
+PLAN: dict[str, Any] = {
+    "sample": {"patch": (32, 32, 16)},
+    "inference": {"window": (32, 32, 16), "mirror_axes": (1, 2)},
+    "train": {"batch": 6},
+    "model": {"widths": (8, 16), "strides": (2, 2), "kernels": (3, 3), "blocks": (1, 1)},
+}
+
+
+def message(*words: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check(options(words))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+# --- what a user may get wrong
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("trian.batch=3", "trian: unknown option. Did you mean 'train'?"),
+        ("train.bach=3", "train.bach: unknown option. Did you mean 'batch'?"),
+        ("augment.gama=[1, 2]", "augment.gama: unknown option. Did you mean 'gamma'?"),
+        ("preprocess.intensity=[{knd: clip}]", "preprocess.intensity.0.knd: unknown option. Did you mean 'kind'?"),
+        ("zzz=3", "zzz: unknown option. Known: augment, cache,"),
+        ("model=unnet", "unknown model 'unnet'. Did you mean 'unet'?"),
+        ("model=zzz", "unknown model 'zzz'. Known: "),
+        ("model.widhts=[1]", "model.widhts: unknown option of 'unet'. Did you mean 'widths'?"),
+        ("model.preset=tinny", "unknown preset 'tinny' of model 'unet'. Did you mean 'tiny'?"),
+        ("loss=dise", "unknown loss 'dise'. Did you mean 'dice'?"),
+        ("loss.smoth=1", "loss.smoth: unknown option. Did you mean 'smooth'?"),
+        ("seed=x", "seed: expected a whole number, got 'x'"),
+        ("seed=1.5", "seed: expected a whole number, got 1.5"),
+        ("seed=-1", "seed: expected a number greater than or equal to 0, got -1"),
+        ("train.steps=0", "train.steps: expected a number greater than or equal to 1, got 0"),
+        ("optim.learning_rate=fast", "optim.learning_rate: expected a number, got 'fast'"),
+        ("optim.name=adam", "optim.name: expected 'adamw' or 'sgd', got 'adam'"),
+        ("train.tensorboard=maybe", "train.tensorboard: expected true or false, got 'maybe'"),
+        ("train=3", "train: expected names and values, got 3"),
+        ("model=3", "model: expected names and values, such as model.name=unet; got 3"),
+        ("sample=[1]", "sample: expected names and values"),
+        ("inference=2", "inference: expected names and values"),
+        ("loss=[1]", "loss: expected names and values"),
+        ("sample.patch=24", "sample.patch: expected a list, such as [1, 2, 3], got 24"),
+        ("augment.gamma=[1, 2, 3]", "augment.gamma: expected 2 value(s), got [1, 2, 3]"),
+        ("inference.overlap=1", "inference.overlap: expected a number less than 1, got 1"),
+        ("fold=5/5", "fold: expected i/n with i from 0 to n-1, such as 0/5, or all, all/n, none; got '5/5'"),
+        ("fold=all/1", "fold: expected i/n"),
+        ("fold=3", "fold: expected i/n"),
+        ("fold=every", "fold: expected i/n"),
+        ("dims=4", "dims: expected 'auto', '2' or '3', got '4'"),
+        ("train.batch", "an option is written key=value, for instance train.batch=4; got 'train.batch'"),
+        ("=3", "an option is written key=value"),
+        ("seed=[3", "the value of 'seed' is not YAML: '[3'"),
+    ],
+)
+def test_every_mistake_says_what_was_expected_and_what_came(word: str, expected: str) -> None:
+    assert message(word).startswith(expected)
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    said = message("seed=x", "train.bach=3", "optim.name=adam")
+    assert all(part in said for part in ("seed: ", "train.bach: ", "optim.name: "))
+
+
+@pytest.mark.parametrize("fold", ["0/5", "4/5", "all", "all/3", "none"])
+def test_folds(fold: str) -> None:
+    assert check({"fold": fold}).fold == fold
+
+
+@pytest.mark.parametrize("dims", ["2", "3", "auto"])
+def test_dims_as_typed_on_a_command_line(dims: str) -> None:
+    assert check(options([f"dims={dims}"])).dims == dims
+
+
+# --- where values come from
+
+
+def test_words_become_nested_values() -> None:
+    tree = options(["train.batch=4", "train.steps=7", "model=vnet", "fold=1/5", "sample.patch=[8, 8, 8]", "cache=null"])
+    assert tree == {
+        "train": {"batch": 4, "steps": 7},
+        "model": {"name": "vnet"},
+        "fold": "1/5",
+        "sample": {"patch": [8, 8, 8]},
+        "cache": None,
+    }
+
+
+def test_a_value_may_hold_an_equals_sign() -> None:
+    assert options(["cache=a=b"]) == {"cache": "a=b"}
+
+
+def test_later_words_win() -> None:
+    assert options(["seed=1", "seed=2"]) == {"seed": 2}
+
+
+def test_defaults_give_way_to_the_plan_and_the_plan_to_the_user() -> None:
+    assert RunConfig.model_fields["seed"].default == resolve(PLAN, {}).seed == 0
+    planned = resolve(PLAN, {})
+    assert planned.train.batch == 6
+    assert planned.model["widths"] == (8, 16)
+    asked = resolve(PLAN, {"train": {"batch": 3}, "model": {"widths": (4, 4)}})
+    assert asked.train.batch == 3
+    assert asked.model["widths"] == (4, 4)
+    assert asked.model["strides"] == (2, 2)
+
+
+def test_the_window_follows_the_patch_unless_asked() -> None:
+    assert resolve(PLAN, {"sample": {"patch": (16, 16, 16)}}).inference.window == (16, 16, 16)
+    assert resolve(PLAN, {"inference": {"window": (64, 64, 64)}}).inference.window == (64, 64, 64)
+    assert resolve(PLAN, {"inference": {"overlap": 0.2}}).inference.mirror_axes == (1, 2)
+
+
+@pytest.mark.parametrize("model", [{"name": "vnet"}, {"preset": "tiny"}, {"name": "unet", "preset": "paper"}])
+def test_another_model_or_a_preset_takes_nothing_from_the_plan(model: dict[str, Any]) -> None:
+    assert resolve(PLAN, {"model": model}).model == {"name": "unet"} | model
+
+
+def test_a_window_that_was_asked_for_survives_the_way_through_a_file() -> None:
+    asked = resolve(PLAN, {"inference": {"window": (64, 64, 64)}})
+    assert resolve(asked.model_dump(), {}).inference.window == (64, 64, 64)
+
+
+def test_a_plan_is_not_changed_by_its_use() -> None:
+    before = repr(PLAN)
+    resolve(PLAN, {"sample": {"patch": (8, 8, 8)}, "model": {"name": "vnet"}})
+    assert repr(PLAN) == before
+
+
+def test_merging_drops_the_options_of_another_component() -> None:
+    base = {"loss": {"name": "tversky", "alpha": 0.3}, "train": {"batch": 2, "steps": 5}}
+    over = {"loss": {"name": "dice"}, "train": {"batch": 3}}
+    assert merge(base, over) == {"loss": {"name": "dice"}, "train": {"batch": 3, "steps": 5}}
+    assert merge(base, {"loss": {"alpha": 0.5}})["loss"] == {"name": "tversky", "alpha": 0.5}
+
+
+def test_names_may_stand_for_components() -> None:
+    assert named({"model": "vnet", "loss": "dice", "seed": 3}) == {
+        "model": {"name": "vnet"},
+        "loss": {"name": "dice"},
+        "seed": 3,
+    }
+
+
+# --- files
+
+
+def test_yaml_round_trip(tmp_path: Path) -> None:
+    config = resolve(PLAN, {"modality": "CT", "loss": {"name": "tversky"}, "optim": {"ema": 0.5}})
+    (tmp_path / "config.yaml").write_text(dump(config))
+    assert differences(config, resolve(read(tmp_path / "config.yaml"), {})) == []
+
+
+def test_differences_are_named() -> None:
+    a, b = resolve(PLAN, {}), resolve(PLAN, {"seed": 4, "model": {"widths": (8, 17)}, "sample": {"foreground": 0.1}})
+    assert differences(a, b) == ["seed", "sample.foreground", "model.widths"]
+
+
+def test_presets_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("# larger steps\nmodel: unet\ntrain: {batch: 8}\n")
+    assert preset(str(path)) == {"model": {"name": "unet"}, "train": {"batch": 8}}
+
+
+def test_unknown_presets() -> None:
+    with pytest.raises(ConfigError, match="no preset or file 'fats'"):
+        preset("fats")
+
+
+@pytest.mark.parametrize("content", ["- 1\n", "just words\n", "a: [1\n", "", "\x00"])
+def test_yaml_that_is_none(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(content)
+    with pytest.raises(ConfigError, match=r"mine\.yaml") as caught:
+        preset(str(path))
+    assert "\n" not in str(caught.value)
+
+
+def test_shipped_presets_are_valid() -> None:
+    for path in resources.shipped("configs").glob("*.yaml"):
+        assert check(preset(path.stem)), path.name
+        assert path.read_text().startswith("#"), f"{path.name} does not say why"
+
+
+def test_yaml_makes_no_objects(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("seed: !!python/object/apply:os.getpid []\n")
+    with pytest.raises(ConfigError, match="not readable YAML"):
+        read(path)
+
+
+# --- budgets
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("90s", 90), ("20m", 1200), ("1.5h", 5400), ("2d", 172_800), ("3", 180), ("0.5", 30)]
+)
+def test_budgets(text: str, seconds: float) -> None:
+    assert duration_s(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "m", "soon", "-5m", "0s", "nan", "20 minutes", "inf", "1e999"])
+def test_budgets_that_are_none(text: str) -> None:
+    with pytest.raises(ConfigError, match="90s, 20m or 2h"):
+        duration_s(text)
+
+
+def test_every_setting_is_documented() -> None:
+    text = configs.RunConfig.__doc__ or ""
+    stages = {"preprocess", "sample", "augment", "optim", "train", "inference"}
+    for name in set(RunConfig.model_fields) - stages:
+        assert name in text
+    assert yaml.safe_load(dump(resolve(PLAN, {})))["train"]["batch"] == 6

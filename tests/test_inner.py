@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg import io
+from medseg.bundle import Bundle
+from medseg.cases import Case
+from medseg.inference import Config as Inference
+from medseg.inner import Inner
+from medseg.labels import Labels
+from medseg.loader import Prepared
+from medseg.preprocess import Config as Preprocess
+from medseg.preprocess import Intensity
+from medseg.volume import Geometry, Volume
+
+SHAPE = (8, 8, 6)
+GEOMETRY = Geometry(SHAPE, np.eye(4))
+ONE = Labels.of({"background": 0, "bright": 1})
+TWO = Labels.of({"background": 0, "whole": [1, 2], "core": [2]})
+
+
+class Threshold(nn.Module):
+    """Logit of a structure: the image above a weight. What the weights are is what is found."""
+
+    def __init__(self, levels: tuple[float, ...]) -> None:
+        super().__init__()
+        self.levels = nn.Parameter(torch.tensor(levels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        found = 10 * (x - self.levels[None, :, None, None, None])
+        return torch.cat([torch.zeros_like(x), found], 1) if len(self.levels) == 1 else found
+
+
+def inner(labels: Labels, cases: list[Prepared], levels: tuple[float, ...]) -> Inner:
+    described = Bundle(
+        name="hand-made",
+        model={"name": "unet"},
+        spatial_dims=3,
+        channels=("MRI",),
+        labels=labels,
+        preprocess=Preprocess(intensity=(Intensity(kind="none"),), crop_empty=False),
+        inference=Inference(window=(4, 4, 4)),
+    )
+    return Inner(described, Threshold(levels), cases)
+
+
+def prepared(image: np.ndarray, target: np.ndarray) -> Prepared:
+    return Prepared("a", GEOMETRY, image[None].astype(np.float32), target.astype(np.int16), {})
+
+
+def weights(*levels: float) -> dict[str, Tensor]:
+    return {"levels": torch.tensor(levels)}
+
+
+@pytest.fixture
+def image() -> np.ndarray:
+    """16 voxels of 1, of which 4 are 2."""
+    array = np.zeros(SHAPE)
+    array[2:6, 2:6, 3] = 1
+    array[2:4, 2:4, 3] = 2
+    return array
+
+
+def test_dice_of_the_given_weights(image: np.ndarray) -> None:
+    judge = inner(ONE, [prepared(image, (image > 0)[None])], (0.5,))
+    assert judge.dice(weights(0.5)) == 1
+    assert judge.dice(weights(1.5)) == pytest.approx(2 * 4 / (4 + 16))
+    assert judge.dice(weights(5.0)) == 0
+    assert judge.dice(weights(0.5)) == 1
+
+
+def test_the_network_in_training_is_left_alone(image: np.ndarray) -> None:
+    network = Threshold((0.5,)).train()
+    judge = inner(ONE, [prepared(image, (image > 0)[None])], (0.5,))
+    judge = Inner(judge.predictor.bundle, network, judge.cases)
+    judge.dice(weights(9.0))
+    assert network.levels.item() == 0.5
+    assert network.training
+
+
+def test_voxels_that_nobody_annotated_do_not_count(image: np.ndarray) -> None:
+    target = (image > 0).astype(np.int16)
+    target[2:4, 2:4, 3] = -1
+    judge = inner(ONE, [prepared(image, target[None])], (0.5,))
+    assert judge.dice(weights(0.5)) == 1
+    assert judge.dice(weights(1.5)) == 0  # what is found lies there alone
+
+
+def test_absent_structures_are_left_out_and_invented_ones_are_worst(image: np.ndarray) -> None:
+    full, empty = prepared(image, (image > 0)[None]), prepared(image * 0, np.zeros((1, *SHAPE)))
+    assert inner(ONE, [full, empty], (0.5,)).dice(weights(0.5)) == 1
+    invented = prepared(image, np.zeros((1, *SHAPE)))
+    assert inner(ONE, [full, invented], (0.5,)).dice(weights(0.5)) == 0.5
+    assert inner(ONE, [empty], (0.5,)).dice(weights(0.5)) == 0
+
+
+def test_regions_are_judged_one_by_one(image: np.ndarray) -> None:
+    judge = inner(TWO, [prepared(image, np.stack([image > 0, image > 1]))], (0.5, 1.5))
+    assert judge.dice(weights(0.5, 1.5)) == 1
+    assert judge.dice(weights(0.5, 9.0)) == 0.5
+
+
+def test_a_cleaning_that_helps_is_chosen(image: np.ndarray, tmp_path: Path) -> None:
+    """Four cases with a false speck each, which the largest component removes."""
+    cases: list[Case] = []
+    for number in range(4):
+        noisy: Any = image.copy()
+        noisy[0, 0, 0] = 1
+        io.write(Volume(noisy.astype(np.float32), GEOMETRY), tmp_path / f"{number}.nii.gz")
+        io.write(Volume((image > 0).astype(np.uint8), GEOMETRY, "labels"), tmp_path / f"{number}_mask.nii.gz")
+        cases.append(Case(str(number), (tmp_path / f"{number}.nii.gz",), tmp_path / f"{number}_mask.nii.gz"))
+    chosen = inner(ONE, [], (0.5,)).postprocess(weights(0.5), cases)
+    assert chosen.largest_component == ("bright",) or "bright" in chosen.minimum_ml
+    clean = inner(ONE, [], (0.5,)).postprocess(weights(5.0), cases)
+    assert clean.largest_component == ()

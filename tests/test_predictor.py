@@ -1,0 +1,350 @@
+from __future__ import annotations
+
+import contextlib
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from torch import Tensor, nn
+
+from medseg import bundle, io, models
+from medseg import geometry as geo
+from medseg.bundle import Bundle
+from medseg.errors import BundleError, DataError
+from medseg.inference import Config as Inference
+from medseg.labels import Labels
+from medseg.postprocess import Config as Postprocess
+from medseg.predictor import Predictor, locate, pick_device
+from medseg.preprocess import Config as Preprocess
+from medseg.preprocess import Intensity
+from medseg.volume import Geometry, Volume
+
+Array = npt.NDArray[Any]
+AXCODES = ["".join(c) for p in itertools.permutations(("RL", "AP", "SI")) for c in itertools.product(*p)]
+
+
+class Threshold(nn.Module):
+    """Class 1 where the first channel is above a value; sees one voxel at a time."""
+
+    def __init__(self, value: float = 0.5, slope: float = 10.0) -> None:
+        super().__init__()
+        self.value, self.slope = value, slope
+
+    def forward(self, x: Tensor) -> Tensor:
+        logit = (x[:, :1] - self.value) * self.slope
+        return torch.cat([-logit, logit], 1)
+
+
+def described(**changes: Any) -> Bundle:
+    base: dict[str, Any] = {
+        "name": "test",
+        "model": {"name": "unet", "preset": "tiny"},
+        "spatial_dims": 3,
+        "channels": ("MR",),
+        "labels": Labels.of({"bright": 3}),
+        "preprocess": Preprocess(intensity=(Intensity(kind="none"),), crop_empty=False),
+        "inference": Inference(window=(8, 8, 8), batch=4),
+    }
+    return Bundle(**base | changes)
+
+
+def threshold(value: float = 0.5, **changes: Any) -> Predictor:
+    return Predictor.of(described(**changes), [Threshold(value)], device="cpu")
+
+
+def phantom(shape: tuple[int, int, int] = (11, 9, 7), affine: Array | None = None, seed: int = 0) -> Volume:
+    array = np.random.default_rng(seed).random(shape).astype(np.float32)
+    return Volume(array, Geometry(shape, np.diag([1.0, 1.5, 3, 1]) if affine is None else affine))
+
+
+def ball(geometry: Geometry, centre: npt.ArrayLike, radius_mm: float) -> Volume:
+    """1 inside, 0 outside, with a soft edge."""
+    index = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), -1)
+    distance = np.linalg.norm(geometry.to_world(index) - np.array(centre), axis=-1)
+    return Volume(np.clip((radius_mm - distance) / 4 + 0.5, 0, 1).astype(np.float32), geometry)
+
+
+@pytest.mark.parametrize("axcodes", AXCODES)
+def test_masks_lie_in_the_scans_own_grid_in_every_orientation(axcodes: str) -> None:
+    scan = geo.reorient(phantom(), axcodes)
+    prediction = threshold()(scan)
+    assert prediction.mask.geometry == scan.geometry
+    assert prediction.mask.kind == "labels"
+    np.testing.assert_array_equal(prediction.mask.array, np.where(scan.array > 0.5, 3, 0))
+    assert prediction.probabilities is None
+
+
+OBLIQUE = np.array([[0.9, -0.3, 0.1, -20], [0.3, 0.95, -0.2, -18], [0, 0.2, 1.9, -12], [0, 0, 0, 1]])
+TILTED = np.array([[1.0, 0, 0, -16], [0, 1.0, 0.9, -20], [0, 0, 2.5, -15], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    "affine", [OBLIQUE, TILTED, TILTED @ np.diag([-1.0, 1, -1, 1])], ids=["oblique", "tilted", "turned"]
+)
+@pytest.mark.parametrize("spacing", [None, 1.4])
+def test_oblique_and_tilted_scans(affine: Array, spacing: float | None) -> None:
+    geometry = Geometry((34, 32, 14), affine)
+    centre = geometry.to_world((18, 14, 7))
+    scan = ball(geometry, centre, 9)
+    predictor = threshold(preprocess=Preprocess(intensity=(Intensity(kind="none"),), spacing_mm=(spacing,) * 3))
+    prediction = predictor(scan)
+    assert prediction.mask.geometry == geometry
+    true, found = scan.array[0] > 0.5, prediction.mask.array[0] == 3
+    assert 2 * (true & found).sum() / (true.sum() + found.sum()) > 0.96
+    at = geometry.to_world(np.argwhere(found)).mean(0)
+    np.testing.assert_allclose(at, geometry.to_world(np.argwhere(true)).mean(0), atol=0.2)
+    assert prediction.volumes_ml["bright"] == pytest.approx(4 / 3 * np.pi * 0.9**3, rel=0.06)
+
+
+def test_cropped_margins_are_background() -> None:
+    array = np.zeros((12, 12, 12), np.float32)
+    array[3:9, 3:9, 3:9] = 1
+    predictor = threshold(preprocess=Preprocess(intensity=(Intensity(kind="none"),)))
+    prediction = predictor(Volume(array, Geometry((12, 12, 12), np.eye(4))), probabilities=True)
+    np.testing.assert_array_equal(prediction.mask.array[0], array * 3)
+    assert prediction.probabilities is not None
+    np.testing.assert_allclose(prediction.probabilities.array[:, 0, 0, 0], [1, 0], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(20, 16, 1), (3, 4, 5), (1, 1, 1)])
+def test_scans_smaller_than_the_window(shape: tuple[int, int, int]) -> None:
+    scan = phantom(shape)
+    np.testing.assert_array_equal(threshold()(scan).mask.array > 0, scan.array > 0.5)
+
+
+def test_a_2d_model_reads_the_slices_of_a_volume() -> None:
+    scan = phantom()
+    predictor = threshold(spatial_dims=2, inference=Inference(window=(8, 8, 1)))
+    np.testing.assert_array_equal(predictor(scan).mask.array > 0, scan.array > 0.5)
+
+
+def test_files_of_all_kinds_are_scans(tmp_path: Path) -> None:
+    scan, other = phantom(), phantom(seed=1)
+    io.write(scan, tmp_path / "a.nii.gz")
+    io.write(other, tmp_path / "b.nrrd")
+    both = scan.replace(array=np.concatenate([scan.array, other.array]))
+    io.write(both, tmp_path / "4d.nii.gz")
+    expected = np.where(scan.array > 0.5, 3, 0)
+    for one in (tmp_path / "a.nii.gz", str(tmp_path / "a.nii.gz"), [tmp_path / "a.nii.gz"], scan):
+        np.testing.assert_array_equal(threshold()(one).mask.array, expected)
+    two = threshold(
+        channels=("T1", "T2"), preprocess=Preprocess(intensity=(Intensity(kind="none"),) * 2, crop_empty=False)
+    )
+    for pair in ([tmp_path / "a.nii.gz", tmp_path / "b.nrrd"], tmp_path / "4d.nii.gz", both):
+        mask = two(pair).mask
+        assert mask.array.shape == (1, *scan.geometry.shape)
+        np.testing.assert_array_equal(mask.array, expected)
+
+
+def test_other_channels_than_the_models(tmp_path: Path) -> None:
+    scan = phantom()
+    io.write(scan.replace(array=np.concatenate([scan.array] * 5)), tmp_path / "time.nii.gz")
+    with pytest.raises(DataError, match=r"expects 1 channel\(s\), the scan has 5"):
+        threshold()(tmp_path / "time.nii.gz")
+
+
+def test_the_scans_codes_go_with_the_mask(tmp_path: Path) -> None:
+    import nibabel as nib
+
+    image = nib.Nifti1Image(np.asarray(phantom().array[0]), np.diag([-1.0, 1.5, 3, 1]))
+    image.set_sform(image.affine, 4)
+    image.set_qform(image.affine, 2)
+    nib.save(image, tmp_path / "a.nii.gz")
+    io.write(threshold()(tmp_path / "a.nii.gz").mask, tmp_path / "mask.nii.gz")
+    written: Any = nib.load(tmp_path / "mask.nii.gz")
+    assert (int(written.header["sform_code"]), int(written.header["qform_code"])) == (4, 2)
+    np.testing.assert_array_equal(written.affine, image.affine)
+    assert written.get_data_dtype() == np.uint8
+
+
+def test_probabilities_sum_to_one_and_agree_with_the_mask() -> None:
+    prediction = threshold()(phantom(affine=OBLIQUE), probabilities=True)
+    likely = prediction.probabilities
+    assert likely is not None
+    assert likely.geometry == prediction.mask.geometry
+    assert likely.array.dtype == np.float32
+    np.testing.assert_allclose(likely.array.sum(0), 1, atol=1e-5)
+    np.testing.assert_array_equal(likely.array.argmax(0) * 3, prediction.mask.array[0])
+
+
+def test_overlapping_labels_have_a_mask_each() -> None:
+    labels = Labels.of({"whole": [1, 2], "core": [2]})
+    prediction = threshold(labels=labels)(scan := phantom(), probabilities=True)
+    assert prediction.mask.array.shape == (2, *scan.geometry.shape)
+    assert prediction.mask.array.dtype == np.uint8
+    np.testing.assert_array_equal(prediction.mask.array[0], scan.array[0] < 0.5)
+    np.testing.assert_array_equal(prediction.mask.array[1], scan.array[0] > 0.5)
+    assert prediction.probabilities is not None
+    np.testing.assert_allclose(
+        prediction.probabilities.array[1], 1 / (1 + np.exp(-10 * (scan.array[0] - 0.5))), atol=1e-5
+    )
+    ml = scan.geometry.voxel_ml
+    assert prediction.volumes_ml["core"] == pytest.approx(float((scan.array > 0.5).sum()) * ml)
+
+
+def test_many_labels_keep_their_values() -> None:
+    class Many(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return nn.functional.one_hot((x[:, 0] * 300).long(), 301).movedim(-1, 1).float()
+
+    labels = Labels.of({f"part {n}": 2 * n for n in range(1, 301)})
+    scan = phantom()
+    mask = Predictor.of(described(labels=labels), [Many()], device="cpu")(scan).mask
+    np.testing.assert_array_equal(mask.array, (scan.array * 300).astype(int) * 2)
+    assert mask.array.dtype == np.uint16
+
+
+def test_what_the_inner_split_chose_is_removed() -> None:
+    array = np.zeros((16, 16, 16), np.float32)
+    array[2:9, 2:9, 2:9], array[12, 12, 12] = 1, 1
+    scan = Volume(array, Geometry((16, 16, 16), np.eye(4)))
+    mask = threshold(postprocess=Postprocess(largest_component=("bright",)))(scan).mask
+    array[12, 12, 12] = 0
+    np.testing.assert_array_equal(mask.array[0], array * 3)
+
+
+def tiny(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return models.create_model("unet", preset="tiny", spatial_dims=3, in_channels=1, out_channels=2)
+
+
+def test_an_ensemble_is_the_mean_of_logits(tmp_path: Path) -> None:
+    networks = [tiny(seed) for seed in range(3)]
+    resolved = described(
+        model=models.resolve({"name": "unet", "preset": "tiny"}), inference=Inference(window=(16, 16, 16))
+    )
+    bundle.save(tmp_path / "run" / "bundle", resolved, [network.state_dict() for network in networks])
+    scan = phantom((16, 16, 16))
+    prediction = Predictor(tmp_path / "run", device="cpu")(scan, probabilities=True)
+    with torch.inference_mode():
+        image = torch.tensor(scan.array)[None]
+        logits = torch.stack([network.eval()(image)[0] for network in networks]).mean(0)
+    assert prediction.probabilities is not None
+    np.testing.assert_allclose(prediction.probabilities.array, logits.softmax(0).numpy(), atol=1e-5)
+
+
+def test_mirrors_make_an_answer_that_flips_with_the_scan() -> None:
+    torch.manual_seed(0)
+    network = nn.Conv3d(1, 2, 3, padding=1)
+    given = described(inference=Inference(window=(12, 12, 12), mirror_axes=(0, 1, 2)))
+    scan = phantom((12, 12, 12), np.eye(4))
+    flipped = scan.replace(array=scan.array[:, ::-1])
+    found = {}
+    for mirrors in (False, True):
+        predictor = Predictor.of(given, [network], device="cpu", mirrors=mirrors)
+        plain, turned = (predictor(s, probabilities=True).probabilities for s in (scan, flipped))
+        assert plain is not None
+        assert turned is not None
+        found[mirrors] = float(np.abs(plain.array - turned.array[:, ::-1]).max())
+    assert found[True] < 1e-5 < found[False]
+
+
+@pytest.mark.parametrize(
+    ("asked", "bundled", "expected"), [("auto", "bf16", True), ("fp32", "bf16", False), ("bf16", "fp32", True)]
+)
+def test_precision_is_the_bundles_unless_asked(tmp_path: Path, asked: str, bundled: str, expected: bool) -> None:
+    seen: list[torch.dtype] = []
+    whole = described(model=models.resolve({"name": "unet", "preset": "tiny"}), precision=bundled)
+    bundle.save(tmp_path, whole, [tiny(0).state_dict()])
+    predictor = Predictor(tmp_path, device="cpu", precision=asked)
+    predictor.networks[0].register_forward_hook(lambda _, __, output: seen.append(output.dtype))
+    prediction = predictor(phantom(), probabilities=True)
+    assert set(seen) == {torch.bfloat16 if expected else torch.float32}
+    assert prediction.probabilities is not None
+    assert prediction.probabilities.array.dtype == np.float32
+    exact = Predictor(tmp_path, device="cpu", precision="fp32")(phantom(), probabilities=True).probabilities
+    assert exact is not None
+    np.testing.assert_allclose(prediction.probabilities.array, exact.array, atol=0.05)
+
+
+class Tight(Threshold):
+    """Out of memory with more than `most` windows at once, or on a device."""
+
+    def __init__(self, most: int = 99, device: str = "none") -> None:
+        super().__init__()
+        self.most, self.device, self.sizes = most, device, list[int]()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) > self.most or x.device.type == self.device:
+            raise torch.OutOfMemoryError("no more")
+        self.sizes.append(len(x))
+        return super().forward(x)
+
+
+def test_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
+    network, scan = Tight(most=2), phantom((20, 20, 20))
+    given = described(inference=Inference(window=(8, 8, 8), batch=9))
+    prediction = Predictor.of(given, [network], device="cpu")(scan)
+    np.testing.assert_array_equal(prediction.mask.array > 0, scan.array > 0.5)
+    assert max(network.sizes) == 2
+    assert [record.message for record in caplog.records] == [
+        "warning: out of memory on cpu: going on with 4 window(s) at once",
+        "warning: out of memory on cpu: going on with 2 window(s) at once",
+    ]
+
+
+def test_a_window_too_large_for_the_device_goes_to_the_cpu(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # knows no such device
+    network, scan = Tight(device="meta"), phantom()
+    predictor = Predictor.of(described(inference=Inference(window=(8, 8, 8), batch=2)), [network], device="cpu")
+    predictor.device = torch.device("meta")  # stands for a GPU: the windows that come to it have no memory
+    np.testing.assert_array_equal(predictor(scan).mask.array > 0, scan.array > 0.5)
+    assert "out of memory on meta with a single window: going on with the CPU" in caplog.text
+
+
+def test_a_window_too_large_for_the_cpu_is_said() -> None:
+    predictor = Predictor.of(described(), [Tight(device="cpu")], device="cpu")
+    with pytest.raises(DataError, match=r"out of memory with a single window of \(8, 8, 8\) voxels"):
+        predictor(phantom())
+
+
+def test_a_bundle_is_found_in_a_run(tmp_path: Path) -> None:
+    whole = described(model=models.resolve({"name": "unet", "preset": "tiny"}))
+    bundle.save(tmp_path / "run" / "bundle", whole, [tiny(0).state_dict()])
+    assert locate(tmp_path / "run") == locate(tmp_path / "run" / "bundle") == tmp_path / "run" / "bundle"
+
+
+def test_where_there_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="holds no bundle: no model there"):
+        Predictor(tmp_path)
+    with pytest.raises(BundleError, match="holds no bundle: no model there"):
+        locate(tmp_path / "nothing")
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(BundleError, match=r"this run has not finished \(finish it with --resume\)"):
+        locate(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpuu"])
+def test_a_device_that_is_not_here(name: str) -> None:
+    with pytest.raises(DataError, match=f"device '{name}' cannot be used here"):
+        pick_device(name)
+
+
+def test_auto_is_a_device_that_works() -> None:
+    assert torch.zeros(1, device=pick_device("auto")).item() == 0
+
+
+def test_a_prediction_shows_itself() -> None:
+    html = threshold()(phantom())._repr_html_()
+    assert "<img" in html
+    assert "bright" in html
+    assert " ml" in html
+
+
+def test_a_scan_is_not_changed_and_the_model_does_not_learn() -> None:
+    scan, network = phantom(), tiny(0).train()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    array = np.array(scan.array)
+    first = Predictor.of(described(), [network], device="cpu")(scan)
+    assert not network.training
+    np.testing.assert_array_equal(scan.array, array)
+    for name, value in network.state_dict().items():
+        torch.testing.assert_close(value, before[name], rtol=0, atol=0)
+    again = Predictor.of(described(), [network], device="cpu")(scan)
+    np.testing.assert_array_equal(first.mask.array, again.mask.array)

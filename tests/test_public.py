@@ -1,0 +1,50 @@
+"""What `import medseg` offers."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import medseg
+
+ROOT = Path(__file__).parents[1]
+DESIGNED = "read write check plan train load predict evaluate create_model create_loss sliding_window"
+
+
+def test_the_names_of_the_design_are_there() -> None:
+    values = "Volume Geometry Labels Prediction Predictor MedsegError __version__"
+    assert set(medseg.__all__) == {*DESIGNED.split(), *values.split()}
+    assert dir(medseg) == sorted(medseg.__all__)
+
+
+@pytest.mark.parametrize("name", [name for name in medseg.__all__ if name != "__version__"])
+def test_every_name_is_where_it_says_and_says_what_it_does(name: str) -> None:
+    value = getattr(medseg, name)
+    assert value.__module__.startswith("medseg.")
+    assert value.__name__ == name
+    assert inspect.getdoc(value)
+
+
+def test_unknown_names_are_attribute_errors() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'segment'"):
+        _ = medseg.segment
+
+
+def test_type_checkers_see_the_same_names() -> None:
+    tree = ast.parse((ROOT / "medseg/__init__.py").read_text())
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    shown = {f"{node.module}.{node.names[0].asname}" for node in block.body if isinstance(node, ast.ImportFrom)}
+    assert shown == {f"medseg.{module}.{name}" for name, module in medseg._PUBLIC.items()}
+
+
+def test_the_version_is_the_packages() -> None:
+    assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == medseg.__version__
+
+
+def test_no_public_function_shares_its_name_with_a_submodule() -> None:
+    modules = {path.stem for path in (ROOT / "medseg").iterdir()}
+    assert not modules & set(medseg.__all__)

@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from medseg import config as configs
+from medseg.cases import Case, Dataset
+from medseg.errors import ConfigError
+from medseg.labels import Labels
+from medseg.study import divide, settle
+
+Make = Callable[..., Path]
+
+
+def dataset(count: int = 10, **splits: str) -> Dataset:
+    cases = tuple(
+        Case(f"c{n}", (Path(f"{n}.nii"),), Path(f"{n}_mask.nii"), split=splits.get(f"c{n}")) for n in range(count)
+    )
+    return Dataset("set", "by hand", cases, Labels.of([1]), ("MRI",), Path())
+
+
+def ask(**user: Any) -> configs.RunConfig:
+    return configs.check(user)
+
+
+# --- dividing
+
+
+def test_one_part_is_held_back() -> None:
+    (fold,) = divide(dataset(), ask(fold="1/5"))
+    assert len(fold.test) == 2
+    assert sorted(fold.train + fold.test) == [f"c{n}" for n in range(10)]
+
+
+@pytest.mark.parametrize(("fold", "count"), [("all", 5), ("all/5", 5), ("all/3", 3)])
+def test_each_part_in_turn(fold: str, count: int) -> None:
+    folds = divide(dataset(), ask(fold=fold))
+    assert len(folds) == count
+    assert sorted(name for fold in folds for name in fold.test) == [f"c{n}" for n in range(10)]
+
+
+def test_a_part_is_the_same_alone_and_among_all() -> None:
+    assert divide(dataset(), ask(fold="2/4"))[0] == divide(dataset(), ask(fold="all/4"))[2]
+
+
+def test_nothing_is_held_back() -> None:
+    (fold,) = divide(dataset(), ask(fold="none"))
+    assert (len(fold.train), fold.test) == (10, ())
+
+
+def test_what_the_dataset_declares_wins(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "medseg")
+    (fold,) = divide(dataset(c3="test", c7="test"), ask(fold="all"))
+    assert fold.test == ("c3", "c7")
+    assert "declares 2 test cases" in caplog.text
+
+
+def test_nnunet_has_five() -> None:
+    assert len(divide(dataset(), ask(fold="all", folds="nnunet"))) == 5
+    with pytest.raises(ConfigError, match=r"five; got fold=0/3"):
+        divide(dataset(), ask(fold="0/3", folds="nnunet"))
+
+
+def test_seeds_divide_otherwise() -> None:
+    assert len({divide(dataset(), ask(seed=seed))[0] for seed in range(4)}) > 1
+
+
+# --- settling
+
+
+def test_nothing_held_out_is_seen(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    """The plan knows the training cases alone, and choices are made on some of them."""
+    (study,) = settle(make_dataset(tmp_path, cases=6), configs.merge(quick, {"fold": "0/3"}))
+    assert study.plan["fingerprint"]["cases"] == len(study.fold.train) == 4
+    assert not set(study.inner.test) & set(study.fold.test)
+    assert sorted(study.inner.train + study.inner.test) == sorted(study.fold.train)
+
+
+def test_it_is_deterministic(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    data = make_dataset(tmp_path)
+    assert settle(data, quick) == settle(data, quick)
+
+
+def test_the_plan_shows_what_the_user_has_set(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    (study,) = settle(make_dataset(tmp_path), quick)
+    choices = {choice["name"]: choice for choice in study.plan["choices"]}
+    assert choices["train.batch"] == {"name": "train.batch", "value": 2, "reason": "set by the user"}
+    assert choices["preprocess.spacing_mm"]["value"] == (1.0, 1.0, 2.0)
+    assert choices["preprocess.spacing_mm"]["reason"] != "set by the user"
+
+
+def test_cases_come_by_id_in_the_datasets_order(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    (study,) = settle(make_dataset(tmp_path), quick)
+    assert [case.id for case in study.cases(["case_2", "case_0"])] == ["case_0", "case_2"]
+
+
+def test_dimensions_follow_the_patch(tmp_path: Path, make_dataset: Make) -> None:
+    data = make_dataset(tmp_path)
+    dims = {dims: settle(data, {"fold": "0/2", "dims": dims})[0].spatial_dims for dims in ("2", "3", "auto")}
+    assert dims == {"2": 2, "3": 3, "auto": 3}
+
+
+def test_regions_are_learned_one_by_one(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    data = make_dataset(tmp_path, labels={"background": 0, "whole": [1, 2], "core": [2]})
+    assert settle(data, quick)[0].config.loss == {"name": "dice_ce", "activation": "sigmoid"}
+
+
+def test_another_batch() -> None:
+    from medseg.cases import Fold
+    from medseg.study import Study
+
+    planned = {"sample": {"patch": (8, 8, 8)}, "inference": {"window": (8, 8, 8)}}
+    config = configs.resolve(planned, {"train": {"batch": 4}})
+    study = Study(dataset(), Labels.of([1]), Fold((), ()), Fold((), ()), config, {})
+    assert study.with_batch(2).config.train.batch == 2
+    assert study.config.train.batch == 4

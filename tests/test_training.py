@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medseg import bundle, training
+from medseg import config as configs
+from medseg.engine.trial import Trial
+from medseg.errors import MedsegError
+from medseg.study import Study, settle
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+Make = Callable[..., Path]
+
+
+@pytest.fixture
+def study(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> Study:
+    return settle(make_dataset(tmp_path / "data"), quick)[0]
+
+
+def learn(study: Study, folder: Path, resume: bool = False) -> Path:
+    training.learn(study, folder, folder.parent / "cache", started=time.monotonic(), resume=resume)
+    return folder
+
+
+def test_the_bundle_holds_the_best_weights_and_the_facts(study: Study, tmp_path: Path) -> None:
+    run = learn(study, tmp_path / "run")
+    described, (weights,) = bundle.load(run / "bundle")
+    best = training.state.weights(run / "checkpoints/best.safetensors")
+    assert all(torch.equal(best[name], tensor) for name, tensor in weights.items())
+    assert described.labels == study.labels
+    assert described.preprocess == study.config.preprocess
+    assert described.model["widths"]  # complete, so that nothing depends on later presets
+    assert "preset" not in described.model
+    assert described.training["steps"] == 4
+    assert described.training["cases"] == len(study.inner.train)
+    assert 0 <= described.scores["inner_dice"] <= 1
+
+
+def test_a_seed_gives_a_model(study: Study, tmp_path: Path) -> None:
+    first, again = (learn(study, tmp_path / name) / "bundle/model.safetensors" for name in ("a", "b"))
+    assert first.read_bytes() == again.read_bytes()
+    config = study.config.model_copy(update={"seed": 1})
+    other = learn(Study(**(vars(study) | {"config": config})), tmp_path / "c") / "bundle/model.safetensors"
+    assert other.read_bytes() != first.read_bytes()
+
+
+def test_the_held_out_cases_are_not_even_prepared(study: Study, tmp_path: Path) -> None:
+    learn(study, tmp_path / "run")
+    assert len(list((tmp_path / "cache").glob("*/image.npy"))) == len(study.fold.train)
+
+
+def test_what_was_measured_is_kept(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = learn(study, tmp_path / "run")
+    kept = json.loads((run / "checkpoints/trial.json").read_text())
+    assert kept["precision"] == "fp32"
+    monkeypatch.setattr(training, "measure", lambda *_: pytest.fail("a resumed run keeps its arithmetic"))
+    learn(study, run, resume=True)
+
+
+def test_out_of_memory_plans_again(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The batch is halved until it fits, before the first step, and stays so when the run is resumed."""
+    tried: list[int] = []
+
+    def measure(model: Any, loss: Any, batches: Any, device: Any, precision: str) -> Trial:
+        tried.append(batches.size)
+        if batches.size > 2:
+            raise torch.OutOfMemoryError("too much")
+        return Trial("fp32", 0.01, {"fp32": 0.01}, batches.size, 0.1)
+
+    monkeypatch.setattr(training, "measure", measure)
+    run = learn(study.with_batch(8), tmp_path / "run")
+    assert tried == [8, 4, 2]
+    assert bundle.read(run / "bundle").training["batch"] == 2
+
+
+def test_a_patch_that_never_fits_is_told(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*arguments: Any) -> Trial:
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(training, "measure", measure)
+    with pytest.raises(MedsegError, match=r"single patch does not fit.*sample\.patch"):
+        learn(study, tmp_path / "run")
+
+
+def test_batches_are_the_studys(study: Study, tmp_path: Path) -> None:
+    drawn = training.batches(
+        study, training.prepared(study, study.inner.train, tmp_path / "cache"), torch.device("cpu")
+    )
+    image, target = drawn(0)
+    assert image.shape == (2, 1, 16, 16, 8)
+    assert target.shape == (2, 16, 16, 8)
+    assert set(target.unique().tolist()) <= {0, 1, 2}
+
+
+def test_overlapping_labels_have_a_channel_each(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    data = make_dataset(tmp_path / "data", labels={"background": 0, "whole": [1, 2], "core": [2]})
+    (study,) = settle(data, configs.merge(quick, {}))
+    cases = training.prepared(study, study.inner.train, tmp_path / "cache")
+    assert training.batches(study, cases, torch.device("cpu"))(0)[1].shape == (2, 2, 16, 16, 8)
+    assert training.network(study).eval()(torch.zeros(1, 1, 16, 16, 8)).shape == (1, 2, 16, 16, 8)
