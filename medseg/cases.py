@@ -176,7 +176,7 @@ def inner_split(
 
     Args:
         train: the training cases of a fold.
-        share: of the cases to keep aside; at least one case and at most `most` (more only where each patient has more).
+        share: of the cases to keep aside; at least three where there are nine, and at most `most` (more only where each patient has more).
         seed: of the draw.
         presence: as for `folds`.
         most: cases that a validation may have, for it is paid for many times.
@@ -188,10 +188,10 @@ def inner_split(
     chosen = {case.id for case in train if case.label and case.split == "validation"}
     if chosen and len(chosen) < len(ids):
         return Fold(tuple(i for i in ids if i not in chosen), tuple(i for i in ids if i in chosen))
-    target = min(most, max(1, round(share * len(ids))))
+    target = min(most, max(1, min(3, len(ids) // 3), round(share * len(ids))))
     groups = len({case.group for case in train if case.id in ids})
     parts = folds(train, max(2, min(groups, -(-len(ids) // target))), seed, presence)
-    return min(parts, key=lambda part: len(part.test))
+    return min(parts, key=lambda part: abs(len(part.test) - target))
 
 
 def _usable(cases: Sequence[Case]) -> tuple[str, ...]:

@@ -66,7 +66,7 @@ def predict(
         typer.Argument(metavar="INPUT", help="Scans, folders of scans, DICOM series; a.nii.gz,b.nii.gz for channels."),
     ],
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder for masks, or for a single scan its mask's file.")],
-    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored scans: slower, a little better.")] = False,
+    tta: Annotated[bool, typer.Option("--tta", help="Average over mirrored scans: slower.")] = False,
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write them beside each mask, as NIfTI.")
     ] = False,
@@ -138,12 +138,12 @@ def plan(
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run; must be new.")] = Path("medseg_demo"),
 ) -> None:
-    """Train, predict, evaluate and report on synthetic scans, in about two minutes."""
+    """Train, predict, evaluate and report on synthetic scans, in under three minutes."""
     from medseg import api
     from medseg.resources import shipped
 
-    run = api.train(shipped("sample_data/mr"), out, budget="110s")
-    typer.echo(f"masks:  {run / 'predictions'}\nreport: {run / 'report.html'}\nmodel:  {run / 'bundle'}")
+    run = api.train(shipped("sample_data/mr"), out, budget="150s")
+    typer.echo(f"masks:  {run / 'predictions'}\nmodel:  {run / 'bundle'}")
 
 
 @app.command()
@@ -199,7 +199,7 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command line; a user's mistake is one line and exit code 2, a signal during training exit code 75."""
     arguments = sys.argv[1:] if arguments is None else arguments
     words = [word for word in arguments if word != "--debug"]
-    system.wait_asleep()
+    system.spin_briefly()
     if system.ranks()[0] == 0:  # of processes that train together one speaks
         progress.talk()
     try:

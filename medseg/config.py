@@ -5,7 +5,6 @@ Later wins: the defaults in the code, the plan, a preset (`-c`), the command lin
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -201,14 +200,9 @@ def dump(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
 
 
-def plain(value: Any) -> Any:
-    """A value as JSON would give it back, for comparisons."""
-    return json.loads(json.dumps(value))
-
-
 def differences(a: RunConfig, b: RunConfig) -> list[str]:
     """Dotted names of the settings in which two configurations differ."""
-    return _differences(plain(a.model_dump()), plain(b.model_dump()), "")
+    return _differences(a.model_dump(mode="json"), b.model_dump(mode="json"), "")
 
 
 def _differences(a: Any, b: Any, name: str) -> list[str]:

@@ -79,7 +79,7 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     if config.train.budget_s:
         share = config.train.model_copy(update={"budget_s": config.train.budget_s / len(folds)})
         config = config.model_copy(update={"train": share})
-    plan = {"fingerprint": found.model_dump(), "choices": [_chosen(choice, config) for choice in choices]}
+    plan = {"fingerprint": found.model_dump(), "choices": _chosen(choices, config, user)}
     inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
     return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
 
@@ -90,13 +90,19 @@ def _voxels(config: RunConfig, device: str, parts: int) -> float | None:
     return rate * config.train.budget_s / parts if config.train.budget_s else None
 
 
-def _chosen(choice: planning.Choice, config: RunConfig) -> dict[str, Any]:
-    """A choice as the configuration has it in the end."""
-    value: Any = config.model_dump()
-    for part in choice.name.split("."):
-        value = value.get(part)
-    planned = configs.plain(choice.value) == configs.plain(value)
-    return {"name": choice.name, "value": value, "reason": choice.reason if planned else "set by the user"}
+def _chosen(choices: Sequence[planning.Choice], config: RunConfig, user: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The choices as the configuration has them in the end; those that it has no place for are left out."""
+    chosen = []
+    for choice in choices:
+        value: Any = config.model_dump()
+        given: Any = user
+        for part in choice.name.split("."):
+            value = value.get(part)
+            given = given.get(part) if isinstance(given, Mapping) else None
+        if value is not None:
+            reason = choice.reason if given is None else "set by the user"
+            chosen.append({"name": choice.name, "value": value, "reason": reason})
+    return chosen
 
 
 def find(data: str | Path, config: RunConfig) -> tuple[Dataset, Labels]:

@@ -52,9 +52,7 @@ def resolve(model: str | Mapping[str, Any], *, dotted: bool = False) -> dict[str
     module = _module(name, dotted=dotted)
     preset = options.pop("preset", None)
     if preset is not None and preset not in module.PRESETS:
-        raise ConfigError(
-            f"unknown preset '{preset}' of model '{name}'. {registry.did_you_mean(str(preset), module.PRESETS)}"
-        )
+        raise _unknown_preset(name, module, preset)
     base = module.PRESETS[preset] if preset is not None else module.Config()
     return {"name": name, **parse(module.Config, base.model_dump() | options, "model").model_dump()}
 
@@ -67,17 +65,16 @@ def check_names(model: Mapping[str, Any], *, dotted: bool = False) -> None:
     """
     name, options = _split(model)
     module = _module(name, dotted=dotted)
-    if "preset" in options and str(options["preset"]) not in module.PRESETS:
-        raise _unknown_preset(name, module, options["preset"])
+    preset = options.get("preset")
+    if preset is not None and str(preset) not in module.PRESETS:
+        raise _unknown_preset(name, module, str(preset))
     if wrong := [option for option in options if option not in ("preset", *module.Config.model_fields)]:
         hint = registry.did_you_mean(str(wrong[0]), ("name", "preset", *module.Config.model_fields))
         raise ConfigError(f"model.{wrong[0]}: unknown option of '{name}'. {hint}")
 
 
-def _unknown_preset(name: str, module: ModuleType, preset: Any) -> ConfigError:
-    return ConfigError(
-        f"unknown preset '{preset}' of model '{name}'. {registry.did_you_mean(str(preset), module.PRESETS)}"
-    )
+def _unknown_preset(name: str, module: ModuleType, preset: str) -> ConfigError:
+    return ConfigError(f"unknown preset '{preset}' of model '{name}'. {registry.did_you_mean(preset, module.PRESETS)}")
 
 
 def create_model(
@@ -128,6 +125,8 @@ def _split(model: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     name = options.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f"model: needs a name, got {name!r}. Known: {', '.join(names())}.")
+    if options.get("preset") is not None:
+        options["preset"] = str(options["preset"])  # YAML takes 103 for a number
     return name, options
 
 

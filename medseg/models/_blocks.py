@@ -6,9 +6,11 @@ voxel 0 at every level and an odd size costs nothing: no multiple is needed, and
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
+from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
@@ -16,6 +18,29 @@ from medseg.errors import ConfigError
 Size = int | tuple[int, ...]
 NormName = Literal["none", "instance", "batch", "group"]
 ActivationName = Literal["relu", "leaky_relu", "prelu"]
+
+
+def _odd(size: Size) -> Size:
+    if any(k % 2 == 0 for k in ((size,) if isinstance(size, int) else size)):
+        raise ValueError(f"expected odd numbers, so that a convolution keeps the size; got {size}")
+    return size
+
+
+# Types of options: one number, or one an axis.
+Positive = Annotated[int, Field(ge=1)]
+PerAxis = Positive | tuple[Positive, ...]
+Kernel = Annotated[PerAxis, AfterValidator(_odd)]
+
+
+def check_lengths(expected: int, **lists: Sequence[Any]) -> None:
+    """See that a model's lists fit each other: one item a stage, or one a step between stages.
+
+    Raises:
+        ValueError: a list of another length, or none expected; pydantic makes the user's message of it.
+    """
+    for name, items in lists.items():
+        if len(items) != expected or not items:
+            raise ValueError(f"expected {max(expected, 1)} item(s) in {name}, to fit the number of stages; got {items}")
 
 
 class Output(NamedTuple):
@@ -49,11 +74,21 @@ def conv(dims: int, inputs: int, outputs: int, kernel: Size = 3, stride: Size = 
     return layer(inputs, outputs, sizes, ntuple(stride, dims), tuple(k // 2 for k in sizes), bias=bias)  # type: ignore[arg-type]
 
 
-def transposed(dims: int, inputs: int, outputs: int, stride: Size = 2, *, bias: bool = True) -> nn.Module:
-    """A transposed convolution whose kernel is its stride: each element becomes a block, and blocks do not overlap."""
-    sizes = ntuple(stride, dims)
+def transposed(
+    dims: int, inputs: int, outputs: int, stride: Size = 2, kernel: Size | None = None, *, bias: bool = True
+) -> nn.Module:
+    """A transposed convolution that multiplies the size by its stride.
+
+    Without a kernel, the stride is the kernel: each element becomes a block, and blocks do not overlap. With an odd kernel they
+    do, and element n of the input lies in the middle of the kernel at element n * stride of the output.
+    """
+    strides = ntuple(stride, dims)
     layer = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
-    return layer(inputs, outputs, sizes, sizes, bias=bias)  # type: ignore[arg-type]
+    if kernel is None:
+        return layer(inputs, outputs, strides, strides, bias=bias)  # type: ignore[arg-type]
+    sizes = ntuple(kernel, dims)
+    padding, extra = tuple(k // 2 for k in sizes), tuple(s - 1 for s in strides)
+    return layer(inputs, outputs, sizes, strides, padding, extra, bias=bias)  # type: ignore[arg-type]
 
 
 class Fill(nn.Module):
@@ -69,6 +104,13 @@ class Fill(nn.Module):
         return nn.functional.pad(x, far_ends, mode="replicate") if any(missing) else x
 
 
+def strided(dims: int, inputs: int, outputs: int, stride: Size = 2) -> nn.Module:
+    """A convolution whose kernel is its stride: each block becomes an element."""
+    sizes = ntuple(stride, dims)
+    layer = nn.Conv2d if dims == 2 else nn.Conv3d
+    return nn.Sequential(Fill(dims, stride), layer(inputs, outputs, sizes, sizes))  # type: ignore[arg-type]
+
+
 def max_pool(dims: int, stride: Size = 2) -> nn.Module:
     """Maximum over blocks of the stride."""
     return nn.Sequential(Fill(dims, stride), (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(ntuple(stride, dims)))
@@ -76,7 +118,8 @@ def max_pool(dims: int, stride: Size = 2) -> nn.Module:
 
 def mean_pool(dims: int, stride: Size = 2) -> nn.Module:
     """Mean over blocks of the stride."""
-    return nn.Sequential(Fill(dims, stride), (nn.AvgPool2d if dims == 2 else nn.AvgPool3d)(ntuple(stride, dims)))
+    layer = nn.AvgPool2d if dims == 2 else nn.AvgPool3d
+    return nn.Sequential(Fill(dims, stride), layer(ntuple(stride, dims)))  # type: ignore[arg-type]
 
 
 def crop_like(x: Tensor, reference: Tensor) -> Tensor:

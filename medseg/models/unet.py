@@ -13,18 +13,16 @@ Presets:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import ActivationName, NormName, Output, Size
+from medseg.models._blocks import ActivationName, Kernel, NormName, Output, PerAxis, Positive, Size
 from medseg.settings import Settings
-
-Positive = Annotated[int, Field(ge=1)]
-PerAxis = Positive | tuple[Positive, ...]
 
 
 class Config(Settings):
@@ -52,7 +50,7 @@ class Config(Settings):
 
     widths: tuple[Positive, ...] = (24, 48, 96, 192)
     strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
-    kernels: tuple[PerAxis, ...] = (3, 3, 3, 3)
+    kernels: tuple[Kernel, ...] = (3, 3, 3, 3)
     blocks: tuple[Positive, ...] = (1, 1, 1, 1)
     decoder_blocks: Positive = 1
     block: Literal["plain", "residual"] = "residual"
@@ -73,16 +71,16 @@ class Config(Settings):
             raise ValueError(
                 f"widths, strides, kernels and blocks need one item a stage, and two stages at least; got {counts}"
             )
-        if any(
-            k % 2 == 0
-            for kernel in self.kernels
-            for k in _blocks.ntuple(kernel, 1 if isinstance(kernel, int) else len(kernel))
-        ):
-            raise ValueError(f"kernels must be odd, so that a size is kept; got {self.kernels}")
         return self
 
 
-_PAPER = dict(block="plain", downsample="pool", activation="relu", bias=True, deep_supervision=False)
+_PAPER: dict[str, Any] = {
+    "block": "plain",
+    "downsample": "pool",
+    "activation": "relu",
+    "bias": True,
+    "deep_supervision": False,
+}
 PRESETS = {
     "residual": Config(),
     "paper": Config(
@@ -156,10 +154,10 @@ class UNet(nn.Module):
 
     def __init__(
         self,
-        encoder: list[nn.Module],
-        ups: list[nn.Module],
-        decoder: list[nn.Module],
-        heads: list[nn.Module],
+        encoder: Sequence[nn.Module],
+        ups: Sequence[nn.Module],
+        decoder: Sequence[nn.Module],
+        heads: Sequence[nn.Module],
         *,
         image_is_skip: bool,
     ) -> None:

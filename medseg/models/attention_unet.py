@@ -1,0 +1,123 @@
+"""Attention U-Net: a U-Net whose skip connections are weighted by what the coarser level has found.
+
+Presets:
+    paper: Oktay et al. 2018, arXiv:1804.03999, equations 1 and 2, in its common form with 64 to 1024 channels: 34,878,573 parameters
+        for 3 channels and 1 class in 2D. The gate compares the skip with the map already doubled, at the skip's own size.
+    tiny: the same topology with few channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Self
+
+from pydantic import model_validator
+from torch import Tensor, nn
+
+from medseg.models import _blocks
+from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Size
+from medseg.settings import Settings
+
+
+class Config(Settings):
+    """Options of an Attention U-Net.
+
+    Args:
+        widths: channels of the stages, finest first.
+        strides: by how much each step down coarsens, one number or one an axis: (2, 2, 1) where slices are thick.
+        kernel: odd size of convolutions, one number or one an axis.
+        norm: normalisation after each convolution, those of the gates included.
+    """
+
+    widths: tuple[Positive, ...] = (64, 128, 256, 512, 1024)
+    strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
+    kernel: Kernel = 3
+    norm: NormName = "batch"
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _blocks.check_lengths(len(self.widths) - 1, strides=self.strides)
+        return self
+
+
+PRESETS = {"paper": Config(), "tiny": Config(widths=(4, 6, 8), strides=(2, 2))}
+
+
+class Gate(nn.Module):
+    """Additive attention, skip * sigmoid(psi(relu(W_g g + W_x skip))): one weight a voxel, from 0 to 1 (equations 1 and 2).
+
+    Args:
+        dims: spatial axes.
+        channels: of the skip and of the gating map, which have the same size.
+        width: channels in which the two are compared.
+        norm: normalisation after each of the three 1x1 convolutions.
+    """
+
+    def __init__(self, dims: int, channels: int, width: int, norm: NormName) -> None:
+        super().__init__()
+
+        def project(inputs: int, outputs: int) -> nn.Module:
+            return nn.Sequential(_blocks.conv(dims, inputs, outputs, 1), _blocks.norm(norm, outputs))
+
+        self.gating, self.skip, self.psi = project(channels, width), project(channels, width), project(width, 1)
+
+    def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
+        agreement = (self.gating(gating) + self.skip(skip)).relu()  # (B, width, *spatial)
+        return skip * self.psi(agreement).sigmoid()  # the weights are (B, 1, *spatial)
+
+
+class AttentionUNet(nn.Module):
+    """The network of given parts; the lists on the way up begin with the coarsest."""
+
+    def __init__(
+        self,
+        encoder: Sequence[nn.Module],
+        ups: Sequence[nn.Module],
+        gates: Sequence[nn.Module],
+        decoder: Sequence[nn.Module],
+        head: nn.Module,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.ups = nn.ModuleList(encoder), nn.ModuleList(ups)
+        self.gates, self.decoder, self.head = nn.ModuleList(gates), nn.ModuleList(decoder), head
+
+    def forward(self, x: Tensor) -> Tensor:
+        skips = []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        skips.pop()
+        for up, gate, stage in zip(self.ups, self.gates, self.decoder, strict=True):
+            skip = skips.pop()
+            x = _blocks.crop_like(up(x), skip)
+            x = stage(_blocks.join(gate(skip, x), x))
+        return self.head(x)
+
+
+def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    """An Attention U-Net of the given widths and strides."""
+    dims, widths = spatial_dims, config.widths
+
+    def convs(inputs: int, *outputs: int) -> nn.Sequential:
+        stage = nn.Sequential()
+        for width in outputs:
+            stage.append(_blocks.conv(dims, inputs, width, config.kernel))
+            stage.append(_blocks.norm(config.norm, width)).append(_blocks.activation("relu", width))
+            inputs = width
+        return stage
+
+    def up(inputs: int, outputs: int, stride: Size) -> nn.Module:
+        factors = tuple(float(factor) for factor in _blocks.ntuple(stride, dims))
+        return nn.Sequential(nn.Upsample(scale_factor=factors), convs(inputs, outputs))
+
+    encoder: list[nn.Module] = [convs(in_channels, widths[0], widths[0])]
+    ups: list[nn.Module] = []
+    gates: list[nn.Module] = []
+    decoder: list[nn.Module] = []
+    for fine, coarse, stride in zip(widths, widths[1:], config.strides, strict=False):
+        encoder.append(nn.Sequential(_blocks.max_pool(dims, stride), convs(fine, coarse, coarse)))
+        ups.insert(0, up(coarse, fine, stride))
+        gates.insert(0, Gate(dims, fine, max(1, fine // 2), config.norm))
+        decoder.insert(0, convs(2 * fine, fine, fine))
+    head = _blocks.conv(dims, widths[0], out_channels, 1)
+    return _blocks.initialise(AttentionUNet(encoder, ups, gates, decoder, head))
