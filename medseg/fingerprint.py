@@ -39,6 +39,19 @@ class ChannelFacts(Settings):
     high: float
     minimum: float
 
+    @property
+    def in_hu(self) -> tuple[bool, str]:
+        """Whether the channel holds Hounsfield units, and how we know: the dataset's word first, then the numbers."""
+        name = self.name.strip().lower()
+        if name in ("ct", "cbct", "hu"):
+            return True, "CT, the dataset says: clipped to the percentiles 0.5 and 99.5 inside structures"
+        if name not in ("", "image") and not name.startswith("channel"):
+            return False, f"'{self.name}' has no absolute unit: z-score of the scan's foreground"
+        numbers = f"smallest values near {self.minimum:.4g}, inside structures {self.low:.4g} to {self.high:.4g}"
+        if self.minimum <= -900 and self.low > -1100 and self.high < 4000:
+            return True, f"taken for CT, for air is near -1000 ({numbers}): clipped as HU"
+        return False, f"not taken for CT ({numbers}): z-score of the scan's foreground"
+
 
 class Fingerprint(Settings):
     """What the training cases are like.

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from medseg import cases as splits
 from medseg import config as configs
-from medseg import fingerprint, layouts, models, planning, progress, system
+from medseg import fingerprint, layouts, limits, models, planning, progress, system
 from medseg.cases import Case, Dataset, Fold
 from medseg.config import RunConfig
 from medseg.errors import ConfigError
@@ -72,22 +72,16 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     folds = divide(dataset, asked, presence)
     seen = {name for fold in folds for name in fold.train}
     found = fingerprint.take([case for case in dataset.labelled if case.id in seen], labels, dataset.channels)
-    device: Literal["cpu", "gpu"] = "cpu" if pick_device(asked.device).type == "cpu" else "gpu"
-    choices = planning.plan(found, labels, device, asked.dims, _voxels(asked, device, len(folds)))
+    device: limits.Device = "cpu" if pick_device(asked.device).type == "cpu" else "gpu"
+    budget_s = asked.train.budget_s and asked.train.budget_s / len(folds)
+    choices = planning.plan(found, labels, limits.afforded(device, system.cores(), budget_s), asked.dims)
     config = configs.resolve(configs.merge(planning.nested(choices), _for_overlapping(labels)), user)
     models.resolve(config.model, dotted=True)  # with the plan it is complete, and may be refused
-    if config.train.budget_s:
-        share = config.train.model_copy(update={"budget_s": config.train.budget_s / len(folds)})
-        config = config.model_copy(update={"train": share})
+    if budget_s:
+        config = config.model_copy(update={"train": config.train.model_copy(update={"budget_s": budget_s})})
     plan = {"fingerprint": found.model_dump(), "choices": _chosen(choices, config, user)}
     inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
     return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
-
-
-def _voxels(config: RunConfig, device: str, parts: int) -> float | None:
-    """Patch voxels that training gets through in the budget, roughly; None without one."""
-    rate = planning.VOXELS_A_SECOND[device] * (system.cores() if device == "cpu" else 1)
-    return rate * config.train.budget_s / parts if config.train.budget_s else None
 
 
 def _chosen(choices: Sequence[planning.Choice], config: RunConfig, user: Mapping[str, Any]) -> list[dict[str, Any]]:

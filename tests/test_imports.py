@@ -19,7 +19,7 @@ settings
 volume labels
 io geometry distance
 cases preprocess sample augment postprocess metrics plot
-layouts findings fingerprint models losses inference
+layouts findings fingerprint limits models losses inference
 bundle loader doctor planning system restore
 predictor
 cohort engine

@@ -10,8 +10,9 @@ import torch
 from medseg.config import resolve
 from medseg.fingerprint import ChannelFacts, Fingerprint
 from medseg.labels import Labels
+from medseg.limits import LIMITS, Device, afforded
 from medseg.models import create_model
-from medseg.planning import LIMITS, nested, plan
+from medseg.planning import Choice, nested, plan
 
 ORGAN = Labels.of({"background": 0, "organ": 1})
 PAIR = Labels.of({"background": 0, "left kidney": 1, "right kidney": 2, "aorta": 3})
@@ -54,19 +55,23 @@ DATASETS: dict[str, dict[str, Any]] = {
     "left and right": {"found": facts((1.5, 1.5, 1.5), (200, 200, 100)), "labels": PAIR},
     "two channels": {"found": facts(channels=(channel("T1"), channel("T2")))},
     "a few slices": {"found": facts((0.5, 0.5, 8.0), (300, 300, 3))},
-    "20 minutes": {"found": facts(shape=(200, 200, 200)), "voxels": 20 * 60 * 1e6},
-    "10 seconds": {"found": facts(shape=(200, 200, 200)), "voxels": 1e7},
+    "20 minutes": {"found": facts(shape=(200, 200, 200)), "budget_s": 20 * 60},
+    "10 seconds": {"found": facts(shape=(200, 200, 200)), "budget_s": 10},
 }
+
+
+def made(device: Device, budget_s: float | None = None, **arguments: Any) -> tuple[Choice, ...]:
+    return plan(limits=afforded(device, 2, budget_s), **arguments)
 
 
 def planned(name: str, device: str = "cpu") -> dict[str, Any]:
     arguments = {"labels": ORGAN} | DATASETS[name]
-    return {choice.name: choice.value for choice in plan(device=device, **arguments)}  # type: ignore[arg-type]
+    return {choice.name: choice.value for choice in made(device, **arguments)}
 
 
 def reasons(name: str) -> dict[str, str]:
     arguments = {"labels": ORGAN} | DATASETS[name]
-    return {choice.name: choice.reason for choice in plan(device="cpu", **arguments)}
+    return {choice.name: choice.reason for choice in made("cpu", **arguments)}
 
 
 # --- whatever the dataset
@@ -76,7 +81,7 @@ def reasons(name: str) -> dict[str, str]:
 @pytest.mark.parametrize("name", DATASETS)
 def test_a_plan_makes_a_network_that_takes_the_planned_patch(name: str, device: str) -> None:
     arguments = {"labels": ORGAN} | DATASETS[name]
-    choices = plan(device=device, **arguments)  # type: ignore[arg-type]
+    choices = made(device, **arguments)
     config = resolve(nested(choices), {})  # every choice is a known setting of the right type
     patch, labels = config.sample.patch, arguments["labels"]
     flat = patch[2] == 1
@@ -96,7 +101,7 @@ def test_a_plan_makes_a_network_that_takes_the_planned_patch(name: str, device: 
 @pytest.mark.parametrize("name", DATASETS)
 def test_plans_are_deterministic_and_give_reasons(name: str) -> None:
     arguments = {"labels": ORGAN} | DATASETS[name]
-    first, second = (plan(device="cpu", **arguments) for _ in range(2))
+    first, second = (made("cpu", **arguments) for _ in range(2))
     assert first == second
     assert all(len(choice.reason.split()) >= 2 and "\n" not in choice.reason for choice in first)
 
@@ -159,7 +164,7 @@ def test_thick_slices_are_kept_and_not_mixed_with_fine_pixels() -> None:
 
 def test_thick_slices_of_many_kinds_take_the_finer_ones() -> None:
     found = facts((1.0, 1.0, 6.0), (200, 200, 40), thick_spacing_mm=(0.9, 0.9, 3.0))
-    spacing = next(c.value for c in plan(found, ORGAN, "gpu") if c.name == "preprocess.spacing_mm")
+    spacing = next(c.value for c in plan(found, ORGAN, afforded("gpu")) if c.name == "preprocess.spacing_mm")
     assert spacing == (1.0, 1.0, 3.0)
 
 
@@ -170,14 +175,18 @@ def test_a_huge_scan_is_made_coarser_and_small_structures_keep_their_voxels() ->
     assert voxels == pytest.approx(LIMITS["cpu"].case_voxels, rel=0.2)
     assert "coarsened" in reasons("huge CT")["preprocess.spacing_mm"]
     small = facts((0.6, 0.6, 0.8), (512, 512, 900), label_ml=0.2)
-    fine = next(c.value for c in plan(small, ORGAN, "cpu") if c.name == "preprocess.spacing_mm")
+    fine = next(c.value for c in plan(small, ORGAN, afforded("cpu")) if c.name == "preprocess.spacing_mm")
     assert 200 / np.prod(fine) <= 200 / 0.95  # 0.2 ml keep 190 voxels or more
     assert 0.2e3 / np.prod(fine) >= 190
 
 
 def test_huge_scans_stay_as_they_are_for_tiny_structures() -> None:
     found = facts((0.6, 0.6, 0.8), (512, 512, 900), label_ml=0.01)
-    assert next(c.value for c in plan(found, ORGAN, "cpu") if c.name == "preprocess.spacing_mm") == (0.6, 0.6, 0.8)
+    assert next(c.value for c in plan(found, ORGAN, afforded("cpu")) if c.name == "preprocess.spacing_mm") == (
+        0.6,
+        0.6,
+        0.8,
+    )
 
 
 def test_pictures_are_learned_in_2d() -> None:
@@ -198,8 +207,8 @@ def test_slices_lie_across_the_thick_axis() -> None:
 
 def test_volumes_stay_volumes_unless_asked() -> None:
     found = DATASETS["slices of volumes"]["found"]
-    assert all(n > 1 for c in plan(found, ORGAN, "cpu", "3") if c.name == "sample.patch" for n in c.value)
-    assert all(n > 1 for c in plan(found, ORGAN, "cpu", "auto") if c.name == "sample.patch" for n in c.value)
+    assert all(n > 1 for c in plan(found, ORGAN, afforded("cpu"), "3") if c.name == "sample.patch" for n in c.value)
+    assert all(n > 1 for c in plan(found, ORGAN, afforded("cpu"), "auto") if c.name == "sample.patch" for n in c.value)
 
 
 def test_sides_are_not_mirrored_into_each_other() -> None:
@@ -210,7 +219,7 @@ def test_sides_are_not_mirrored_into_each_other() -> None:
 
 def test_sides_are_found_wherever_the_orientation_puts_them() -> None:
     found = facts((4.0, 0.9, 0.9), (30, 256, 256))  # sagittal slices: left to right is across them
-    values = {c.name: c.value for c in plan(found, PAIR, "cpu", "2")}
+    values = {c.name: c.value for c in plan(found, PAIR, afforded("cpu"), "2")}
     assert values["preprocess.orientation"] == "ASR"
     assert values["augment.mirror_axes"] == (0, 1)
 
@@ -226,7 +235,7 @@ def test_a_short_budget_gets_smaller_steps() -> None:
 
 
 def intensity(*channels: ChannelFacts) -> tuple[tuple[dict[str, Any], ...], str]:
-    choice = next(c for c in plan(facts(channels=channels), ORGAN, "cpu") if c.name == "preprocess.intensity")
+    choice = next(c for c in plan(facts(channels=channels), ORGAN, afforded("cpu")) if c.name == "preprocess.intensity")
     return choice.value, choice.reason
 
 
@@ -268,6 +277,6 @@ def test_each_channel_has_its_own_rule() -> None:
 
 
 def test_choices_become_settings() -> None:
-    tree = nested(plan(facts(), ORGAN, "cpu"))
+    tree = nested(plan(facts(), ORGAN, afforded("cpu")))
     assert tree["sample"]["patch"] == tree["inference"]["window"]
     assert tree["train"]["batch"] >= 2

@@ -66,8 +66,8 @@ def check_names(model: Mapping[str, Any], *, dotted: bool = False) -> None:
     name, options = _split(model)
     module = _module(name, dotted=dotted)
     preset = options.get("preset")
-    if preset is not None and str(preset) not in module.PRESETS:
-        raise _unknown_preset(name, module, str(preset))
+    if preset is not None and preset not in module.PRESETS:
+        raise _unknown_preset(name, module, preset)
     if wrong := [option for option in options if option not in ("preset", *module.Config.model_fields)]:
         hint = registry.did_you_mean(str(wrong[0]), ("name", "preset", *module.Config.model_fields))
         raise ConfigError(f"model.{wrong[0]}: unknown option of '{name}'. {hint}")

@@ -4,7 +4,7 @@ Presets: a variant's number is its count of convolutions (of dense layers, one a
     103: Jegou, Drozdzal, Vazquez, Romero, Bengio 2017, arXiv:1611.09326, table 2: 9,322,091 parameters for 3 channels and 11
         classes in 2D (9.4 M in the paper, which also counts the running figures of batch normalisation).
     67: the same, 5 layers a block: 3.5 M in the paper.
-    56: the same, 4 layers a block and growth 12: 1.5 M in the paper.
+    56: the same, 4 layers a block and growth 12: 1.4 M, where the paper says 1.5 M.
     tiny: the same topology with few channels.
 """
 

@@ -133,10 +133,21 @@ class Residual(nn.Module):
 
 def plain(dims: int, inputs: int, outputs: int, kernel: Size, stride: Size, config: Config) -> nn.Sequential:
     """Convolution, normalisation, rectifier, dropout."""
+    bias = config.bias or config.norm == "none"
+    return _unit(dims, _blocks.conv(dims, inputs, outputs, kernel, stride, bias=bias), outputs, config)
+
+
+def _full_step(dims: int, inputs: int, config: Config) -> nn.Sequential:
+    bias = config.bias or config.norm == "none"
+    conv = _blocks.narrow_conv(dims, inputs, config.full_width, config.kernels[0], bias=bias)
+    return _unit(dims, conv, config.full_width, config)
+
+
+def _unit(dims: int, conv: nn.Module, channels: int, config: Config) -> nn.Sequential:
     return nn.Sequential(
-        _blocks.conv(dims, inputs, outputs, kernel, stride, bias=config.bias or config.norm == "none"),
-        _blocks.norm(config.norm, outputs),
-        _blocks.activation(config.activation, outputs),
+        conv,
+        _blocks.norm(config.norm, channels),
+        _blocks.activation(config.activation, channels),
         _blocks.dropout(dims, config.dropout),
     )
 
@@ -200,7 +211,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         inputs = width
     if image_is_skip:
         ups.append(_up(dims, inputs, config.full_width, config.strides[0], config))
-        decoder.append(plain(dims, config.full_width + in_channels, config.full_width, config.kernels[0], 1, config))
+        decoder.append(_full_step(dims, config.full_width + in_channels, config))
     outputs = ([config.full_width] if image_is_skip else []) + list(config.widths[:-1])
     heads = [_blocks.conv(dims, width, out_channels, 1) for width in outputs[: None if config.deep_supervision else 1]]
     return _blocks.initialise(UNet(encoder, ups, decoder, heads, image_is_skip=image_is_skip))

@@ -5,14 +5,15 @@ from torch import nn
 from medseg.models import create_model
 
 
-@pytest.mark.parametrize(("preset", "millions"), [("56", 1.5), ("67", 3.5), ("103", 9.4)])
-def test_weights_and_convolutions_of_the_paper(preset, millions, count):
+@pytest.mark.parametrize(("preset", "millions"), [("56", 1.4), ("67", 3.5), ("103", 9.4)])
+def test_weights_and_convolutions_of_the_paper(preset, millions):
+    """The paper counts running figures too. It says 1.5 for the smallest, whose layers by its own rule have 1.4."""
     with torch.device("meta"):
         net = create_model("fc_densenet", spatial_dims=2, in_channels=3, out_channels=11, preset=preset)
     running = sum(part.running_mean.numel() * 2 for part in net.modules() if hasattr(part, "running_mean"))
     weights = sum(weight.numel() for weight in net.parameters())
     assert sum(isinstance(part, nn.modules.conv._ConvNd) for part in net.modules()) == int(preset)
-    assert (weights + running) / 1e6 == pytest.approx(millions, abs=0.1)
+    assert (weights + running) / 1e6 == pytest.approx(millions, abs=0.05)
     if preset == "103":
         assert weights == 9_322_091
 
