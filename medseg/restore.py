@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medseg import geometry as geo
 from medseg.inference import Slab
+from medseg.interpolation import pull
 from medseg.volume import Geometry
 
 Array = npt.NDArray[Any]
@@ -96,7 +96,7 @@ def _pull_slices(held: Slab, plan: _Slices, first: int, count: int, reduce: Redu
     matrix[:3, 3] += first * matrix[:3, plan.axis]
     matrix[held.axis, 3] -= held.start
     shape[plan.axis] = count
-    logits = geo.pull(held.logits, matrix, shape, fill=float("nan"))
+    logits = pull(held.logits, matrix, shape, fill=float("nan"))
     for channel, value in zip(logits, outside, strict=True):
         channel.nan_to_num_(nan=value)
     return np.asarray(reduce(logits).cpu().numpy())

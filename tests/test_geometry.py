@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from medseg import geometry as geo
 from medseg.errors import GeometryError
+from medseg.interpolation import pull
 from medseg.volume import Geometry, Volume
 
 OBLIQUE = np.array([[0.8, 0.1, 0.0, -12], [-0.1, 0.9, 0.3, 7], [0.05, -0.2, 2.4, 30], [0, 0, 0, 1]])
@@ -161,7 +162,7 @@ def test_linear_agrees_with_simpleitk():
     from torch import from_numpy
 
     matrix = np.linalg.inv(volume.geometry.affine) @ grid.affine
-    result = geo.pull(from_numpy(volume.array.copy()), matrix, grid.shape).numpy()[0]
+    result = pull(from_numpy(volume.array.copy()), matrix, grid.shape).numpy()[0]
     np.testing.assert_allclose(result[inside], expected[inside], atol=1e-4)
 
 

@@ -16,7 +16,7 @@ LAYERS = """
 errors
 registry resources files progress picture
 settings
-volume labels
+volume labels interpolation
 io geometry distance
 cases preprocess sample augment postprocess metrics plot
 layouts findings fingerprint limits models losses inference
