@@ -55,7 +55,8 @@ def train(
         return
     if out is None:
         raise typer.BadParameter("a run needs a folder: -o runs/NAME", param_hint="-o")
-    api.train(data, out, preset=config, budget=budget, resume=resume, **options)
+    run = api.train(data, out, preset=config, budget=budget, resume=resume, **options)
+    typer.echo(f"report: {run / 'report.html'}")
 
 
 @app.command()
@@ -143,7 +144,7 @@ def demo(
     from medseg.resources import shipped
 
     run = api.train(shipped("sample_data/mr"), out, budget="150s")
-    typer.echo(f"masks:  {run / 'predictions'}\nmodel:  {run / 'bundle'}")
+    typer.echo(f"masks:  {run / 'predictions'}\nreport: {run / 'report.html'}\nmodel:  {run / 'bundle'}")
 
 
 @app.command()

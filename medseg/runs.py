@@ -81,7 +81,6 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
                 _train_one(study, part, _cache(study, folder), started if number == 0 else time.monotonic(), resume)
         if len(studies) > 1:
             _pool(studies, folder)
-    progress.say(f"report: {folder / 'report.html'}")
     return folder
 
 

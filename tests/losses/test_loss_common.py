@@ -31,7 +31,7 @@ def test_options_from_a_mapping_and_by_name(batch):
         ("dise", "unknown loss 'dise'. Did you mean 'dice'?"),
         ({"smooth": 1}, "a loss needs a name"),
         ({"name": "dice", "smoth": 1}, "loss.smoth: unknown option. Did you mean 'smooth'?"),
-        ({"name": "tversky", "beta": 2}, "loss.beta: Input should be less than or equal to 1"),
+        ({"name": "tversky", "beta": 2}, "loss.beta: expected a number less than or equal to 1"),
     ],
 )
 def test_wrong_requests(loss, message):
