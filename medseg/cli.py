@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import typer
 
 from medseg import progress, system
-from medseg.errors import Interrupted, MedsegError
+from medseg.errors import ConfigError, Interrupted, MedsegError
+from medseg.registry import did_you_mean
 
 app = typer.Typer(
     help="Labelled scans in; a trained model, masks in each scan's own space and a readable report out.",
@@ -81,12 +82,13 @@ def predict(
     outcomes = api.predict(model, inputs, out, device=device, tta=tta, probabilities=probabilities, suffix=suffix)
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in outcomes:
-        volumes = ", ".join(f"{name} {ml:.3g} ml" for name, ml in (outcome.volumes_ml or {}).items())
-        typer.echo(f"{outcome.id}: {volumes or 'failed'}")
+        if outcome.volumes_ml is not None:
+            typer.echo(f"{outcome.id}: {', '.join(f'{name} {ml:.3g} ml' for name, ml in outcome.volumes_ml.items())}")
+    if failed and len(outcomes) == 1:
+        raise MedsegError(f"{failed[0].id}: {failed[0].error}")
     if failed:
-        raise MedsegError(
-            f"{len(failed)} of {len(outcomes)} scans could not be segmented; {failed[0].id}: {failed[0].error}"
-        )
+        first = f"{failed[0].id}: {failed[0].error}"
+        raise MedsegError(f"{len(failed)} of {len(outcomes)} scans could not be segmented; {first}")
 
 
 @app.command()
@@ -193,7 +195,18 @@ def _options(settings: list[str] | None, named: dict[str, Any]) -> dict[str, Any
     from medseg import config as configs
 
     given = {key: value for key, value in named.items() if value is not None}
-    return configs.merge(configs.options(settings or []), given)
+    tree = configs.merge(configs.options(settings or []), given)
+    if wrong := [name for name in tree if name not in configs.RunConfig.model_fields]:
+        hint = _ELSEWHERE.get(wrong[0]) or did_you_mean(wrong[0], configs.RunConfig.model_fields)
+        raise ConfigError(f"{wrong[0]}: unknown option. {hint}")
+    return tree
+
+
+_ELSEWHERE = {
+    "preset": "A preset of configs/ is chosen with -c NAME, one of a model with model.preset=NAME.",
+    "budget": "Write --budget 20m.",
+    "resume": "Write --resume.",
+}
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -16,6 +16,7 @@ from medseg.io import dicom
 from medseg.labels import Labels
 from medseg.predictor import Prediction, Predictor
 
+_WRITTEN = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 _CHANNEL = re.compile(r"_\d{4}$")
 
 
@@ -130,21 +131,45 @@ def predict(
     single = out.name.lower().endswith(io.SUFFIXES)
     if single and len(scans) != 1:
         raise DataError(f"-o names one file, but there are {len(scans)} scans. Name a folder.")
+    if not single and len(scans) == 1 and out.suffix and not out.is_dir():
+        raise DataError(
+            f"'{out.name}' ends in no format that is known ({', '.join(io.SUFFIXES)}). A folder has no ending."
+        )
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
+    if suffix not in _WRITTEN:
+        raise DataError(
+            f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(s[1:] for s in _WRITTEN)}."
+        )
+    targets = [out if single else out / f"{scan.id}{suffix}" for scan in scans]
+    _keep_scans(scans, targets)
     outcomes = []
-    for scan in progress.track(scans, "predicting"):
-        target = out if single else out / f"{scan.id}{suffix}"
+    for scan, target in progress.track(list(zip(scans, targets, strict=True)), "predicting"):
         try:
             prediction = predictor(list(scan.images), probabilities=probabilities)
             _write(prediction, target)
             outcomes.append(Outcome(scan.id, target, prediction.volumes_ml))
-        except (MedsegError, MemoryError) as error:
-            reason = str(error) or "not enough memory. Close other programs, or use a smaller scan."
-            outcomes.append(Outcome(scan.id, error=reason))
-            progress.warn(f"{scan.id}: {reason}")
+        except (MedsegError, MemoryError, RuntimeError) as error:  # torch's memory errors are RuntimeErrors
+            outcomes.append(Outcome(scan.id, error=_reason(error)))
+            if len(scans) > 1:
+                progress.warn(f"{scan.id}: {outcomes[-1].error}")
     if any(outcome.mask for outcome in outcomes):
         write_tables(folder, prefix, predictor.labels, outcomes)
     return outcomes
+
+
+def _keep_scans(scans: Sequence[Scan], targets: Sequence[Path]) -> None:
+    """Refuse to write over what is read."""
+    read = {image.resolve() for scan in scans for image in scan.images}
+    if lost := [target for target in targets if target.resolve() in read]:
+        raise DataError(f"the mask would replace the scan '{lost[0].name}'. Name another file or folder with -o.")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, MedsegError):
+        return str(error)
+    if isinstance(error, MemoryError) or "alloc" in str(error):
+        return "not enough memory. Close other programs, or use a smaller scan."
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
 
 
 def _write(prediction: Prediction, target: Path) -> None:

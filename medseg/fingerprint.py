@@ -13,7 +13,7 @@ import numpy.typing as npt
 from medseg import geometry as geo
 from medseg import io, preprocess, progress
 from medseg.cases import Case
-from medseg.errors import GeometryError, MedsegError
+from medseg.errors import DataError, GeometryError, MedsegError
 from medseg.labels import Labels
 from medseg.settings import Settings
 
@@ -91,6 +91,7 @@ def take(cases: Sequence[Case], labels: Labels, channels: Sequence[str]) -> Fing
     chosen = [cases[round(n)] for n in np.linspace(0, len(cases) - 1, min(len(cases), _MOST_CASES))]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         facts = list(progress.track(pool.map(lambda c: _facts(c, labels), chosen), "reading", len(chosen)))
+    _same_channels(chosen, facts)
     spacings = np.array([f.spacing_mm for f in facts])
     sizes = [int(n) for n in np.median([f.shape for f in facts], 0)]
     names = [*channels, *(f"channel {n}" for n in range(len(channels), len(facts[0].inside)))]
@@ -103,6 +104,15 @@ def take(cases: Sequence[Case], labels: Labels, channels: Sequence[str]) -> Fing
         label_ml={name: float(np.median(found)) for name, found in _volumes(facts, labels).items() if found},
         presence={name: len(found) / len(facts) for name, found in _volumes(facts, labels).items()},
     )
+
+
+def _same_channels(cases: Sequence[Case], facts: Sequence[_CaseFacts]) -> None:
+    counts = [len(f.inside) for f in facts]
+    most = max(set(counts), key=counts.count)
+    if odd := [(case.id, n) for case, n in zip(cases, counts, strict=True) if n != most]:
+        raise DataError(
+            f"{odd[0][0]}: {odd[0][1]} channel(s), where most cases have {most}. Give all cases the same channels."
+        )
 
 
 def _facts(case: Case, labels: Labels) -> _CaseFacts:

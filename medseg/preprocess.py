@@ -18,6 +18,7 @@ from medseg.settings import Settings
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
+_MOST_VOXELS = 1.5e9  # 1000 x 1000 x 1500; a wrong header asks for more than any memory holds
 _UPRIGHT_DEG = (
     0.5  # axes closer to right angles than this are treated as such: under a tenth of a voxel over ten voxels
 )
@@ -89,7 +90,13 @@ def prepare(volume: Volume, config: Config) -> Volume:
     volume = geo.reorient(volume, config.orientation)
     if config.crop_empty:
         volume = _without_empty_margins(volume)
-    volume = geo.resample_to(volume, grid(volume.geometry, config))
+    target = grid(volume.geometry, config)
+    if (voxels := float(np.prod(np.array(target.shape, float)))) > _MOST_VOXELS:
+        spacing = " x ".join(f"{s:.3g}" for s in volume.geometry.spacing_mm)
+        raise DataError(
+            f"at the model's spacing the scan would have {voxels:.2g} voxels. Is its spacing, {spacing} mm, right?"
+        )
+    volume = geo.resample_to(volume, target)
     array = np.stack([_normalise(c, how) for c, how in zip(volume.array, config.intensity, strict=True)])
     return volume.replace(array=array, kind="image")
 

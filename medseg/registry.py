@@ -46,4 +46,5 @@ def load(package: ModuleType, name: str, *, dotted: bool = False) -> ModuleType:
             return importlib.import_module(name)
         except ImportError as error:
             raise ConfigError(f"{kind} '{name}' cannot be imported: {error}") from error
-    raise ConfigError(f"unknown {kind} '{name}'. {did_you_mean(name, names(package))}")
+    hint, known = did_you_mean(name, names(package)), f"Known: {', '.join(names(package))}."
+    raise ConfigError(f"unknown {kind} '{name}'. {hint}" + ("" if known in hint else f" {known}"))

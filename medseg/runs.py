@@ -39,15 +39,17 @@ def _open(folder: Path, resume: bool) -> None:
 
 @contextlib.contextmanager
 def _all_or_nothing(folder: Path) -> Iterator[None]:
-    """Take away the traces of a run that was refused before it began."""
+    """Take away the traces of a run that was refused before its first step."""
     try:
         yield
     except MedsegError:
-        if not (folder / "config.yaml").exists():
-            for name in _BEGINNING:
-                (folder / name).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # it may hold what somebody else has put there
-                folder.rmdir()
+        if not any(folder.rglob("checkpoints")):
+            begun = [path for path in folder.rglob("*") if path.name in (*_BEGINNING, "config.yaml")]
+            for path in begun:
+                path.unlink()
+            for path in sorted({folder, *(path.parent for path in begun)}, reverse=True):
+                with contextlib.suppress(OSError):  # it may hold what somebody else has put there
+                    path.rmdir()
         raise
 
 

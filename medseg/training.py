@@ -25,6 +25,7 @@ from medseg.predictor import pick_device
 from medseg.study import Study
 
 _REPORT_S = 10.0  # of a budget, for evaluation and report
+_FEW_STEPS = 100
 _PRECISION: Mapping[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
 
 
@@ -165,6 +166,8 @@ def _store(study: Study, trial: Trial, run: state.Run, inner: Inner, folder: Pat
         f"{run.step} steps in {progress.clock(run.seconds)}, {run.waited_s / run.seconds:.1%} of it waiting for batches; "
         f"best Dice on the inner split {run.best:.3f} at step {run.best_step}"
     )
+    if run.step < _FEW_STEPS:
+        progress.warn(f"only {run.step} steps were made, and some hundreds are needed: give it more time")
     weights = state.weights(folder / "checkpoints" / "best.safetensors")
     facts: dict[str, Any] = {
         "cases": len(study.inner.train),

@@ -252,3 +252,17 @@ def test_a_case_that_begins_like_a_formula_or_has_spaces_stays_itself(tmp_path: 
     scans = cohort.find(write(tmp_path, "a b=c.nii.gz"))
     cohort.predict(model(), scans, tmp_path / "out")
     assert table(tmp_path / "out" / "volumes.csv")[0]["case"] == "a b=c"
+
+
+def test_a_scan_is_never_replaced_by_its_mask(tmp_path: Path) -> None:
+    (path,) = write(tmp_path, "a.nii.gz")
+    before = path.read_bytes()
+    for out in (path, tmp_path):
+        with pytest.raises(DataError, match=r"replace the scan 'a\.nii\.gz'"):
+            cohort.predict(model(), cohort.find([path]), out)
+    assert path.read_bytes() == before
+
+
+def test_a_file_name_of_no_format(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"'mask\.nii\.gx' ends in no format"):
+        cohort.predict(model(), cohort.find(write(tmp_path, "a.nii.gz")), tmp_path / "mask.nii.gx")

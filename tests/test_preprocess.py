@@ -270,3 +270,9 @@ def test_masks_that_do_not_fit_the_labels_are_refused() -> None:
         prepare_labels(Volume(np.full((2, 2, 2), 3, np.uint8), geometry, "labels"), geometry, LABELS)
     with pytest.raises(DataError, match=r"a mask of 2 channels was found where 2 label\(s\) are declared in one"):
         prepare_labels(Volume(np.ones((2, 2, 2, 2), np.uint8), geometry, "labels"), geometry, LABELS)
+
+
+def test_a_wrong_header_is_refused_before_memory_is_asked_for() -> None:
+    scan = Volume(np.zeros((40, 40, 40), np.int16), Geometry((40, 40, 40), np.diag([50.0, 50, 50, 1])))
+    with pytest.raises(DataError, match=r"8e\+09 voxels. Is its spacing, 50 x 50 x 50 mm, right"):
+        prepare(scan, Config(spacing_mm=(1, 1, 1)))
