@@ -37,6 +37,10 @@ class Case:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", self.group or self.id)
+        if not self.id or self.id.startswith(".") or any(mark in self.id for mark in "/\\\0"):
+            raise DataError(
+                f"a case's id becomes a file's name: '{self.id}' is empty, begins with a dot or holds a slash"
+            )
 
 
 @dataclass(frozen=True)

@@ -101,9 +101,9 @@ def _moved(geometry: Geometry, start_ijk: Sequence[int], shape: Sequence[int]) -
 
 
 def with_spacing(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
-    """The grid on the same axes and over the same extent (to the nearest voxel, centred) with another spacing."""
+    """The grid on the same axes and over the same extent (rounded up to whole voxels, centred) with another spacing."""
     scale = np.array(spacing_mm) / geometry.spacing_mm
-    shape = np.maximum(1, np.round(np.array(geometry.shape) / scale)).astype(int)
+    shape = np.maximum(1, np.ceil(np.array(geometry.shape) / scale - 1e-3)).astype(int)  # nothing is left uncovered
     affine = geometry.affine.copy()
     affine[:3, :3] *= scale
     affine[:3, 3] = geometry.to_world((np.array(geometry.shape) - 1) / 2) - affine[:3, :3] @ ((shape - 1) / 2)

@@ -16,6 +16,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from medseg.errors import ConfigError
 from medseg.sample import window_starts
 from medseg.settings import Settings
 
@@ -161,6 +162,8 @@ def sliding_window(
     Returns:
         Logits `(K, I, J, K)`, or classes `(I, J, K)` uint8 (int16 above 256 classes); with a leading 1 if the image had one.
     """
+    if image.ndim == 5 and len(image) != 1:
+        raise ConfigError(f"one image at a time: expected (1, C, I, J, K), got {tuple(image.shape)}")
     config = Config(window=tuple(window), overlap=overlap, batch=batch)  # type: ignore[arg-type]
     parts, axis = [], 0
     with torch.inference_mode():

@@ -23,11 +23,12 @@ class Inner:
         described: of the model, as it will be stored.
         network: its architecture; a copy takes the weights to judge.
         cases: prepared.
+        device: to predict on.
     """
 
-    def __init__(self, described: Bundle, network: nn.Module, cases: Sequence[Prepared]) -> None:
+    def __init__(self, described: Bundle, network: nn.Module, cases: Sequence[Prepared], device: str = "auto") -> None:
         self.network, self.cases = copy.deepcopy(network), cases
-        self.predictor = Predictor.of(described, [self.network])
+        self.predictor = Predictor.of(described, [self.network], device=device)
 
     def dice(self, weights: Mapping[str, Tensor]) -> float:
         """Mean over labels of the mean Dice over cases, on the prepared grid; absent structures as in `metrics`."""

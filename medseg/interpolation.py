@@ -127,7 +127,7 @@ def _pull_oblique(
 
 def _smoothed(source: Tensor, matrix: Array) -> tuple[Tensor, Array]:
     """The source coarsened along its own axes to the result's step, and the matrix into it."""
-    wanted = np.maximum(1, 1 / np.linalg.norm(np.linalg.inv(matrix[:3, :3]), axis=1))
+    wanted = np.maximum(1, 1 / np.linalg.norm(np.linalg.inv(matrix[:3, :3]), axis=0))
     last = np.array(source.shape[1:]) - 1
     shape = np.ceil(last / wanted).astype(int) + 1
     steps = np.where(last > 0, last / np.maximum(shape - 1, 1), 1)  # first and last voxel stay the ends

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -47,7 +48,9 @@ class Prediction:
         return {item.name: float(self.labels.mask(self.mask.array, item).sum()) * voxel_ml for item in self.labels}
 
     def _repr_html_(self) -> str:
-        rows = "".join(f"<tr><td>{name}</td><td>{ml:.3g} ml</td></tr>" for name, ml in self.volumes_ml.items())
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{ml:.3g} ml</td></tr>" for name, ml in self.volumes_ml.items()
+        )
         return f"{self.mask._repr_html_()}<table>{rows}</table>"
 
 

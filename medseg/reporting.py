@@ -123,7 +123,7 @@ def _pictures(folder: Path, rows: Sequence[Row]) -> list[dict[str, Any]]:
             "labels": {row["label"]: row["dice"] for row in rows if row["case"] == entry["case"]},
         }
         for entry in _json(folder / "index.json") or []
-        if (folder / entry["file"]).is_file()
+        if Path(entry["file"]).name == entry["file"] and (folder / entry["file"]).is_file()
     ]
 
 

@@ -38,12 +38,12 @@ def _open(folder: Path, resume: bool) -> None:
 
 
 @contextlib.contextmanager
-def _all_or_nothing(folder: Path) -> Iterator[None]:
+def _all_or_nothing(folder: Path, resume: bool) -> Iterator[None]:
     """Take away the traces of a run that was refused before its first step."""
     try:
         yield
     except MedsegError:
-        if not any(folder.rglob("checkpoints")):
+        if not resume and not any(folder.rglob("checkpoints")):
             begun = [path for path in folder.rglob("*") if path.name in (*_BEGINNING, "config.yaml")]
             for path in begun:
                 path.unlink()
@@ -75,7 +75,7 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
         _follow(data, folder, user, resume)
         return folder
     _open(folder, resume)
-    with files.lock(folder), _all_or_nothing(folder), progress.log_to(folder / "log.txt"):
+    with files.lock(folder), _all_or_nothing(folder, resume), progress.log_to(folder / "log.txt"):
         studies = _studies(data, folder, user, resume)
         _write(studies, folder)
         for number, (study, part) in enumerate(_parts(studies, folder)):

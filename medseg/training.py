@@ -46,7 +46,7 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
     model, loss = network(study), losses.create_loss(study.config.loss)
     study, trial = _tried(study, folder, model, loss, learned, device)
     fabric = _fabric(device, trial.precision)
-    inner = Inner(_describe(study, trial), model, chosen)
+    inner = Inner(_describe(study, trial), model, chosen, str(device))
     run = fit.fit(
         model,
         loss,
@@ -152,7 +152,7 @@ def _describe(study: Study, trial: Trial) -> Bundle:
         name=study.dataset.name,
         model=models.resolve(config.model, dotted=True),
         spatial_dims=study.spatial_dims,
-        channels=study.dataset.channels,
+        channels=tuple(channel["name"] for channel in study.plan["fingerprint"]["channels"]),
         labels=study.labels,
         preprocess=config.preprocess,
         inference=config.inference,

@@ -174,3 +174,10 @@ def test_with_spacing_keeps_the_centre(shape, spacing):
     centre = geometry.to_world((np.array(shape) - 1) / 2)
     np.testing.assert_allclose(grid.to_world((np.array(grid.shape) - 1) / 2), centre, atol=1e-6)
     np.testing.assert_allclose(grid.spacing_mm, spacing, rtol=1e-9)
+
+
+def test_a_coarser_grid_leaves_no_slice_uncovered():
+    volume = Volume(np.ones((4, 4, 10), np.uint8), Geometry((4, 4, 10), np.eye(4)), "labels")
+    coarse = geo.resample(volume, (1, 1, 4))
+    assert coarse.geometry.shape == (4, 4, 3)
+    assert geo.resample_to(coarse, volume.geometry).array.all()

@@ -114,7 +114,8 @@ def fit(
             value = loss(output, target, LossContext(image=image, spacing_mm=batches.spacing_mm, progress=share))
             fabric.backward(value)
             if how.clip_norm:
-                fabric.clip_gradients(network, optimiser, max_norm=how.clip_norm, error_if_nonfinite=False)
+                norm = fabric.clip_gradients(network, optimiser, max_norm=how.clip_norm, error_if_nonfinite=False)
+                value = value + 0 * norm.detach() if isinstance(norm, Tensor) else value  # not a number if one is not
             if meter.add(_mean(value, fabric)):
                 optimiser.step()
                 average.update()
@@ -125,6 +126,8 @@ def fit(
             if share * config.validations >= run.validations + 1 or share >= 1:
                 dice = _validate(run, validate, average, keep, fabric)
                 run.seconds = time.monotonic() - begun
+                # a validation that takes long skips the next ones, instead of being followed by one at each step
+                run.validations = max(run.validations, int(_share(run, config, reserve_s, fabric) * config.validations))
                 track(meter.row(run, rate, dice))
                 keep.history(run)
             elif share * _ROWS >= len(run.rows) + 1:

@@ -30,7 +30,7 @@ class Run:
         seconds: of wall clock since the budget began, over all starts.
         waited_s: of them, waiting for batches.
         best: highest Dice of a validation, at `best_step`; -1 before the first.
-        validations: made; `stale` of them since the best one.
+        validations: made, or skipped for want of time; `stale` of those made since the best one.
         validation_s: seconds of the last one.
         rows: of history.csv.
     """

@@ -73,7 +73,7 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large images, which are refused at twice the size, and of odd metadata
-            with Image.open(path) as image:
+            with Image.open(path, formats=("PNG", "TIFF", "JPEG")) as image:
                 if (pages := getattr(image, "n_frames", 1)) > 1:
                     raise DataError(
                         f"'{path}' has {pages} pages; expected one. Save a stack as .nii.gz, with its spacing."

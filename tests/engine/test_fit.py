@@ -270,7 +270,8 @@ def test_time_before_the_first_step_and_time_kept_back_belong_to_the_budget(tmp_
 
 def test_a_budget_that_is_spent_makes_one_step_so_that_there_is_a_model(tmp_path: Path, fabric: Fabric) -> None:
     done = run(tmp_path, fabric, train={"budget_s": 1, "validations": 20}, started=time.monotonic() - 50)
-    assert (done.step, done.validations) == (1, 1)
+    assert done.step == 1
+    assert sum(row[-1] != "" for row in done.rows) == 1
     assert (tmp_path / "checkpoints/best.safetensors").is_file()
 
 
