@@ -14,10 +14,10 @@ from medseg import files, io, progress
 from medseg.errors import DataError, MedsegError
 from medseg.io import dicom
 from medseg.labels import Labels
+from medseg.layouts import CHANNEL
 from medseg.predictor import Prediction, Predictor
 
 _WRITTEN = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
-_CHANNEL = re.compile(r"_\d{4}$")
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def _grouped(paths: Sequence[Path], channels: int | None) -> list[Scan]:
     """One scan for files whose numbers count the model's channels from 0, one a file otherwise."""
     groups: dict[str, list[Path]] = {}
     for path in paths:
-        groups.setdefault(_CHANNEL.sub("", io.stem(path)), []).append(path)
+        groups.setdefault(CHANNEL.sub("", io.stem(path)), []).append(path)
     scans = []
     for name, group in groups.items():
         counted = [io.stem(path) for path in group] == [f"{name}_{n:04d}" for n in range(len(group))]

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg import files, io, metrics, progress
+from medseg.cases import few
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import difference, same_space
 from medseg.labels import Labels
@@ -130,12 +131,12 @@ def pair_folders(predictions: str | Path, references: str | Path) -> list[Pair]:
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(wanted)} references have no prediction of the same name: {_few(missing)}"
-            + (f"; predictions without reference: {_few(extra)}" if extra else "")
+            f"{len(missing)} of {len(wanted)} references have no prediction of the same name: {few(missing, 5)}"
+            + (f"; predictions without reference: {few(extra, 5)}" if extra else "")
             + ". Predict or rename them, or take the references away."
         )
     if extra:
-        progress.warn(f"{len(extra)} predictions have no reference and are not evaluated: {_few(extra)}")
+        progress.warn(f"{len(extra)} predictions have no reference and are not evaluated: {few(extra, 5)}")
     return [Pair(name, found[name], wanted[name]) for name in sorted(wanted)]
 
 
@@ -156,10 +157,6 @@ def _masks(folder: Path) -> dict[str, Path]:
     if not masks:
         raise DataError(f"'{folder}' is no folder of masks. Give two, or two files; endings: {', '.join(io.SUFFIXES)}")
     return masks
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _measure(pair: Pair, labels: Labels, tolerance_mm: float) -> Iterator[dict[str, Any]]:

@@ -113,7 +113,7 @@ def with_spacing(geometry: Geometry, spacing_mm: Sequence[float]) -> Geometry:
 def upright(geometry: Geometry) -> Geometry:
     """The smallest grid with right angles, spacing as fine and axes along i and j, that holds a sheared grid."""
     basis, upper = np.linalg.qr(geometry.affine[:3, :3])
-    axes = basis * np.sign(np.diag(upper)) * np.abs(np.diag(upper))
+    axes = basis * np.diag(upper)
     corners = np.stack(np.meshgrid(*[(0, n - 1) for n in geometry.shape]), -1).reshape(-1, 3)
     index = geometry.to_world(corners) @ np.linalg.inv(axes).T
     low, high = index.min(0), index.max(0)

@@ -24,7 +24,7 @@ FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), 
 SPLITS = {"": None, "train": "train", "val": "validation", "validation": "validation", "test": "test"}
 MOST_VALUES = 256  # more distinct values are an instance map or an image, not a mask of named structures
 _COLUMNS = ("id", "label", "group", "split")  # of a manifest; any other is a channel
-_CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's ending of one file a channel
+CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's ending of one file a channel
 _THREADS = 4
 
 
@@ -132,7 +132,7 @@ def _pairs(images: Path, labels: Path, split: str | None = None) -> tuple[Case, 
     suffixed = not any(name in masks for name in files)
     scans: dict[str, list[Path]] = {}
     for name, path in files.items():
-        scans.setdefault(_CHANNEL.sub("", name) if suffixed else name, []).append(path)
+        scans.setdefault(CHANNEL.sub("", name) if suffixed else name, []).append(path)
     if alone := sorted(set(masks) - set(scans)):
         raise DataError(
             f"{len(alone)} of {len(masks)} masks in {labels.name}/ have no image of the same name in {images.name}/: "

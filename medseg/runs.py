@@ -133,10 +133,12 @@ def _pool(studies: Sequence[Study], folder: Path) -> None:
         }
     )
     bundles.save(folder / "bundle", described, [weights for _, members in loaded for weights in members])
-    held_back = [(case, part) for study, part in parts for case in study.cases(study.fold.test)]
-    masks = {case.id: part / "predictions" / f"{case.id}.nii.gz" for case, part in held_back}
+    held_back = [case for study in studies for case in study.cases(study.fold.test)]
+    masks: dict[str, Path] = {}
+    for study, part in parts:  # they lie there: each fold predicted its own
+        masks |= held_out.predict(study.cases(study.fold.test), part, study.config.device)
     first = studies[0]
-    result = held_out.measure([case for case, _ in held_back], masks, first.labels, first.config.tolerance_mm, folder)
+    result = held_out.measure(held_back, masks, first.labels, first.config.tolerance_mm, folder)
     _show(result, folder)
     reporting.report(folder)
 
