@@ -86,13 +86,15 @@ def alternate(commands: Mapping[str, Sequence[str]], repeats: int, *, warm_up: b
     return samples
 
 
+def spread(seconds: Sequence[float]) -> dict[str, float]:
+    """Median and extremes of some times."""
+    return {"median_s": median(seconds), "low_s": min(seconds), "high_s": max(seconds)}
+
+
 def summary(samples: Sequence[Sample]) -> dict[str, Any]:
     """Median and spread of some runs, and each of them."""
-    seconds = [sample.seconds for sample in samples]
     return {
-        "median_s": median(seconds),
-        "low_s": min(seconds),
-        "high_s": max(seconds),
+        **spread([sample.seconds for sample in samples]),
         "peak_mb": max(sample.peak_mb for sample in samples),
         "others": max(sample.others for sample in samples),
         "runs": [{name: value for name, value in s._asdict().items() if name != "output"} for s in samples],
@@ -112,7 +114,8 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def times(results: Mapping[str, Mapping[str, Any]], base: str) -> str:
-    """A table of summaries: median, spread, ratio to `base`, memory."""
+    """A table of summaries: median, spread, ratio to `base`, memory, and what `facts` say besides."""
+    facts = list(dict.fromkeys(name for item in results.values() for name in item.get("facts", {})))
     rows = [
         (
             name,
@@ -121,10 +124,11 @@ def times(results: Mapping[str, Mapping[str, Any]], base: str) -> str:
             f"{item['median_s'] / results[base]['median_s']:.2f}",
             f"{item['peak_mb']:.0f}" if "peak_mb" in item else "",
             f"{item['others']:.1f}" if "others" in item else "",
+            *(f"{value:.4g}" if (value := item.get("facts", {}).get(fact)) is not None else "" for fact in facts),
         )
         for name, item in results.items()
     ]
-    return table(("", "median s", "spread", "ratio", "peak MB", "others' cores"), rows)
+    return table(("", "median s", "spread", "ratio", "peak MB", "others' cores", *facts), rows)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -6,7 +6,6 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -33,7 +32,7 @@ def main(arguments: list[str] | None = None) -> None:
     asked = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory(prefix="medseg-bench-") as name:
         folder = Path(name)
-        bundle = _bundle(asked.run or _small_run(folder))
+        bundle = bundle_of(asked.run or small_run(folder))
         scan = _first_scan(asked.data)
         sections = {"scan of the dataset": _compare(bundle, scan, folder, asked.repeats)}
         sections["the same, model loaded once"] = _loaded_once(bundle, scan, folder, asked.repeats)
@@ -46,14 +45,15 @@ def main(arguments: list[str] | None = None) -> None:
     measure.publish(text, {"benchmark": "predict", "results": sections}, asked.json)
 
 
-def _small_run(folder: Path) -> Path:
+def small_run(folder: Path) -> Path:
     """The default network, hardly trained: that costs a prediction as much as a good one."""
     command = (*measure.MEDSEG, "train", str(shipped("sample_data/mr")), "-o", str(folder / "run"))
     measure.run((*command, "train.steps=10", "train.validations=1"))
     return folder / "run"
 
 
-def _bundle(run: Path) -> Path:
+def bundle_of(run: Path) -> Path:
+    """The bundle of a run, or the bundle itself."""
     return run if (run / "config.json").is_file() else run / "bundle"
 
 
@@ -84,10 +84,7 @@ def _loaded_once(bundle: Path, scan: str, folder: Path, repeats: int) -> dict[st
     )
     theirs = measure.last_json(measure.run(command).output)["seconds"]
     both = {"medseg": ours[1:], "monai": theirs[1:]}
-    return {
-        name: {"median_s": median(seconds), "low_s": min(seconds), "high_s": max(seconds), "runs": seconds}
-        for name, seconds in both.items()
-    }
+    return {name: {**measure.spread(seconds), "runs": seconds} for name, seconds in both.items()}
 
 
 def _shown(found: dict[str, Any]) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 from medseg import cohort, doctor, layouts, runs
 from medseg import config as configs
 from medseg import evaluation as evaluations
+from medseg.errors import ConfigError
 from medseg.evaluation import Evaluation
 from medseg.findings import Report
 from medseg.labels import Labels
@@ -61,15 +62,16 @@ def _user(preset: str | None, budget: str | None, settings: Mapping[str, Any]) -
     return configs.merge(tree, configs.named(settings))
 
 
-def load(model: str | Path, *, device: str = "auto", tta: bool = False) -> Predictor:
+def load(model: str | Path, *, device: str = "auto", tta: bool = False, module: str | None = None) -> Predictor:
     """The predictor of a run folder or a bundle; `predictor(scan)` gives a `Prediction`.
 
     Args:
         model: folder.
         device: "auto", "cpu", "cuda", "mps".
         tta: average over mirrored scans.
+        module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
     """
-    return Predictor(model, device=device, mirrors=tta)
+    return Predictor(model, device=device, mirrors=tta, module=module)
 
 
 def predict(
@@ -95,6 +97,7 @@ def evaluate(
     *,
     tolerance_mm: float = 1.0,
     model: str | Path | None = None,
+    held_out: bool = False,
 ) -> Evaluation:
     """Measure a folder of masks against a folder of references.
 
@@ -103,10 +106,14 @@ def evaluate(
         out: folder for `metrics.csv`, `metrics.json` and `report.html`.
         tolerance_mm: of the surface Dice.
         model: run or bundle that knows the labels' names; otherwise labels are the values found.
+        held_out: measure the cases alone that the run `model` held out; each of them must have been predicted.
     """
     from medseg import reporting
 
-    pairs = evaluations.pair_folders(predictions, references)
+    if held_out and not model:
+        raise ConfigError("held_out: name the run that held cases out as model (--model RUN)")
+    only = runs.held_out_cases(model) if held_out and model else None
+    pairs = evaluations.pair_folders(predictions, references, only)
     labels = _labels(model) if model else evaluations.labels_in(pairs)
     result = evaluations.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
     if out:

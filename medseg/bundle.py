@@ -136,6 +136,15 @@ def card(bundle: Bundle) -> str:
     scores = "\n".join(f"- {name.replace('_', ' ')}: {_text(value)}" for name, value in bundle.scores.items())
     facts = "\n".join(f"- {name.replace('_', ' ')}: {_text(value)}" for name, value in bundle.training.items())
     labels = "\n".join(f"- {', '.join(map(str, item.values))}: {item.name}" for item in bundle.labels)
+    own = bundle.model["name"] if "." in bundle.model["name"] else ""
+    use = (
+        f"""The architecture is the user's own module `{own}`. It is not in this folder, and medseg takes no code from files. Where
+Python can import it, name it yourself:
+
+    medseg.load("THIS_FOLDER", module="{own}")("scan.nii.gz")"""
+        if own
+        else "    medseg predict THIS_FOLDER scan.nii.gz -o mask.nii.gz"
+    )
     return f"""# {bundle.name}: segmentation model
 
 **Research use only.** Not a medical device; not for diagnosis or treatment. Check every mask that you rely on.
@@ -160,11 +169,13 @@ One scan with the channel(s) {", ".join(bundle.channels)}, in any orientation an
 
 ## Use
 
-    medseg predict THIS_FOLDER scan.nii.gz -o mask.nii.gz
+{use}
 """
 
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return f"{', '.join(map(_text, value))} (one a member)"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from medseg.errors import ConfigError, DataError
+from medseg import files
+from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.labels import Labels
 
 Presence = Mapping[str, frozenset[str]]
+MaskValues = tuple[frozenset[int], ...]  # the values besides 0 in each channel of a mask
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,21 @@ class Case:
             raise DataError(
                 f"a case's id becomes a file's name: '{self.id}' is empty, begins with a dot or holds a slash"
             )
+
+    def without_paths(self, text: str) -> str:
+        """A message about this case that says "the image" or "the mask" for its paths: they may hold a patient's name."""
+        one = len(self.images) == 1
+        words = {path: "the image" if one else f"the file of channel {n}" for n, path in enumerate(self.images, 1)}
+        return files.without_paths(text, words | ({self.label: "the mask"} if self.label else {}))
+
+
+@contextlib.contextmanager
+def named(case: Case) -> Iterator[None]:
+    """Begin a user's errors with the id of the case that they are about, and leave its paths out."""
+    try:
+        yield
+    except MedsegError as error:
+        raise type(error)(f"{case.id}: {case.without_paths(str(error))}") from error
 
 
 @dataclass(frozen=True)
@@ -71,7 +89,7 @@ class Dataset:
             raise DataError(f"'{self.root}' holds no cases ({self.layout}). Put at least two labelled scans there.")
         if shared := [name for name, count in Counter(case.id for case in self.cases).items() if count > 1]:
             raise DataError(
-                f"cases must have different ids, but these are used twice: {few(shared)}. Rename one of each."
+                f"cases must have different ids, but these are used twice: {few(shared)}. Rename, or give ids in a CSV."
             )
 
     @property
@@ -99,10 +117,18 @@ def few(items: Iterable[object], shown: int = 3) -> str:
     return ", ".join(names[:shown]) + more
 
 
-def presence(values: Mapping[str, Iterable[int]], labels: Labels) -> dict[str, frozenset[str]]:
-    """Names of the labels in each case, whose masks hold `values`: what `folds` spreads evenly."""
-    found = {case: set(present) for case, present in values.items()}
-    return {case: frozenset(item.name for item in labels if found[case] & set(item.values)) for case in found}
+def presence(values: Mapping[str, MaskValues], labels: Labels) -> dict[str, frozenset[str]]:
+    """Names of the labels in each case, whose masks hold `values`: what `folds` spreads evenly.
+
+    A mask of several channels has one for each label, in their order.
+    """
+    return {case: frozenset(_present(mask, labels)) for case, mask in values.items()}
+
+
+def _present(mask: MaskValues, labels: Labels) -> Iterator[str]:
+    if len(mask) == 1:
+        return (item.name for item in labels if mask[0] & set(item.values))
+    return (name for name, found in zip(labels.names, mask, strict=False) if found - {labels.ignore})
 
 
 def parse_fold(text: str) -> tuple[int, int]:

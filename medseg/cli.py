@@ -100,11 +100,13 @@ def evaluate(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="Folder for tables and report.")] = None,
     tolerance_mm: Annotated[float, typer.Option(help="Of the surface Dice (NSD).")] = 1.0,
     model: Annotated[Path | None, typer.Option(help="Run or bundle that knows the labels' names.")] = None,
+    held_out: Annotated[bool, typer.Option("--held-out", help="Only the cases that the run --model held out.")] = False,
 ) -> None:
     """Measure masks against references: a table with confidence intervals, and a report."""
     from medseg import api
 
-    typer.echo(api.evaluate(predictions, references, out, tolerance_mm=tolerance_mm, model=model).table())
+    found = api.evaluate(predictions, references, out, tolerance_mm=tolerance_mm, model=model, held_out=held_out)
+    typer.echo(found.table())
 
 
 @app.command()
@@ -186,9 +188,9 @@ def cache(
     folder: Annotated[Path, typer.Argument(help="Folder of prepared cases (medseg_cache beside the runs).")],
 ) -> None:
     """Empty a cache of prepared cases; they are patient data."""
-    from medseg import loader
+    from medseg import prepared
 
-    typer.echo(f"removed {loader.empty(folder)} prepared cases")
+    typer.echo(f"removed {prepared.empty(folder)} prepared cases")
 
 
 def _options(settings: list[str] | None, named: dict[str, Any]) -> dict[str, Any]:

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import io as text_io
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg import files, io, progress
+from medseg import files, io, progress, system
+from medseg.cases import few
 from medseg.errors import DataError, MedsegError
-from medseg.io import dicom
+from medseg.io import dicom, raster
 from medseg.labels import Labels
 from medseg.layouts import CHANNEL
 from medseg.predictor import Prediction, Predictor
-
-_WRITTEN = (".nii.gz", ".nii", ".nrrd", ".mha", ".png")
 
 
 @dataclass(frozen=True)
@@ -30,11 +28,12 @@ class Scan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a scan: its mask and volumes, or the reason why there is none."""
+    """What became of a scan: its mask, volumes and why to look at them (`Prediction.warnings`), or why there is none."""
 
     id: str
     mask: Path | None = None
     volumes_ml: dict[str, float] | None = None
+    warnings: tuple[str, ...] = ()
     error: str = ""
 
 
@@ -42,7 +41,8 @@ def find(inputs: Iterable[str | Path], channels: int | None = None) -> list[Scan
     """The scans of files, folders of scans, DICOM folders, or `a.nii.gz,b.nii.gz` for the channels of one scan.
 
     In a folder, names that differ in `_0000`, `_0001` ... are channels of one scan; numbers that do not count from 0, or not
-    to the model's number of `channels`, are part of the names.
+    to the model's number of `channels`, are part of the names. Pictures beside or above DICOM series are thumbnails or logos of
+    an export, and are set aside.
 
     Raises:
         DataError: nothing there, or two scans would have one name.
@@ -62,16 +62,23 @@ def _of(item: str, channels: int | None) -> list[Scan]:
         return [Scan(_grouped(parts, None)[0].id, tuple(parts))]
     if parts[0].is_file():
         return _grouped(parts, channels)
-    folder = parts[0]
+    return _in_folder(parts[0], channels)
+
+
+def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
     found = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_volume(path)]
-    if found:
+    if not all(raster.matches(path) for path in found):
         return _grouped(found, channels)
     series = [path for path in [folder, *sorted(folder.rglob("*"))] if path.is_dir() and _is_series(path)]
-    if not series:
+    if not series and not found:
         raise DataError(
             f"'{folder}' holds no scans. Known files: {', '.join(io.SUFFIXES)}, or DICOM series in folders."
         )
-    return [Scan(_series_id(path), (path,)) for path in series]
+    scans = [Scan(io.stem(path), (path,)) for path in series]
+    if series and found:
+        ids = few(scan.id for scan in scans)
+        progress.warn(f"{len(found)} picture(s) lie in the folder of the DICOM series {ids} and are set aside")
+    return scans or _grouped(found, channels)
 
 
 def _is_volume(path: Path) -> bool:
@@ -81,14 +88,8 @@ def _is_volume(path: Path) -> bool:
 
 
 def _is_series(folder: Path) -> bool:
-    return any(p.is_file() and p.name.upper() != "DICOMDIR" and dicom.matches(p) for p in folder.iterdir())
-
-
-def _series_id(folder: Path) -> str:
-    try:
-        return io.stem(folder)
-    except DataError:  # reading it will tell why, without stopping the others; its name may be a patient's
-        return hashlib.sha256(str(folder).encode()).hexdigest()[:12]
+    parts = (path for path in folder.iterdir() if path.is_file() and not _is_volume(path))
+    return any(path.name.upper() != "DICOMDIR" and dicom.matches(path) for path in parts)
 
 
 def _grouped(paths: Sequence[Path], channels: int | None) -> list[Scan]:
@@ -136,9 +137,9 @@ def predict(
             f"'{out.name}' ends in no format that is known ({', '.join(io.SUFFIXES)}). A folder has no ending."
         )
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
-    if suffix not in _WRITTEN:
+    if suffix not in io.WRITTEN:
         raise DataError(
-            f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(s[1:] for s in _WRITTEN)}."
+            f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(s[1:] for s in io.WRITTEN)}."
         )
     targets = [out if single else out / f"{scan.id}{suffix}" for scan in scans]
     _keep_scans(scans, targets)
@@ -147,9 +148,12 @@ def predict(
         try:
             prediction = predictor(list(scan.images), probabilities=probabilities)
             _write(prediction, target)
-            outcomes.append(Outcome(scan.id, target, prediction.volumes_ml))
+            outcomes.append(Outcome(scan.id, target, prediction.volumes_ml, prediction.warnings))
+            for warning in prediction.warnings:
+                progress.warn(f"{scan.id}: {warning}")
         except (MedsegError, MemoryError, RuntimeError) as error:  # torch's memory errors are RuntimeErrors
-            outcomes.append(Outcome(scan.id, error=_reason(error)))
+            words = {image: f"'{scan.id}{io.ending(image)}'" for image in scan.images} | {target: f"'{target.name}'"}
+            outcomes.append(Outcome(scan.id, error=files.without_paths(_reason(error), words)))
             if len(scans) > 1:
                 progress.warn(f"{scan.id}: {outcomes[-1].error}")
     if any(outcome.mask for outcome in outcomes):
@@ -167,7 +171,7 @@ def _keep_scans(scans: Sequence[Scan], targets: Sequence[Path]) -> None:
 def _reason(error: BaseException) -> str:
     if isinstance(error, MedsegError):
         return str(error)
-    if isinstance(error, MemoryError) or "alloc" in str(error):
+    if system.is_out_of_memory(error):
         return "not enough memory. Close other programs, or use a smaller scan."
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
 
@@ -182,12 +186,11 @@ def write_tables(folder: Path, prefix: str, labels: Labels, outcomes: Sequence[O
     """`volumes.csv` and the colours and names of labels, as 3D Slicer and ITK-SNAP read them."""
     text = text_io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", *(f"{name}_ml" for name in labels.names), "error"])
+    writer.writerow(["case", *(f"{name}_ml" for name in labels.names), "note", "error"])
     for outcome in outcomes:
         volumes = outcome.volumes_ml or {}
-        writer.writerow(
-            [outcome.id, *(f"{volumes[n]:.4f}" if n in volumes else "" for n in labels.names), outcome.error]
-        )
+        measured = (f"{volumes[n]:.4f}" if n in volumes else "" for n in labels.names)
+        writer.writerow([outcome.id, *measured, "; ".join(outcome.warnings), outcome.error])
     files.write_text(folder / f"{prefix}volumes.csv", text.getvalue())
     rows = [(item.values[0], item.name, *item.colour) for item in labels]
     slicer = "".join(

@@ -115,11 +115,23 @@ def resolve(planned: Mapping[str, Any], user: Mapping[str, Any]) -> RunConfig:
     if model.get("name", "unet") != "unet" or "preset" in model:
         planned.pop("model", None)
     tree = merge(planned, user)
-    if "patch" in user.get("sample", {}) and "window" not in user.get("inference", {}):
-        tree["inference"] = {**tree["inference"], "window": tree["sample"]["patch"]}
     tree["model"] = {"name": "unet", **tree.get("model", {})}
     tree["loss"] = {"name": "dice_ce", **tree.get("loss", {})}
-    return parse(RunConfig, tree)
+    config = parse(RunConfig, tree)
+    if "patch" in user.get("sample", {}) and "window" not in user.get("inference", {}):
+        inference = config.inference.model_copy(update={"window": config.sample.patch})
+        config = config.model_copy(update={"inference": inference})
+    return config
+
+
+def complete(config: RunConfig) -> RunConfig:
+    """The same with every option of model and loss written out, as it is stored.
+
+    Raises:
+        ConfigError: an option of theirs is unknown, or its value is not allowed.
+    """
+    described = {"model": models.resolve(config.model, dotted=True), "loss": losses.resolve(config.loss)}
+    return config.model_copy(update=described)
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:

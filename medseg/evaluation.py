@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import html
 import io as text_io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,16 +118,20 @@ def evaluate(
     return Evaluation(tuple(rows), {"tolerance_mm": tolerance_mm, **_summarise(rows, labels, seed)})
 
 
-def pair_folders(predictions: str | Path, references: str | Path) -> list[Pair]:
-    """Pair masks of two folders by name (without ending), with a warning for spare predictions; two files are one pair.
+def pair_folders(predictions: str | Path, references: str | Path, only: Set[str] | None = None) -> list[Pair]:
+    """Pair masks of two folders by name (without ending), of all references or of `only` some; two files are one pair.
 
     Raises:
-        DataError: a folder is missing or empty, or a reference has no prediction: leaving it out would flatter the result.
+        DataError: a folder is missing or empty, or a mask of a case that counts: leaving it out would flatter the result.
     """
     predictions, references = Path(predictions), Path(references)
     if predictions.is_file() and references.is_file():
         return [Pair(io.stem(references), predictions, references)]
     found, wanted = _masks(predictions), _masks(references)
+    if only is not None:
+        if unknown := sorted(only - wanted.keys()):
+            raise DataError(f"'{references}' lacks references of cases that count: {few(unknown, 5)}")
+        wanted = {name: wanted[name] for name in only}
     missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     if missing:
         raise DataError(
@@ -211,7 +215,7 @@ def _summarise(rows: Sequence[Mapping[str, Any]], labels: Labels, seed: int) -> 
     draws = statistics.bootstrap(values, patients, seed)
     means, dice = statistics.mean(values), metrics.NAMES.index("dice")
     described = np.stack([means, statistics.median(values), *statistics.interval(draws)], axis=-1)
-    low, high = statistics.interval(statistics.mean(draws[..., dice], axis=1)).tolist()
+    low, high = statistics.interval(statistics.overall(draws[..., dice], means[:, dice])).tolist()
     of_labels = {
         name: {"cases": len(status)}
         | {word: int(np.count_nonzero(status[:, index] == word)) for word in _COUNTS[1:]}

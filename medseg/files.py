@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,11 +77,20 @@ def read_json(path: str | Path) -> Any:
         DataError: it does not exist or is not JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))  # editors on Windows begin files with a mark
     except FileNotFoundError as error:
         raise DataError(f"no such file: '{path}'") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"'{path}' is not readable JSON: {error}") from error
+
+
+def without_paths(text: str, words: Mapping[Path, str]) -> str:
+    """A message with words for paths, and without the folders they lie in: names of folders are often names of patients."""
+    for path in sorted(words, key=lambda path: len(str(path)), reverse=True):  # one may begin like another
+        text = text.replace(f"'{path}'", words[path]).replace(str(path), words[path])
+    for folder in sorted({path.parent for path in words} - {Path()}, reverse=True):  # the inner ones first
+        text = text.replace(f"{folder}{os.sep}", "")
+    return text
 
 
 def sha256(path: str | Path) -> str:

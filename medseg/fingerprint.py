@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from medseg import geometry as geo
-from medseg import io, preprocess, progress
-from medseg.cases import Case
-from medseg.errors import DataError, GeometryError, MedsegError
+from medseg.cases import Case, named
+from medseg.errors import DataError
 from medseg.labels import Labels
+from medseg.reading import each, read_case
 from medseg.settings import Settings
 
 Array = npt.NDArray[Any]
@@ -89,8 +87,7 @@ def take(cases: Sequence[Case], labels: Labels, channels: Sequence[str]) -> Fing
         MedsegError: a case cannot be read; names it.
     """
     chosen = [cases[round(n)] for n in np.linspace(0, len(cases) - 1, min(len(cases), _MOST_CASES))]
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        facts = list(progress.track(pool.map(lambda c: _facts(c, labels), chosen), "reading", len(chosen)))
+    facts = each(lambda case: _facts(case, labels), chosen, "reading", len(channels))
     _same_channels(chosen, facts)
     spacings = np.array([f.spacing_mm for f in facts])
     sizes = [int(n) for n in np.median([f.shape for f in facts], 0)]
@@ -116,23 +113,17 @@ def _same_channels(cases: Sequence[Case], facts: Sequence[_CaseFacts]) -> None:
 
 
 def _facts(case: Case, labels: Labels) -> _CaseFacts:
-    try:
-        assert case.label is not None
-        image = geo.reorient(preprocess.read_image(case.images))
-        mask = geo.reorient(io.read(case.label, "labels"))
-        if mask.geometry.shape != image.geometry.shape:
-            raise GeometryError(
-                f"label has {geo.difference(image.geometry, mask.geometry)}. Run 'medseg check' on the dataset."
-            )
+    with named(case):
+        image, mask = (geo.reorient(volume) for volume in read_case(case))
         present = {item.name: labels.mask(mask.array, item) for item in labels}
         anywhere = np.any(list(present.values()), axis=0) if present else np.zeros(mask.geometry.shape, bool)
-        inside = [_thinned(channel[anywhere]) for channel in image.array]
-        volumes = {name: float(where.sum()) * mask.geometry.voxel_ml for name, where in present.items() if where.any()}
         return _CaseFacts(
-            image.geometry.spacing_mm, image.geometry.shape, inside, [float(c.min()) for c in image.array], volumes
+            spacing_mm=image.geometry.spacing_mm,
+            shape=image.geometry.shape,
+            inside=[_thinned(channel[anywhere]) for channel in image.array],
+            minima=[float(channel.min()) for channel in image.array],
+            label_ml={n: float(where.sum()) * mask.geometry.voxel_ml for n, where in present.items() if where.any()},
         )
-    except MedsegError as error:
-        raise type(error)(f"{case.id}: {error}") from error
 
 
 def _thinned(values: Array) -> Array:

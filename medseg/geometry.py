@@ -23,7 +23,7 @@ def difference(a: Geometry, b: Geometry) -> str:
     """How grid `b` departs from grid `a`, in words with millimetres; empty when it does not by more than 1e-6 mm."""
     if a.shape != b.shape:
         return f"{'x'.join(map(str, b.shape))} voxels instead of {'x'.join(map(str, a.shape))}"
-    distance = _corner_distance_mm(a, b)
+    distance = a.apart_mm(b)
     if distance <= 1e-6:
         return ""
     shift = a.to_index(b.affine[:3, 3]) * a.spacing_mm
@@ -41,12 +41,7 @@ def same_space(a: Geometry, b: Geometry, tolerance_mm: float | None = None) -> b
     The default is 5 % of the finest spacing: what is written by different programs drifts by less, and no mask moves.
     """
     tolerance_mm = _DRIFT * min(a.spacing_mm) if tolerance_mm is None else tolerance_mm
-    return a.shape == b.shape and _corner_distance_mm(a, b) <= tolerance_mm
-
-
-def _corner_distance_mm(a: Geometry, b: Geometry) -> float:
-    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in a.shape]), -1).reshape(-1, 3)
-    return float(np.linalg.norm(a.to_world(corners) - b.to_world(corners), axis=1).max())
+    return a.shape == b.shape and a.apart_mm(b) <= tolerance_mm
 
 
 def _axes(shift_mm: Array) -> str:
@@ -114,11 +109,10 @@ def upright(geometry: Geometry) -> Geometry:
     """The smallest grid with right angles, spacing as fine and axes along i and j, that holds a sheared grid."""
     basis, upper = np.linalg.qr(geometry.affine[:3, :3])
     axes = basis * np.diag(upper)
-    corners = np.stack(np.meshgrid(*[(0, n - 1) for n in geometry.shape]), -1).reshape(-1, 3)
-    index = geometry.to_world(corners) @ np.linalg.inv(axes).T
+    index = geometry.corners_world @ np.linalg.inv(axes).T
     low, high = index.min(0), index.max(0)
-    shape = np.ceil(high - low - 1e-6).astype(int) + 1
-    return Geometry(tuple(shape), np.vstack([np.column_stack([axes, axes @ low]), [0, 0, 0, 1]]))
+    i, j, k = (int(n) + 1 for n in np.ceil(high - low - 1e-6))
+    return Geometry((i, j, k), np.vstack([np.column_stack([axes, axes @ low]), [0, 0, 0, 1]]))
 
 
 def resample(volume: Volume, spacing_mm: Sequence[float], mode: Mode | None = None) -> Volume:

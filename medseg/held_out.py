@@ -17,7 +17,7 @@ from medseg.labels import Labels
 from medseg.predictor import Predictor
 
 
-def predict(cases: Sequence[Case], folder: Path, device: str) -> dict[str, Path]:
+def predict(cases: Sequence[Case], folder: Path, device: str, module: str | None = None) -> dict[str, Path]:
     """Masks of cases with the bundle of a run, in `predictions/`; those that an interrupted start left are kept.
 
     Raises:
@@ -26,7 +26,9 @@ def predict(cases: Sequence[Case], folder: Path, device: str) -> dict[str, Path]
     masks = {case.id: folder / "predictions" / f"{case.id}.nii.gz" for case in cases}
     missing = [cohort.Scan(case.id, case.images) for case in cases if not masks[case.id].exists()]
     if missing:
-        outcomes = cohort.predict(Predictor(folder / "bundle", device=device), missing, folder / "predictions")
+        outcomes = cohort.predict(
+            Predictor(folder / "bundle", device=device, module=module), missing, folder / "predictions"
+        )
         if failed := [outcome for outcome in outcomes if outcome.error]:
             raise DataError(f"{failed[0].id} was held back and cannot be predicted: {failed[0].error}")
     return masks

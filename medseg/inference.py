@@ -17,10 +17,14 @@ from pydantic import Field
 from torch import Tensor
 
 from medseg.errors import ConfigError
+from medseg.labels import best_class
 from medseg.sample import window_starts
 from medseg.settings import Settings
+from medseg.stitching import Range, Sums
 
 Network = Callable[[Tensor], Tensor]
+_SUMS_BYTES = 1 << 30
+_LOGITS = 1 << 25  # of a batch of windows: 128 MB
 
 
 class Config(Settings):
@@ -38,6 +42,18 @@ class Config(Settings):
     batch: int = Field(default=4, ge=1)
     mirror_axes: tuple[int, ...] = ()
 
+    def smaller(self) -> Config | None:
+        """What takes about half the memory: half the batch, or of a single window half the longest side.
+
+        A side stays a multiple of 16, for networks that halve their maps. None where no side is as long as 64 voxels: a
+        window that shows less than 32 of them has too little around what it segments.
+        """
+        if self.batch > 1:
+            return self.model_copy(update={"batch": self.batch // 2})
+        window, side = list(self.window), max(self.window)
+        window[window.index(side)] = -(-side // 32) * 16
+        return self.model_copy(update={"window": tuple(window)}) if side >= 64 else None
+
 
 @dataclass(frozen=True)
 class Slab:
@@ -53,7 +69,40 @@ class Slab:
         return self.start + self.logits.shape[self.axis + 1]
 
 
-def slabs(image: Tensor, network: Network, config: Config, *, mirrors: bool = False) -> Iterator[Slab]:
+@dataclass(frozen=True)
+class Stream:
+    """An image that can be streamed through a network, in parts and as often as one likes; arguments as of `slabs`."""
+
+    image: Tensor
+    network: Network
+    config: Config
+    mirrors: bool = False
+
+    def __call__(self, region: Sequence[Range] | None = None) -> Iterator[Slab]:
+        """Slabs of a region, or of the whole image."""
+        return slabs(self.image, self.network, self.config, mirrors=self.mirrors, region=region)
+
+    def strips(self, classes: int) -> tuple[int, int]:
+        """Along which axis, and into how many regions the image is divided so that the sums of each take 1 GB at most.
+
+        Windows on a border between regions are computed for both: a region is never shorter than half a window.
+        """
+        shape, window = np.array(self.image.shape[1:]), np.array(self.config.window)
+        *_, across, along = (int(axis) for axis in np.argsort(shape / window))
+        sums = 4.0 * classes * shape.prod(dtype=float) * min(1.0, window[along] / shape[along])
+        most = max(1, 2 * int(shape[across]) // int(window[across]))
+        return across, int(min(most, np.ceil(sums / _SUMS_BYTES)))
+
+
+def slabs(
+    image: Tensor,
+    network: Network,
+    config: Config,
+    *,
+    mirrors: bool = False,
+    region: Sequence[Range] | None = None,
+    means: bool = True,
+) -> Iterator[Slab]:
     """Run a network over an image, and yield finished logits in order along the axis with most windows.
 
     Args:
@@ -61,67 +110,56 @@ def slabs(image: Tensor, network: Network, config: Config, *, mirrors: bool = Fa
         network: `(B, C, *window)` -> logits `(B, K, *window)`; the last axis is left out where the window's is 1.
         config: windows. Where the image is shorter than the window, it is padded with 0 (the mean of a normalised image).
         mirrors: average over all flips of `config.mirror_axes`.
+        region: first and last index (exclusive) that is wanted along each axis; the same values as those of the whole image.
+        means: of the windows; else their weighted sums, with the same best class, which are gone when the next slab comes.
 
     Yields:
-        Slabs that together cover the image once, in float32.
+        Slabs that together cover the region once, in float32.
     """
     size = image.shape[1:]
     short = [max(0, w - n) for w, n in zip(config.window, size, strict=True)]
     image = torch.nn.functional.pad(image, [n for s in reversed(short) for n in (s // 2, s - s // 2)])
-    axis, corners = _corners(image.shape[1:], config)
-    inside = [slice(s // 2, s // 2 + n) if s else slice(None) for s, n in zip(short, size, strict=True)]
-    for start, logits in _accumulate(image, network, config, axis, corners, mirrors):
-        yield Slab(start, axis, logits[(slice(None), *inside)])
+    before = [s // 2 for s in short]
+    wanted = [(b + start, b + stop) for b, (start, stop) in zip(before, region or [(0, n) for n in size], strict=True)]
+    axis, corners = _corners(image.shape[1:], config.window, config.overlap, wanted)
+    sums: Sums | None = None
+    for corner, logits in _windows(image, network, config, corners, mirrors):
+        sums = sums or Sums(config.window, wanted, axis, len(logits), logits.device)
+        for start, piece in sums.leave(corner[axis], means=means):
+            yield Slab(start - before[axis], axis, piece)
+        sums.add(corner, logits)
+    assert sums is not None
+    for start, piece in sums.leave(sums.end, means=means):
+        yield Slab(start - before[axis], axis, piece)
 
 
-def _corners(shape: Sequence[int], config: Config) -> tuple[int, list[tuple[int, ...]]]:
-    """The axis with most windows, and where all windows begin, in order along it."""
-    lattice = [window_starts(n, w, config.overlap) for n, w in zip(shape, config.window, strict=True)]
+def _corners(
+    shape: Sequence[int], window: Sequence[int], overlap: float, wanted: Sequence[Range]
+) -> tuple[int, list[tuple[int, ...]]]:
+    """The axis with most windows, and where all windows that touch the region begin, in order along it."""
+    lattice = [window_starts(n, w, overlap) for n, w in zip(shape, window, strict=True)]
     axis = int(np.argmax([len(starts) for starts in lattice]))
-    return axis, sorted(itertools.product(*lattice), key=lambda corner: corner[axis])
+    touching = [
+        [s for s in starts if s + w > a and s < b] for starts, w, (a, b) in zip(lattice, window, wanted, strict=True)
+    ]
+    return axis, sorted(itertools.product(*touching), key=lambda corner: corner[axis])
 
 
-def _weight(window: Sequence[int]) -> Tensor:
-    """How much each voxel of a window counts: a Gaussian of sigma window / 8, at least 0.001, as MONAI and nnU-Net have it."""
-    bells = [torch.exp(-0.5 * ((torch.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in window]
-    return torch.einsum("i,j,k->ijk", *bells).clamp_(min=1e-3)
-
-
-def _accumulate(
-    image: Tensor, network: Network, config: Config, axis: int, corners: Sequence[tuple[int, ...]], mirrors: bool
-) -> Iterator[tuple[int, Tensor]]:
-    """Weighted means in buffers as long as a window; what no later window touches leaves them."""
-    shape = [w if a == axis else n for a, (w, n) in enumerate(zip(config.window, image.shape[1:], strict=True))]
-    weight, begin = _weight(config.window), 0
-    total: Tensor | None = None
-    for first in range(0, len(corners), config.batch):
-        batch = corners[first : first + config.batch]
-        cut = torch.stack([image[(slice(None), *_box(corner, config.window))] for corner in batch])
+def _windows(
+    image: Tensor, network: Network, config: Config, corners: Sequence[tuple[int, ...]], mirrors: bool
+) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    """Logits `(K, *window)` of each window, computed in batches that do not hold more than `_LOGITS` at once."""
+    first, most = 0, 1
+    while first < len(corners):
+        batch = corners[first : first + most]
+        cut = torch.stack([image[_box(corner, config.window)] for corner in batch])
         logits = _run(network, cut, config.mirror_axes if mirrors else ())
-        if total is None:
-            weight = weight.to(logits.device)
-            total, weights = (torch.zeros((n, *shape), device=logits.device) for n in (logits.shape[1], 1))
-        for corner, values in zip(batch, logits * weight, strict=True):
-            if corner[axis] > begin:
-                count = corner[axis] - begin
-                yield begin, _take(total, axis + 1, count).div_(_take(weights, axis + 1, count))
-                begin = corner[axis]
-            here = (slice(None), *_box([0 if a == axis else c for a, c in enumerate(corner)], config.window))
-            total[here] += values
-            weights[here] += weight
-    assert total is not None
-    yield begin, total.div_(weights)
-
-
-def _take(buffer: Tensor, dim: int, count: int) -> Tensor:
-    """The first `count` elements; the rest moves up and zeros follow it."""
-    taken, kept = buffer.narrow(dim, 0, count).clone(), buffer.narrow(dim, count, buffer.shape[dim] - count).clone()
-    buffer.zero_().narrow(dim, 0, kept.shape[dim]).copy_(kept)
-    return taken
+        yield from zip(batch, logits, strict=True)
+        first, most = first + len(batch), max(1, min(config.batch, _LOGITS // logits[0].numel()))
 
 
 def _box(corner: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
-    return tuple(slice(c, c + n) for c, n in zip(corner, size, strict=True))
+    return (slice(None), *(slice(c, c + n) for c, n in zip(corner, size, strict=True)))
 
 
 def _run(network: Network, windows: Tensor, mirror_axes: Sequence[int]) -> Tensor:
@@ -165,11 +203,13 @@ def sliding_window(
     if image.ndim == 5 and len(image) != 1:
         raise ConfigError(f"one image at a time: expected (1, C, I, J, K), got {tuple(image.shape)}")
     config = Config(window=tuple(window), overlap=overlap, batch=batch)  # type: ignore[arg-type]
-    parts, axis = [], 0
+    image, lead = (image[0], (1,)) if image.ndim == 5 else (image, ())
+    result: Tensor | None = None
     with torch.inference_mode():
-        for slab in slabs(image[0] if image.ndim == 5 else image, network, config):
-            axis = slab.axis
-            dtype = torch.uint8 if len(slab.logits) <= 256 else torch.int16
-            parts.append(slab.logits.argmax(0).to(dtype) if reduce else slab.logits)
-    result = torch.cat(parts, axis if reduce else axis + 1)
-    return result[None] if image.ndim == 5 else result
+        for slab in slabs(image, network, config, means=reduce is None):
+            part = best_class(slab.logits) if reduce else slab.logits
+            if result is None:
+                result = part.new_empty((*part.shape[: part.ndim - 3], *image.shape[1:]))
+            result.narrow(result.ndim - 3 + slab.axis, slab.start, slab.stop - slab.start).copy_(part)
+    assert result is not None
+    return result.reshape(*lead, *result.shape)

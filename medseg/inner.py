@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from medseg import io, metrics, postprocess
 from medseg.bundle import Bundle
 from medseg.cases import Case
-from medseg.loader import Prepared
+from medseg.inference import Stream
 from medseg.predictor import Predictor
+from medseg.prepared import Prepared
+
+Array = npt.NDArray[Any]
 
 
 class Inner:
@@ -39,18 +44,21 @@ class Inner:
         return float(np.mean(means)) if means else 0.0
 
     def _of_case(self, case: Prepared) -> list[float]:
-        exclusive, parts, axis = self.predictor.labels.exclusive, [], 0
-        for slab in self.predictor.stream(torch.tensor(case.image)):
-            axis = slab.axis
-            classes = slab.logits.argmax(0, keepdim=True) if exclusive else slab.logits > 0
-            parts.append(classes.to(torch.int16).cpu().numpy())
-        found, known = np.concatenate(parts, axis + 1), case.target >= 0
-        if exclusive:
-            pairs = [(found == n, case.target == n) for n in range(1, len(self.predictor.labels) + 1)]
+        labels = self.predictor.labels
+        found, known = self.predictor.stream(torch.tensor(case.image), self._classes), case.target >= 0
+        if labels.exclusive:
+            pairs = [(found == n, case.target == n) for n in range(1, len(labels) + 1)]
             return [metrics.overlap.dice((p & known)[0], (t & known)[0]) for p, t in pairs]
         return [
             metrics.overlap.dice((p > 0) & k, (t > 0) & k) for p, t, k in zip(found, case.target, known, strict=True)
         ]
+
+    def _classes(self, stream: Stream) -> Array:
+        parts, axis = [], 0
+        for slab in stream():
+            parts.append(self.predictor.labels.of_logits(slab.logits).to(torch.int16).cpu().numpy())
+            axis = slab.axis
+        return np.concatenate(parts, axis + 1)
 
     def postprocess(self, weights: Mapping[str, Tensor], cases: Sequence[Case]) -> postprocess.Config:
         """What to clean, judged on the scans' own grids."""

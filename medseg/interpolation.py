@@ -22,7 +22,7 @@ def pull(
     matrix: Array,
     shape: Sequence[int],
     mode: Mode = "linear",
-    fill: float = 0.0,
+    fill: float | Sequence[float] = 0.0,
     *,
     antialias: bool = False,
 ) -> Tensor:
@@ -33,21 +33,21 @@ def pull(
         matrix: (4, 4) index of the result -> fractional index of the source.
         shape: spatial shape of the result.
         mode: "linear" or "nearest".
-        fill: value more than half a voxel outside the source.
+        fill: value more than half a voxel outside the source; one for all channels, or one a channel.
         antialias: widen the linear kernel along axes where the result is coarser.
 
     Returns:
         `(C, *shape)`, same type and device.
     """
-    order = _source_axes(matrix)
+    order, empty = _source_axes(matrix), source.new_tensor(fill).reshape(-1, 1, 1, 1)
     if order is None:
-        return _pull_oblique(source, matrix, shape, mode, fill, antialias)
+        return _pull_oblique(source, matrix, shape, mode, empty, antialias)
     result = source.permute(0, *(axis + 1 for axis in order))
     # Axes that shrink go first: the others then have less to do.
     for axis in sorted(range(3), key=lambda a: shape[a] / result.shape[a + 1]):
         step, start = matrix[order[axis], axis], matrix[order[axis], 3]
         positions = start + step * np.arange(shape[axis])
-        result = _pull_axis(result, axis + 1, positions, mode, fill, max(1.0, abs(step)) if antialias else 1.0)
+        result = _pull_axis(result, axis + 1, positions, mode, empty, max(1.0, abs(step)) if antialias else 1.0)
     return result.contiguous()
 
 
@@ -61,10 +61,10 @@ def _source_axes(matrix: Array) -> list[int] | None:
     return order if sorted(order) == [0, 1, 2] and rest.max() < 1e-5 * linear.max() else None
 
 
-def _pull_axis(x: Tensor, dim: int, positions: Array, mode: Mode, fill: float, support: float) -> Tensor:
+def _pull_axis(x: Tensor, dim: int, positions: Array, mode: Mode, empty: Tensor, support: float) -> Tensor:
     import torch
 
-    size = x.shape[dim]
+    size, view = x.shape[dim], [-1 if axis == dim else 1 for axis in range(x.ndim)]
     outside = (positions < -_HALF_VOXEL) | (positions > size - 1 + _HALF_VOXEL)
     positions = np.clip(positions, 0, size - 1)
     if mode == "nearest":
@@ -75,15 +75,11 @@ def _pull_axis(x: Tensor, dim: int, positions: Array, mode: Mode, fill: float, s
         first = np.floor(positions - support).astype(int) + 1
         taps = first[:, None] + np.arange(math.ceil(2 * support))
         weights = _triangle(taps - positions[:, None], support)
-        view = [1] * x.ndim
-        view[dim] = -1
         scale = torch.as_tensor(weights, dtype=x.dtype, device=x.device)
         result = x.index_select(dim, _indices(taps[:, 0], size, x)).mul_(scale[:, 0].view(view))
         for tap in range(1, taps.shape[1]):
             result.addcmul_(x.index_select(dim, _indices(taps[:, tap], size, x)), scale[:, tap].view(view))
-    if outside.any():
-        result = result.index_fill(dim, _indices(np.flatnonzero(outside), len(positions), x), fill)
-    return result
+    return torch.where(torch.as_tensor(outside, device=x.device).view(view), empty, result) if outside.any() else result
 
 
 def _triangle(offsets: Array, support: float) -> Array:
@@ -102,7 +98,7 @@ def _indices(values: Array, size: int, like: Tensor) -> Tensor:
 
 
 def _pull_oblique(
-    source: Tensor, matrix: Array, shape: Sequence[int], mode: Mode, fill: float, antialias: bool
+    source: Tensor, matrix: Array, shape: Sequence[int], mode: Mode, empty: Tensor, antialias: bool
 ) -> Tensor:
     import torch
     from torch.nn.functional import grid_sample
@@ -121,7 +117,7 @@ def _pull_oblique(
         grid = (2 * at / (size - 1).clamp(min=1) - 1).flip(-1).to(values)[None, None]
         kind = "bilinear" if mode == "linear" else "nearest"
         part = grid_sample(values, grid, kind, padding_mode="border", align_corners=True)[0, :, 0]
-        result[:, i] = part.to(source.dtype).masked_fill(outside, fill)
+        result[:, i] = torch.where(outside, empty[..., 0], part.to(source.dtype))
     return result
 
 

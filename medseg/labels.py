@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,9 @@ from pydantic import ValidationError, model_validator
 from medseg import picture
 from medseg.errors import ConfigError, DataError
 from medseg.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 Array = npt.NDArray[Any]
 
@@ -144,6 +147,10 @@ class Labels(Settings):
             classes[:, array == self.ignore] = -1
         return classes
 
+    def of_logits(self, logits: Tensor) -> Tensor:
+        """Logits `(channels, ...)` -> the likeliest class `(1, ...)`, or which of the overlapping labels are likely `(channels, ...)`."""
+        return best_class(logits)[None] if self.exclusive else logits > 0
+
     def decode(self, classes: Array) -> Array:
         """Classes `(1, ...)` -> file values `(1, ...)` in the smallest integer type; overlapping channels stay channels."""
         if not self.exclusive:
@@ -155,7 +162,8 @@ class Labels(Settings):
         """Where a written mask `(C, I, J, K)` shows one label, as booleans `(I, J, K)`."""
         if self.exclusive or array.shape[0] == 1:
             return np.isin(array[0], item.values)
-        return np.asarray(array[self.items.index(item)] > 0)
+        channel = array[self.items.index(item)]
+        return np.asarray((channel > 0) & (channel != self.ignore))
 
     def _repr_html_(self) -> str:
         rows = (
@@ -174,6 +182,23 @@ class Labels(Settings):
             for b, kb in enumerate(keys)
             if ka and kb and ka[0] == kb[0] and (ka[1], kb[1]) == ("l", "r")
         )
+
+
+def best_class(logits: Tensor) -> Tensor:
+    """The class with the largest logit: `(K, ...)` -> `(...)` uint8, int16 above 256 classes; of equal ones the first.
+
+    On a CPU one class after the other is compared, which is many times quicker than torch's argmax over the first axis.
+    """
+    import torch
+
+    dtype = torch.uint8 if len(logits) <= 256 else torch.int16
+    if logits.device.type != "cpu":
+        return logits.argmax(0).to(dtype)
+    top, found = logits[0].clone(), torch.zeros(logits.shape[1:], dtype=dtype)
+    for number, other in enumerate(logits[1:], 1):
+        found.masked_fill_(other > top, number)
+        torch.maximum(top, other, out=top)
+    return found
 
 
 def _side(name: str) -> tuple[str, str] | None:

@@ -2,30 +2,20 @@
 
 from __future__ import annotations
 
-import csv
 import glob
 import re
 from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from medseg import progress
+from medseg import io, manifest, progress
 from medseg.cases import Case, Dataset, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.files import read_json
-from medseg.io import SUFFIXES, read
 from medseg.labels import Labels
 
 FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("image", "label"), ("image", "mask"))
-SPLITS = {"": None, "train": "train", "val": "validation", "validation": "validation", "test": "test"}
-MOST_VALUES = 256  # more distinct values are an instance map or an image, not a mask of named structures
-_COLUMNS = ("id", "label", "group", "split")  # of a manifest; any other is a channel
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's ending of one file a channel
-_THREADS = 4
 
 
 def find(path: str | Path, modality: str | None = None) -> Dataset:
@@ -37,31 +27,39 @@ def find(path: str | Path, modality: str | None = None) -> Dataset:
             channels differ.
 
     Returns:
-        The dataset; `layout` says what was recognised. `labels` is None where only the masks know (see `discover_labels`).
-        Channels that the layout does not name are counted in the first readable case, and named by its DICOM modality.
+        The dataset; `layout` says what was recognised. `labels` is None where only the masks know (see
+        `reading.discover_labels`). Channels that the layout does not name are counted in the first readable case, and
+        named by its DICOM modality. The id of a DICOM image is a hash of its SeriesInstanceUID unless a manifest gives one.
 
     Raises:
         DataError: nothing was recognised, files are missing, ids are used twice, or no case has a mask.
         ConfigError: `modality` does not fit the number of channels.
     """
     path = Path(path)
-    if not path.exists():
-        raise DataError(f"no such dataset: '{path}'")
-    dataset = _recognise(path)
+    try:
+        if not path.exists():
+            raise DataError(f"no such dataset: '{path}'. Give a folder, its dataset.json, or a CSV.")
+        dataset = _recognise(path)
+        _check_files(dataset)
+    except OSError as error:  # a folder that may not be listed, a name longer than the system allows
+        raise DataError(f"cannot read '{path}': {error.strerror or type(error).__name__}") from error
     if not dataset.labelled:
-        raise DataError(f"no case of '{path}' has a label ({dataset.layout}). To train, put masks beside the images.")
+        raise DataError(
+            f"no case of '{path}' has a label ({dataset.layout}). To train, put masks beside the images, "
+            "or name them in the column 'label' of a manifest."
+        )
     channels = dataset.channels or _observed(dataset.labelled)
     return dataset.replace(channels=_override(modality, channels) if modality else channels)
 
 
 def _recognise(path: Path) -> Dataset:
     if path.suffix.lower() == ".csv":
-        return _manifest(path)
+        return manifest.read(path)
     root = path.parent if path.name == "dataset.json" else path
     if (root / "dataset.json").is_file():
         return _declared(root)
     if (root / "dataset.csv").is_file():
-        return _manifest(root / "dataset.csv")
+        return manifest.read(root / "dataset.csv")
     for images, labels in FOLDERS:
         if (root / images).is_dir() and (root / labels).is_dir():
             cases = _pairs(root / images, root / labels)
@@ -72,24 +70,45 @@ def _recognise(path: Path) -> Dataset:
     )
 
 
+def _check_files(dataset: Dataset) -> None:
+    wanted = [path for case in dataset.cases for path in (*case.images, case.label) if path]
+    if missing := [path for path in wanted if not path.exists()]:
+        root = dataset.root
+        shown = few(path.relative_to(root) if path.is_relative_to(root) else path for path in missing)
+        raise DataError(f"{len(missing)} of {len(wanted)} files of '{root}' are missing: {shown}")
+
+
+# --- dataset.json
+
+
 def _declared(root: Path) -> Dataset:
     """A `dataset.json`: with a list of files it is MSD's, without it is nnU-Net's."""
     content = read_json(root / "dataset.json")
     if not isinstance(content, Mapping) or not isinstance(content.get("labels", {}), Mapping):
         raise DataError(f"'{root / 'dataset.json'}' must hold names and values, with 'labels' as a mapping of them")
     labels = Labels.of(content.get("labels", {})) or None  # background alone declares nothing
-    named = content.get("channel_names") or content.get("modality") or {}
-    if not isinstance(named, Mapping):
-        named = {"0": named}
-    channels = tuple(str(named[key]) for key in sorted(named, key=lambda key: (len(key), key)))  # "10" after "9"
-    listed = content.get("training")
-    if isinstance(listed, list):
+    channels = _channel_names(content.get("channel_names") or content.get("modality") or {})
+    listed, test = _entries(root, content, "training"), _entries(root, content, "test")
+    if "training" in content:
         # A challenge's test scans have no masks here; where they do, they are the held-out ones.
-        test = [entry for entry in content.get("test") or [] if isinstance(entry, Mapping) and entry.get("label")]
+        test = [entry for entry in test if isinstance(entry, Mapping) and entry.get("label")]
         layout, cases = "MSD dataset.json", _listed(root, listed) + _listed(root, test, "test")
     else:
         layout, cases = "nnU-Net raw folder", _nnunet(root, len(channels))
     return Dataset(str(content.get("name") or root.resolve().name), layout, cases, labels, channels, root)
+
+
+def _channel_names(given: Any) -> tuple[str, ...]:
+    """Names by number ("10" after "9"), in a list, or the only one."""
+    if isinstance(given, Mapping):
+        given = [given[key] for key in sorted(given, key=lambda key: (len(key), key))]
+    return tuple(map(str, given if isinstance(given, list) else [given]))
+
+
+def _entries(root: Path, content: Mapping[str, Any], key: str) -> list[Any]:
+    if not isinstance(entries := content.get(key) or [], list):
+        raise DataError(f"'{root / 'dataset.json'}': '{key}' must be a list of cases, got {str(entries)[:40]!r}")
+    return entries
 
 
 def _listed(root: Path, entries: list[Any], split: str | None = None) -> tuple[Case, ...]:
@@ -98,20 +117,25 @@ def _listed(root: Path, entries: list[Any], split: str | None = None) -> tuple[C
         if not isinstance(entry, Mapping) or not entry.get("image"):
             raise DataError(f"'{root / 'dataset.json'}': a case must be given as image and label, got {entry!r}")
         names = entry["image"] if isinstance(entry["image"], list) else [entry["image"]]
-        images = tuple(path for name in names for path in _resolve(root, str(name)))
-        label = _resolve(root, str(entry["label"]))[0] if entry.get("label") else None
-        cases.append(Case(_stem(Path(str(names[0]))), images, label, split=split))
-    return _present(cases, root)
+        images = tuple(path for name in names for path in _resolve(root / str(name)))
+        label = _resolve(root / str(entry["label"]))[0] if entry.get("label") else None
+        one_a_channel = _is_channel(images[0], io.bare_name(Path(str(names[0]))))
+        cases.append(Case(_id(images[0], one_a_channel), images, label, split=split))
+    return tuple(cases)
 
 
-def _resolve(root: Path, name: str) -> tuple[Path, ...]:
-    """The file of an entry; lists are found in the wild without suffixes, or without nnU-Net's channel endings."""
-    path = root / name
-    for suffix in ("", *SUFFIXES):
-        if (whole := path.with_name(path.name + suffix)).exists():
-            return (whole,)
-    channels = path.parent.glob(glob.escape(_stem(path)) + "_[0-9][0-9][0-9][0-9].*")
-    return tuple(sorted(channels)) or (path,)
+def _resolve(path: Path) -> tuple[Path, ...]:
+    """The file of an entry; lists are found in the wild without endings, in other letters, or without nnU-Net's channels."""
+    if path.exists():
+        return (path,)
+    name = io.bare_name(path)
+    beside = [p for p in sorted(path.parent.glob(f"{glob.escape(name)}*")) if p.name.lower().endswith(io.SUFFIXES)]
+    whole = [p for p in beside if io.bare_name(p) == name]
+    return tuple(whole if len(whole) == 1 else [p for p in beside if _is_channel(p, name)]) or (path,)
+
+
+def _is_channel(path: Path, name: str) -> bool:
+    return io.bare_name(path) != name == CHANNEL.sub("", io.bare_name(path))
 
 
 def _nnunet(root: Path, channels: int) -> tuple[Case, ...]:
@@ -126,6 +150,9 @@ def _nnunet(root: Path, channels: int) -> tuple[Case, ...]:
     return cases
 
 
+# --- folders
+
+
 def _pairs(images: Path, labels: Path, split: str | None = None) -> tuple[Case, ...]:
     """Images and masks of equal name; or all images end in `_0000`, `_0001` ... for their channels."""
     masks, files = _volumes(labels), _volumes(images)
@@ -133,71 +160,37 @@ def _pairs(images: Path, labels: Path, split: str | None = None) -> tuple[Case, 
     scans: dict[str, list[Path]] = {}
     for name, path in files.items():
         scans.setdefault(CHANNEL.sub("", name) if suffixed else name, []).append(path)
+    ids = {name: _id(scans[name][0], suffixed) for name in sorted(scans)}
     if alone := sorted(set(masks) - set(scans)):
         raise DataError(
             f"{len(alone)} of {len(masks)} masks in {labels.name}/ have no image of the same name in {images.name}/: "
-            f"{few(alone)}; images there: {few(sorted(scans)) or 'none'}. Give both the same name."
+            f"{few(alone)}; images there: {few(ids.values()) or 'none'}. Give both the same name."
         )
-    if masks and (bare := sorted(set(scans) - set(masks))):
+    if masks and (bare := [ids[name] for name in ids if name not in masks]):
         progress.warn(f"{len(bare)} of {len(scans)} images in {images.name}/ have no mask: {few(bare)}; not used")
-    return tuple(Case(name, tuple(scans[name]), masks.get(name), split=split) for name in sorted(scans))
+    return tuple(Case(ids[name], tuple(scans[name]), masks.get(name), split=split) for name in ids)
 
 
 def _volumes(folder: Path) -> dict[str, Path]:
-    """What may be a volume, by name: files of a known ending, and folders of DICOM slices."""
+    """What may be a volume, by the name that pairs it with its mask: files of a known ending, and folders of DICOM slices."""
     found: dict[str, Path] = {}
-    for path in sorted(p for p in folder.iterdir() if p.is_dir() or p.name.lower().endswith(SUFFIXES)):
-        if not path.name.startswith(".") and (other := found.setdefault(_stem(path), path)) != path:
+    for path in sorted(p for p in folder.iterdir() if p.is_dir() or p.name.lower().endswith(io.SUFFIXES)):
+        if not path.name.startswith(".") and (other := found.setdefault(io.bare_name(path), path)) != path:
             raise DataError(f"two files in {folder.name}/ share a case's id: {other.name}, {path.name}. Rename one.")
     return found
 
 
-def _stem(path: Path) -> str:
-    """The name that pairs a file or a DICOM folder with its mask (`io.stem` hides those of DICOM behind a hash)."""
-    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
-    return path.name[: len(path.name) - len(ending)]
+def _id(image: Path, one_a_channel: bool) -> str:
+    return CHANNEL.sub("", io.stem(image)) if one_a_channel else io.stem(image)
 
 
-def _manifest(path: Path) -> Dataset:
-    """A table of `id`, `label`, `group`, `split` and one column a channel; paths are relative to it."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"'{path}' is not readable as a table in UTF-8: {error}") from error
-    # Spreadsheets write semicolons where the comma is a decimal sign.
-    header, *rows = csv.reader(lines or [""], delimiter=max(",;\t", key=(lines or [""])[0].count))
-    columns = [name.strip().lower() if name.strip().lower() in _COLUMNS else name.strip() for name in header]
-    channels = tuple(name for name in columns if name and name not in _COLUMNS)
-    if "id" not in columns or not channels or len(set(channels)) < len(channels):
-        raise DataError(f"'{path}' needs a column 'id' and one a channel, such as 'image'; it has: {few(columns, 8)}")
-    table = [dict(zip_longest(columns, map(str.strip, row), fillvalue="")) for row in rows]
-    cases = [_row(cells, channels, path, n) for n, cells in enumerate(table, 2) if any(cells.values())]
-    given = () if channels == ("image",) else channels
-    return Dataset(path.stem, "CSV manifest", _present(cases, path.parent), None, given, path.parent)
-
-
-def _row(cells: Mapping[str, str], channels: tuple[str, ...], path: Path, line: int) -> Case:
-    if not all(cells[name] for name in ("id", *channels)) or cells.get(""):
-        raise DataError(f"'{path}', line {line}: expected {few(cells, 8)}; got {few(cells.values(), 8)}")
-    if (split := cells.get("split", "").lower()) not in SPLITS:
-        raise DataError(f"'{path}', line {line}: split must be train, validation, test or empty, got '{split}'")
-    label = path.parent / cells["label"] if cells.get("label") else None
-    images = tuple(path.parent / cells[name] for name in channels)
-    return Case(cells["id"], images, label, cells.get("group", ""), SPLITS[split])
-
-
-def _present(cases: list[Case], root: Path) -> tuple[Case, ...]:
-    wanted = [path for case in cases for path in (*case.images, case.label) if path]
-    if missing := [path for path in wanted if not path.exists()]:
-        shown = few(path.relative_to(root) if path.is_relative_to(root) else path for path in missing)
-        raise DataError(f"{len(missing)} of {len(wanted)} files of '{root}' are missing: {shown}")
-    return tuple(cases)
+# --- channels
 
 
 def _observed(cases: Iterable[Case]) -> tuple[str, ...]:
     for case in cases:
         try:
-            volumes = [read(path) for path in case.images]
+            volumes = [io.read(path) for path in case.images]
         except MedsegError:
             continue  # `medseg check` names it; here any readable case will do
         return tuple(str(volume.meta.get("modality", "image")) for volume in volumes for _ in range(volume.channels))
@@ -211,37 +204,3 @@ def _override(modality: str, channels: tuple[str, ...]) -> tuple[str, ...]:
             f"modality names {len(given)} channels, but the images have {len(channels)}: {', '.join(channels)}"
         )
     return given if len(given) == len(channels) else given * len(channels)
-
-
-def label_values(dataset: Dataset) -> dict[str, tuple[int, ...]]:
-    """The values besides 0 in the mask of each labelled case, by id; masks are read in threads.
-
-    Raises:
-        DataError: a mask cannot be read, holds fractions, or more than 256 distinct values.
-    """
-    with ThreadPoolExecutor(_THREADS) as pool:
-        found = pool.map(_values, dataset.labelled)
-        return dict(progress.track(found, "reading masks", len(dataset.labelled)))
-
-
-def _values(case: Case) -> tuple[str, tuple[int, ...]]:
-    assert case.label is not None  # only labelled cases come here
-    values = np.unique(read(case.label, "labels").array)
-    if len(values) > MOST_VALUES:
-        raise DataError(
-            f"{case.id}: the mask holds {len(values)} distinct values; a mask of structures has at most {MOST_VALUES}. "
-            "Is it an image, or a map of numbered instances?"
-        )
-    return case.id, tuple(int(v) for v in values if v)
-
-
-def discover_labels(dataset: Dataset) -> Labels:
-    """The structures of a dataset that declares none: one a value, named after it.
-
-    Raises:
-        DataError: as for `label_values`; or all masks are empty; or their values are more than 256 in all.
-    """
-    values = sorted({v for case in label_values(dataset).values() for v in case})
-    if not 1 <= len(values) < MOST_VALUES:
-        raise DataError(f"the masks hold {len(values)} distinct values besides 0; 1 to {MOST_VALUES - 1} are expected")
-    return Labels.of(values)

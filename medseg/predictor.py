@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import html
-import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +15,17 @@ import torch
 from torch import Tensor, nn
 
 from medseg import bundle as bundles
-from medseg import inference, models, postprocess, preprocess, progress
+from medseg import models, postprocess, preprocess, suitability
 from medseg.bundle import Bundle
+from medseg.ensemble import Ensemble
 from medseg.errors import BundleError, DataError
+from medseg.inference import Slab, Stream
 from medseg.labels import Labels
 from medseg.restore import restore
+from medseg.stitching import Range
 from medseg.volume import Geometry, Volume
 
+T = TypeVar("T")
 Array = npt.NDArray[Any]
 Scan = Volume | str | Path | Sequence[str | Path]
 
@@ -35,11 +38,13 @@ class Prediction:
         mask: labels in file values, on the scan's own grid; one channel a label where labels overlap.
         labels: what the values mean.
         probabilities: `(K, I, J, K)` float32 on the same grid, background first unless labels overlap; None unless asked for.
+        warnings: why the mask should be looked at, one line each: see `medseg.suitability`; or that nothing was found.
     """
 
     mask: Volume
     labels: Labels
     probabilities: Volume | None = None
+    warnings: tuple[str, ...] = ()
 
     @cached_property
     def volumes_ml(self) -> dict[str, float]:
@@ -51,7 +56,8 @@ class Prediction:
         rows = "".join(
             f"<tr><td>{html.escape(name)}</td><td>{ml:.3g} ml</td></tr>" for name, ml in self.volumes_ml.items()
         )
-        return f"{self.mask._repr_html_()}<table>{rows}</table>"
+        notes = "".join(f"<p>{html.escape(warning)}</p>" for warning in self.warnings)
+        return f"{self.mask._repr_html_()}<table>{rows}</table>{notes}"
 
 
 class Predictor:
@@ -62,16 +68,23 @@ class Predictor:
         device: "auto" takes a GPU where there is one.
         mirrors: test-time augmentation over the flips that the bundle allows.
         precision: "auto" takes the bundle's.
+        module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
 
     Raises:
         BundleError: no usable model there.
     """
 
     def __init__(
-        self, folder: str | Path, *, device: str = "auto", mirrors: bool = False, precision: str = "auto"
+        self,
+        folder: str | Path,
+        *,
+        device: str = "auto",
+        mirrors: bool = False,
+        precision: str = "auto",
+        module: str | None = None,
     ) -> None:
         described, members = bundles.load(locate(folder))
-        self._set(described, _build(described, members), device, mirrors, precision)
+        self._set(described, _build(described, members, module), device, mirrors, precision)
 
     @classmethod
     def of(
@@ -86,9 +99,13 @@ class Predictor:
         self, described: Bundle, networks: Sequence[nn.Module], device: str, mirrors: bool, precision: str
     ) -> None:
         self.bundle, self.labels, self.mirrors = described, described.labels, mirrors
-        self.device = pick_device(device)
-        self.bf16 = (described.precision if precision == "auto" else precision) == "bf16"
-        self.networks = [network.to(self.device).eval() for network in networks]
+        bf16 = (described.precision if precision == "auto" else precision) == "bf16"
+        self.ensemble = Ensemble(networks, pick_device(device), bf16=bf16)
+
+    @property
+    def networks(self) -> Sequence[nn.Module]:
+        """The members of the ensemble, or the one network."""
+        return self.ensemble.networks
 
     def __call__(self, scan: Scan, *, probabilities: bool = False) -> Prediction:
         """Segment one scan.
@@ -98,85 +115,62 @@ class Predictor:
             probabilities: keep them too; they take 4 bytes x classes a voxel.
 
         Raises:
-            DataError: the scan cannot be read, or does not fit the model.
+            DataError: the scan cannot be read, or does not fit the model, or the model gives no numbers on it.
         """
         volume = scan if isinstance(scan, Volume) else preprocess.read_image(_paths(scan))
         prepared = preprocess.prepare(volume, self.bundle.preprocess)
         image, grid = torch.tensor(prepared.array), prepared.geometry
         del prepared  # the tensor is a copy
-        parts = self._parts(image, grid, volume.geometry, probabilities)
-        mask, likely = self._merge(parts, volume.geometry, probabilities)
+        warnings = suitability.warnings(volume, grid, self.bundle.preprocess, self.bundle.inference.window)
+        mask, likely = self._mask(image, grid, volume.geometry, probabilities)
         meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "xyzt_units")}
         found = Volume(self.labels.decode(mask), volume.geometry, "labels", meta)
         found = postprocess.apply(found, self.labels, self.bundle.postprocess)
-        return Prediction(found, self.labels, likely and likely.replace(meta=meta))
+        if not found.array.any():
+            warnings = (*warnings, "nothing was found: the mask is empty")
+        return Prediction(found, self.labels, likely and likely.replace(meta=meta), warnings)
 
-    def _parts(
-        self, image: Tensor, grid: Geometry, home: Geometry, probabilities: bool
-    ) -> Iterator[tuple[int, int, Array]]:
-        """Finished slices on the scan's own grid: classes, followed by probabilities if they are wanted."""
+    def _mask(self, image: Tensor, grid: Geometry, home: Geometry, probabilities: bool) -> tuple[Array, Volume | None]:
+        """Classes of a prepared image on the scan's own grid, and their probabilities if they are wanted."""
+        channels, exclusive = self.labels.channels, self.labels.exclusive
+        classes = np.zeros((1 if exclusive else channels, *home.shape), np.min_scalar_type(channels))
+        likely = np.zeros((channels, *home.shape), np.float32) if probabilities else None
 
         def reduce(logits: Tensor) -> Tensor:
-            classes = logits.argmax(0, keepdim=True) if self.labels.exclusive else (logits > 0)
+            best = self.labels.of_logits(logits)
             if not probabilities:
-                return classes.to(torch.int16)
-            likely = logits.softmax(0) if self.labels.exclusive else logits.sigmoid()
-            return torch.cat([classes.float(), likely])
+                return best.to(torch.int16)
+            return torch.cat([best.float(), logits.softmax(0) if exclusive else logits.sigmoid()])
 
-        outside = [0.0 if self.labels.exclusive and n == 0 else -1e4 for n in range(self.labels.channels)]
-        return restore(self.stream(image), grid, home, reduce, outside)
+        def fill(stream: Stream) -> None:
+            outside = [0.0 if exclusive and n == 0 else -1e4 for n in range(channels)]
+            for box, part in restore(self._numbers(stream), grid, home, reduce, outside, stream.strips(channels)):
+                classes[:, *box] = part[: len(classes)]
+                if likely is not None:
+                    likely[:, *box] = part[len(classes) :]
 
-    def stream(self, image: Tensor) -> Iterator[inference.Slab]:
-        """Finished slabs of logits of a prepared image `(C, I, J, K)`, averaged over members and mirrors.
-
-        Out of memory is a plan: the batch is halved, and a single window that does not fit goes to the CPU.
-
-        Raises:
-            DataError: a single window does not fit there either.
-        """
-        config = self.bundle.inference
-        while True:
-            stream = inference.slabs(image, self._network, config, mirrors=self.mirrors)
-            try:
-                first = next(stream)
-                break
-            except torch.OutOfMemoryError:
-                config = self._smaller(config)
-        yield from itertools.chain([first], stream)
-
-    def _smaller(self, config: inference.Config) -> inference.Config:
-        torch.cuda.empty_cache()
-        if config.batch > 1:
-            progress.warn(f"out of memory on {self.device}: going on with {config.batch // 2} window(s) at once")
-            return config.model_copy(update={"batch": config.batch // 2})
-        if self.device.type == "cpu":
-            raise DataError(f"out of memory with a single window of {config.window} voxels. Close other programs.")
-        progress.warn(f"out of memory on {self.device} with a single window: going on with the CPU")
-        self.device = torch.device("cpu")
-        self.networks = [network.cpu() for network in self.networks]
-        return config
-
-    def _network(self, windows: Tensor) -> Tensor:
-        windows = windows.to(self.device, non_blocking=True)
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            total = self.networks[0](windows).float()
-            for network in self.networks[1:]:
-                total += network(windows).float()
-        return total / len(self.networks) if len(self.networks) > 1 else total
-
-    def _merge(
-        self, parts: Iterator[tuple[int, int, Array]], home: Geometry, probabilities: bool
-    ) -> tuple[Array, Volume | None]:
-        channels = 1 if self.labels.exclusive else self.labels.channels
-        classes = np.zeros((channels, *home.shape), np.min_scalar_type(self.labels.channels))
-        likely = np.zeros((self.labels.channels, *home.shape), np.float32) if probabilities else None
-        for axis, first, part in parts:
-            here = [slice(None)] * 4
-            here[axis + 1] = slice(first, first + part.shape[axis + 1])
-            classes[tuple(here)] = part[:channels]
-            if likely is not None:
-                likely[tuple(here)] = part[channels:]
+        self.stream(image, fill)
         return classes, None if likely is None else Volume(likely, home)
+
+    def _numbers(self, stream: Stream) -> Callable[[Sequence[Range]], Iterator[Slab]]:
+        """The stream, as long as its logits are numbers."""
+
+        def checked(region: Sequence[Range]) -> Iterator[Slab]:
+            for slab in stream(region):
+                if not slab.logits.sum().isfinite():  # one that is none makes the sum none, and a sum needs no copy
+                    raise DataError(f"the model gives values that are no numbers on this scan. {advice}")
+                yield slab
+
+        advice = (
+            "Set its precision to fp32, in config.json or as `Predictor(..., precision='fp32')`."
+            if self.ensemble.bf16
+            else "Look at the scan's values; if other scans fail too, train the model again."
+        )
+        return checked
+
+    def stream(self, image: Tensor, use: Callable[[Stream], T]) -> T:
+        """What a function makes of the logits of a prepared image `(C, I, J, K)`; see `Ensemble.stream`."""
+        return self.ensemble.stream(image, use, self.bundle.inference, mirrors=self.mirrors)
 
 
 def locate(folder: str | Path) -> Path:
@@ -197,14 +191,20 @@ def locate(folder: str | Path) -> Path:
     raise BundleError(f"'{folder}' holds no bundle: {state}. Give a run folder or its bundle/.")
 
 
-def _build(described: Bundle, members: Sequence[Mapping[str, Tensor]]) -> list[nn.Module]:
-    networks = []
+def _build(described: Bundle, members: Sequence[Mapping[str, Tensor]], module: str | None) -> list[nn.Module]:
+    name, networks = str(described.model.get("name")), []
+    if "." in name and name != module:
+        raise BundleError(
+            f"the model is a user's own module '{name}', and medseg takes no code from files. If you trust that module, "
+            f"name it in Python: medseg.load(FOLDER, module='{name}')."
+        )
     for weights in members:
         network = models.create_model(
             described.model,
             spatial_dims=described.spatial_dims,
             in_channels=len(described.channels),
             out_channels=described.labels.channels,
+            dotted=name == module,
         )
         try:
             network.load_state_dict(dict(weights))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -85,24 +86,31 @@ def prepare(volume: Volume, config: Config) -> Volume:
             f"the scan holds NaN or infinite values in {share:.2%} of its voxels. Replace them by a number."
         )
     if volume.geometry.shear_deg > _UPRIGHT_DEG:
-        fill = float(volume.array.min())
-        volume = geo.resample_to(volume, geo.upright(volume.geometry), fill=fill)
+        target = _affordable(geo.upright(volume.geometry), volume.geometry)
+        volume = geo.resample_to(volume, target, fill=float(volume.array.min()))
     volume = geo.reorient(volume, config.orientation)
     if config.crop_empty:
         volume = _without_empty_margins(volume)
-    target = grid(volume.geometry, config)
-    if (voxels := float(np.prod(np.array(target.shape, float)))) > _MOST_VOXELS:
-        spacing = " x ".join(f"{s:.3g}" for s in volume.geometry.spacing_mm)
-        raise DataError(
-            f"at the model's spacing the scan would have {voxels:.2g} voxels. Is its spacing, {spacing} mm, right?"
-        )
-    volume = geo.resample_to(volume, target)
+    volume = geo.resample_to(volume, _affordable(grid(volume.geometry, config), volume.geometry))
     array = np.stack([_normalise(c, how) for c, how in zip(volume.array, config.intensity, strict=True)])
     return volume.replace(array=array, kind="image")
 
 
+def _affordable(target: Geometry, scan: Geometry) -> Geometry:
+    """A grid that a scan is about to be resampled to, refused before memory is asked for it."""
+    if (voxels := math.prod(target.shape)) > _MOST_VOXELS:
+        spacing = " x ".join(f"{s:.3g}" for s in scan.spacing_mm)
+        raise DataError(
+            f"the prepared scan would have {voxels:.2g} voxels. Is its header right? It has voxels of {spacing} mm "
+            f"and axes {scan.shear_deg:.2g} degrees off right angles."
+        )
+    return target
+
+
 def prepare_labels(volume: Volume, prepared: Geometry, labels: Labels) -> Array:
     """Classes `(1 or K, I, J, K)` int16 of a mask on the grid of a prepared image; see `Labels.encode`.
+
+    Voxels to ignore become -1; where a mask has a channel a label, one channel that says so is enough.
 
     Raises:
         DataError: undeclared values, or channels that are not one for each overlapping label.
@@ -114,7 +122,10 @@ def prepare_labels(volume: Volume, prepared: Geometry, labels: Labels) -> Array:
         raise DataError(
             f"a mask of {len(moved)} channels was found where {labels.channels - labels.exclusive} label(s) are declared in one"
         )
-    return (moved > 0).astype(np.int16)
+    classes = (moved > 0).astype(np.int16)
+    if labels.ignore is not None:
+        classes[:, (moved == labels.ignore).any(0)] = -1
+    return classes
 
 
 def read_image(paths: Sequence[Path]) -> Volume:

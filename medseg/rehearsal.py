@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from medseg import losses, progress, training
-from medseg.engine.trial import Trial, measure
+from medseg.engine.trial import Trial
 from medseg.predictor import pick_device
 from medseg.study import Study, settle
 
@@ -83,11 +83,12 @@ def rehearse(data: str | Path, user: Mapping[str, Any]) -> Rehearsal:
         disk_gb = sum(file.stat().st_size for file in Path(folder).rglob("*.npy")) / 1e9 * share
         device, config = pick_device(study.config.device), study.config
         model = training.network(study)
-        batches = training.batches(study, cases, device)
-        trial = measure(model, losses.create_loss(config.loss), batches, device, config.train.precision)
+        trial = training.tried(study, model, losses.create_loss(config.loss), cases, device)
     weights_gb = sum(tensor.numel() for tensor in model.state_dict().values()) * 4 / 1e9
     steps = config.train.steps
     run_s = prepare_s + trial.step_s * steps
     if config.train.budget_s:
-        steps, run_s = int((config.train.budget_s - prepare_s) / trial.step_s), config.train.budget_s
-    return Rehearsal(study, trial, prepare_s, disk_gb + 6 * weights_gb, steps, run_s)
+        # a run makes one step, whatever the clock says
+        steps = max(1, int((config.train.budget_s - prepare_s) / trial.step_s))
+        run_s = max(config.train.budget_s, prepare_s + trial.step_s)
+    return Rehearsal(study.with_batch(trial.batch), trial, prepare_s, disk_gb + 6 * weights_gb, steps, run_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,37 +13,74 @@ from torch import Tensor
 
 from medseg.inference import Slab
 from medseg.interpolation import pull
+from medseg.stitching import Range
 from medseg.volume import Geometry
 
 Array = npt.NDArray[Any]
 Reduce = Callable[[Tensor], Tensor]
-_CHUNK = 1 << 24  # logits held at once on the scan's own grid: 64 MB
+Open = Callable[[Sequence[Range]], Iterator[Slab]]
+Box = tuple[slice, slice, slice]
+_CHUNK = 1 << 22  # logits held at once on the scan's own grid: 16 MB
 
 
 def restore(
-    stream: Iterator[Slab], source: Geometry, target: Geometry, reduce: Reduce, outside: Sequence[float]
-) -> Iterator[tuple[int, int, Array]]:
+    stream: Open,
+    source: Geometry,
+    target: Geometry,
+    reduce: Reduce,
+    outside: Sequence[float],
+    strips: tuple[int, int] = (0, 1),
+) -> Iterator[tuple[Box, Array]]:
     """Bring slabs to the scan's own grid and reduce them, a few slices at a time.
 
     Args:
-        stream: slabs of logits on the grid `source`.
+        stream: slabs of logits on the grid `source` that cover a region of it.
         source: the grid of the prepared image.
         target: the scan's own grid, oblique and sheared ones included.
         reduce: logits `(K, I, J, K)` -> what is kept of them, for instance labels `(1, I, J, K)`.
         outside: logit of each class where the scan was cropped away.
+        strips: axis of the source, and number of regions along it that are streamed one after the other.
 
     Yields:
-        (axis, first index along it, reduced array), covering the target once.
+        (box of the target, reduced array), covering the target once.
     """
     matrix = np.linalg.inv(source.affine) @ target.affine
+    axis = int(np.abs(matrix[strips[0], :3]).argmax())
+    ends = np.linspace(0, target.shape[axis], strips[1] + 1).astype(int)
+    for first, stop in itertools.pairwise(ends):
+        part, shape = matrix.copy(), [stop - first if a == axis else n for a, n in enumerate(target.shape)]
+        part[:3, 3] += first * matrix[:3, axis]
+        for box, array in _restore(stream, source, part, shape, reduce, outside):
+            begin = [slice(b.start + first, b.stop + first) if a == axis else b for a, b in enumerate(box)]
+            yield (begin[0], begin[1], begin[2]), array
+
+
+def _restore(
+    stream: Open, source: Geometry, matrix: Array, shape: Sequence[int], reduce: Reduce, outside: Sequence[float]
+) -> Iterator[tuple[Box, Array]]:
+    """One strip: the region of the source that it needs, streamed."""
+    region = _needed(matrix, source.shape, shape)
     held: Slab | None = None
     plan: _Slices | None = None
-    for slab in stream:
-        plan = plan or _Slices(matrix, source.shape, target.shape, slab.axis)
+    for slab in stream(region):
+        plan = plan or _Slices(matrix, source.shape, shape, slab.axis)
         held = _joined(held, slab) if held else slab
         for first, count in plan.ready(held.stop, len(held.logits)):
-            yield plan.axis, first, _pull_slices(held, plan, first, count, reduce, outside)
+            i, j, k = (slice(first, first + count) if a == plan.axis else slice(0, n) for a, n in enumerate(shape))
+            begin = [held.start if a == slab.axis else start for a, (start, _) in enumerate(region)]
+            size = [count if a == plan.axis else n for a, n in enumerate(shape)]
+            logits = pull(held.logits, plan.matrix_from(first, begin), size, fill=outside)
+            yield (i, j, k), np.asarray(reduce(logits).cpu().numpy())
         held = _from(held, plan.needed_from())
+
+
+def _needed(matrix: Array, source_shape: Sequence[int], target_shape: Sequence[int]) -> list[Range]:
+    """What of the source the voxels of a target lie between, and one index more, for the sums are rounded."""
+    last = matrix[:3, :3] * (np.array(target_shape) - 1)
+    low = np.floor(matrix[:3, 3] + np.minimum(last, 0).sum(1)) - 1
+    high = np.ceil(matrix[:3, 3] + np.maximum(last, 0).sum(1)) + 1
+    limits = np.array(source_shape) - 1
+    return [(int(a), int(b) + 1) for a, b in zip(np.clip(low, 0, limits), np.clip(high, 0, limits), strict=True)]
 
 
 def _joined(a: Slab, b: Slab) -> Slab:
@@ -90,13 +128,8 @@ class _Slices:
         """First index of the source that a later slice needs."""
         return int(self.low[self.order[self.done :]].min()) if self.done < len(self.order) else self.length
 
-
-def _pull_slices(held: Slab, plan: _Slices, first: int, count: int, reduce: Reduce, outside: Sequence[float]) -> Array:
-    matrix, shape = plan.matrix.copy(), list(plan.shape)
-    matrix[:3, 3] += first * matrix[:3, plan.axis]
-    matrix[held.axis, 3] -= held.start
-    shape[plan.axis] = count
-    logits = pull(held.logits, matrix, shape, fill=float("nan"))
-    for channel, value in zip(logits, outside, strict=True):
-        channel.nan_to_num_(nan=value)
-    return np.asarray(reduce(logits).cpu().numpy())
+    def matrix_from(self, first: int, begin: Sequence[int]) -> Array:
+        """Index in slices that begin at `first` -> index in a part of the source that begins at `begin`."""
+        matrix = self.matrix.copy()
+        matrix[:3, 3] += first * matrix[:3, self.axis] - np.array(begin)
+        return matrix

@@ -11,7 +11,7 @@ from typing import Any
 
 from medseg import bundle as bundles
 from medseg import config as configs
-from medseg import files, held_out, postprocess, progress, reporting, system, training
+from medseg import files, held_out, layouts, postprocess, progress, reporting, system, training
 from medseg.cases import Fold, few
 from medseg.errors import ConfigError, MedsegError, RunError
 from medseg.evaluation import Evaluation
@@ -74,22 +74,47 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
     if system.ranks()[0] > 0:
         _follow(data, folder, user, resume)
         return folder
-    _open(folder, resume)
+    try:
+        _open(folder, resume)
+    except RunError:
+        layouts.find(data)  # what is wrong with the data is said first
+        raise
     with files.lock(folder), _all_or_nothing(folder, resume), progress.log_to(folder / "log.txt"):
         studies = _studies(data, folder, user, resume)
         _write(studies, folder)
         for number, (study, part) in enumerate(_parts(studies, folder)):
-            if not (part / "report.html").exists():
-                _train_one(study, part, _cache(study, folder), started if number == 0 else time.monotonic(), resume)
+            _train_one(study, part, _cache(study, folder), started if number == 0 else time.monotonic(), resume)
         if len(studies) > 1:
             _pool(studies, folder)
     return folder
 
 
+def held_out_cases(folder: str | Path) -> set[str]:
+    """Ids of the cases that a run held back, over all its parts.
+
+    Raises:
+        RunError: no run there, or it held none back.
+    """
+    path = Path(folder) / "splits.json"
+    if not path.is_file():
+        raise RunError(f"'{folder}' is no run, so that nobody knows which cases it held out. Name the folder of a run.")
+    if not (names := {name for part in files.read_json(path) for name in part["held_out"]}):
+        raise RunError(f"the run '{folder}' held no cases out.")
+    return names
+
+
 def _follow(data: str | Path, folder: Path, user: Mapping[str, Any], resume: bool) -> None:
-    """What the other processes of a distributed training do: the same steps, and no files."""
+    """What the other processes of a distributed training do: the same steps, and no files.
+
+    They find the same parts learned as the first process, which stores no model before they have trained it with it.
+    """
     for study, part in _parts(_studies(data, folder, user, resume), folder):
-        training.learn(study, part, _cache(study, folder), started=time.monotonic(), resume=resume)
+        if not _learned(part):
+            training.learn(study, part, _cache(study, folder), started=time.monotonic(), resume=resume)
+
+
+def _learned(part: Path) -> bool:
+    return (part / "bundle" / "config.json").exists()
 
 
 def _studies(data: str | Path, folder: Path, user: Mapping[str, Any], resume: bool) -> tuple[Study, ...]:
@@ -108,13 +133,21 @@ def _parts(studies: Sequence[Study], folder: Path) -> list[tuple[Study, Path]]:
 
 def _train_one(study: Study, folder: Path, cache: Path, started: float, resume: bool) -> None:
     _write([study], folder)
-    if not (folder / "bundle" / "config.json").exists():
+    if not _learned(folder):
         training.learn(study, folder, cache, started=started, resume=resume)
+    if (folder / "report.html").exists():
+        return
     held_back = study.cases(study.fold.test)
     if held_back:
-        masks = held_out.predict(held_back, folder, study.config.device)
+        masks = _predict(study, folder)
         _show(held_out.measure(held_back, masks, study.labels, study.config.tolerance_mm, folder), folder)
     reporting.report(folder)
+
+
+def _predict(study: Study, folder: Path) -> dict[str, Path]:
+    """Masks of the held-out cases; a run trusts the module that its own configuration names."""
+    cases, config = study.cases(study.fold.test), study.config
+    return held_out.predict(cases, folder, config.device, module=config.model["name"])
 
 
 def _show(result: Evaluation, folder: Path) -> None:
@@ -130,17 +163,25 @@ def _pool(studies: Sequence[Study], folder: Path) -> None:
         update={
             "postprocess": _agreed([bundle.postprocess for bundle, _ in loaded]),
             "precision": "bf16" if all(bundle.precision == "bf16" for bundle, _ in loaded) else "fp32",
+            "scores": _of_each([bundle.scores for bundle, _ in loaded]),
+            "training": _of_each([bundle.training for bundle, _ in loaded]),
         }
     )
     bundles.save(folder / "bundle", described, [weights for _, members in loaded for weights in members])
     held_back = [case for study in studies for case in study.cases(study.fold.test)]
     masks: dict[str, Path] = {}
     for study, part in parts:  # they lie there: each fold predicted its own
-        masks |= held_out.predict(study.cases(study.fold.test), part, study.config.device)
+        masks |= _predict(study, part)
     first = studies[0]
     result = held_out.measure(held_back, masks, first.labels, first.config.tolerance_mm, folder)
     _show(result, folder)
     reporting.report(folder)
+
+
+def _of_each(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Facts about several members: what all share once, what differs as a list."""
+    columns = {name: [facts.get(name) for facts in members] for name in members[0]}
+    return {name: found[0] if all(f == found[0] for f in found) else found for name, found in columns.items()}
 
 
 def _agreed(configs: Sequence[postprocess.Config]) -> postprocess.Config:
@@ -172,16 +213,18 @@ def _read(data: str | Path, folder: Path, user: Mapping[str, Any]) -> tuple[Stud
         ConfigError: `user` wants something else than the run was started with.
         RunError: cases of the run are gone.
     """
-    stored = configs.read(folder / "config.yaml")
     plan, parts = files.read_json(folder / "plan.json"), files.read_json(folder / "splits.json")
+    asked = next(choice["value"] for choice in plan["choices"] if choice["name"] == "train.batch")
+    # config.yaml has the batch that fitted, where fewer samples than were asked for did
+    stored = configs.merge(configs.read(folder / "config.yaml"), {"train": {"batch": asked}})
     share = (
         {"train": {"budget_s": user["train"]["budget_s"] / len(parts)}} if "budget_s" in user.get("train", {}) else {}
     )
-    wanted = configs.resolve(stored, configs.merge(user, share))
-    config = configs.resolve(stored, {})
+    wanted = configs.complete(configs.resolve(stored, configs.merge(user, share)))
+    config = configs.complete(configs.resolve(stored, {}))
     if changed := configs.differences(config, wanted):
         raise ConfigError(
-            f"the run was started with other settings ({', '.join(changed)}). Give the same, or a new folder with -o."
+            f"the run was started with other settings ({few(changed, 5)}). Give the same, or a new folder with -o."
         )
     dataset, labels = find(data, config)
     known = {case.id for case in dataset.labelled}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, TypeVar, get_args
 
@@ -34,7 +35,25 @@ def parse(cls: type[S], values: Mapping[str, Any], where: str = "") -> S:
     try:
         return cls.model_validate(dict(values))
     except ValidationError as error:
-        raise ConfigError("; ".join(_describe(cls, item, where) for item in error.errors())) from None
+        raise ConfigError("; ".join(_describe(cls, item, where) for item in _mistakes(error))) from None
+
+
+# How pydantic names the types of a union, in the path to a mistake.
+_CHOICE = re.compile(r"(constrained-)?(int|float|str|bool)|(tuple|list|dict)\[.*\]")
+
+
+def _mistakes(error: ValidationError) -> list[Any]:
+    """One item a mistake: where a value may be of several types, what the one that came nearest says."""
+    nearest: dict[tuple[Any, ...], tuple[bool, Any]] = {}
+    for item in error.errors():
+        parts = [str(part) for part in item["loc"]]
+        choices = [n for n, part in enumerate(parts) if _CHOICE.fullmatch(part)]
+        key = tuple(parts[: choices[0]] if choices else parts)
+        of_its_type = len(parts) > len(key) + 1 or not item["type"].endswith(("_type", "_parsing"))
+        if key not in nearest or of_its_type > nearest[key][0]:
+            named = [part for n, part in enumerate(parts) if n not in choices]
+            nearest[key] = (of_its_type, {**item, "loc": named})
+    return [item for _, item in nearest.values()]
 
 
 # What was expected, in a user's words, by the first word of pydantic's name for the error.
@@ -50,7 +69,7 @@ _EXPECTED = {
 
 
 def _describe(cls: type[Settings], item: Any, where: str) -> str:
-    path = [str(part) for part in item["loc"]]
+    path: list[str] = item["loc"]
     name = ".".join(([where] if where else []) + path)
     kind, _, _ = item["type"].partition("_")
     if item["type"] == "extra_forbidden":

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from medseg import cases as splits
 from medseg import config as configs
-from medseg import fingerprint, layouts, limits, models, planning, progress, system
+from medseg import fingerprint, layouts, limits, planning, progress, reading, system
 from medseg.cases import Case, Dataset, Fold
 from medseg.config import RunConfig
 from medseg.errors import ConfigError
@@ -47,9 +47,13 @@ class Study:
         return 2 if self.config.sample.patch[2] == 1 else 3
 
     def with_batch(self, batch: int) -> Study:
-        """The same with another number of samples a step."""
-        train = self.config.train.model_copy(update={"batch": batch})
-        return replace(self, config=self.config.model_copy(update={"train": train}))
+        """The same with so many samples a step as fit this device."""
+        if batch == self.config.train.batch:
+            return self
+        config = self.config.model_copy(update={"train": self.config.train.model_copy(update={"batch": batch})})
+        fits = {"value": batch, "reason": f"halved until it fit the memory, from {self.config.train.batch}"}
+        choices = [c | fits if c["name"] == "train.batch" else c for c in self.plan["choices"]]
+        return replace(self, config=config, plan=self.plan | {"choices": choices})
 
 
 def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
@@ -66,9 +70,11 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
         MedsegError: the dataset cannot be used, or a setting is wrong.
     """
     asked = configs.check(user)
-    dataset, labels = find(data, asked)
+    dataset = layouts.find(data, asked.modality)
+    values = reading.label_values(dataset)
+    labels = dataset.labels or reading.discover_labels(values)
     progress.say(f"{len(dataset.labelled)} labelled cases ({dataset.layout}), labels: {', '.join(labels.names)}")
-    presence = splits.presence(layouts.label_values(dataset), labels)
+    presence = splits.presence(values, labels)
     folds = divide(dataset, asked, presence)
     seen = {name for fold in folds for name in fold.train}
     found = fingerprint.take([case for case in dataset.labelled if case.id in seen], labels, dataset.channels)
@@ -76,10 +82,10 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     budget_s = asked.train.budget_s and asked.train.budget_s / len(folds)
     choices = planning.plan(found, labels, limits.afforded(device, system.cores(), budget_s), asked.dims)
     config = configs.resolve(configs.merge(planning.nested(choices), _for_overlapping(labels)), user)
-    models.resolve(config.model, dotted=True)  # with the plan it is complete, and may be refused
     if budget_s:
         config = config.model_copy(update={"train": config.train.model_copy(update={"budget_s": budget_s})})
     plan = {"fingerprint": found.model_dump(), "choices": _chosen(choices, config, user)}
+    config = configs.complete(config)  # what this adds is nobody's choice
     inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
     return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
 
@@ -102,7 +108,7 @@ def _chosen(choices: Sequence[planning.Choice], config: RunConfig, user: Mapping
 def find(data: str | Path, config: RunConfig) -> tuple[Dataset, Labels]:
     """A dataset and its labels, declared or discovered in the masks."""
     dataset = layouts.find(data, config.modality)
-    return dataset, dataset.labels or layouts.discover_labels(dataset)
+    return dataset, dataset.labels or reading.discover_labels(reading.label_values(dataset))
 
 
 def _of(dataset: Dataset, ids: Sequence[str]) -> list[Case]:

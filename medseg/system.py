@@ -5,12 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+import re
 import shlex
 import sys
 from importlib import metadata
 from typing import Any
 
 PACKAGES = ("medseg", "torch", "lightning-fabric", "numpy", "nibabel", "SimpleITK", "pydicom")
+# How torch's CPU allocator (on Linux and Windows), MPS, cuDNN and cuBLAS put it.
+_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 
 
 def facts() -> dict[str, Any]:
@@ -31,8 +34,15 @@ def facts() -> dict[str, Any]:
 
 
 def command() -> str:
-    """The command line of this process, as one would type it."""
-    return shlex.join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    """The command line of this process, as one would type it; of paths, which may name people, the last part alone."""
+    return shlex.join(map(_shortened, sys.argv))
+
+
+def _shortened(word: str) -> str:
+    """`-o=/home/anna/run` as `-o=run`; a fold, such as `0/5`, is no path."""
+    if re.fullmatch(r"(.*=)?(\d+|all)/\d+", word):
+        return word
+    return re.sub(r"[^=,/\\]*[/\\]+(?=[^=,/\\])", "", word).rstrip("/\\") or word
 
 
 def cores() -> int:
@@ -65,6 +75,14 @@ def peak_memory_gb(gpu: bool) -> float:
         return 0.0
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory, of the machine or of a GPU, did not suffice; libraries say so in many ways."""
+    import torch
+
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
+    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
 def keep_heap() -> bool:

@@ -14,14 +14,16 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from medseg import bundle as bundles
-from medseg import files, loader, losses, models, progress, system
+from medseg import config as configs
+from medseg import files, losses, models, progress, system
 from medseg.bundle import Bundle
 from medseg.engine import fit, optim, state
 from medseg.engine.trial import Trial, measure
 from medseg.errors import MedsegError
 from medseg.inner import Inner
-from medseg.loader import Batches, Prepared
+from medseg.loader import Batches
 from medseg.predictor import pick_device
+from medseg.prepared import Prepared, prepare_cases
 from medseg.study import Study
 
 _REPORT_S = 10.0  # of a budget, for evaluation and report
@@ -44,8 +46,12 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
     learned, chosen = (prepared(study, ids, cache) for ids in (study.inner.train, study.inner.test))
     torch.manual_seed(study.config.seed)
     model, loss = network(study), losses.create_loss(study.config.loss)
-    study, trial = _tried(study, folder, model, loss, learned, device)
-    fabric = _fabric(device, trial.precision)
+    together = _fabric(device, "fp32")  # before anything is measured, for what one process chooses holds for all
+    trial = together.broadcast(
+        _measured(study, folder, model, loss, learned, device) if together.is_global_zero else None
+    )
+    assert trial is not None
+    study, fabric = study.with_batch(trial.batch), _fabric(device, trial.precision)
     inner = Inner(_describe(study, trial), model, chosen, str(device))
     run = fit.fit(
         model,
@@ -66,7 +72,7 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
 
 def prepared(study: Study, ids: Sequence[str], cache: Path) -> list[Prepared]:
     """Cases of a study as its network sees them."""
-    return loader.prepare_cases(study.cases(ids), study.config.preprocess, study.labels, cache)
+    return prepare_cases(study.cases(ids), study.config.preprocess, study.labels, cache)
 
 
 def network(study: Study) -> nn.Module:
@@ -87,38 +93,44 @@ def batches(study: Study, learned: Sequence[Prepared], device: torch.device) -> 
     return Batches(learned, config.sample, config.augment, size=size, device=device, seed=seed, rank=rank, ranks=ranks)
 
 
-def _tried(
-    study: Study, folder: Path, model: nn.Module, loss: nn.Module, learned: Sequence[Prepared], device: torch.device
-) -> tuple[Study, Trial]:
-    """A few steps of a run before its first, with the batch halved until they fit; a resumed run keeps what it found."""
-    path, (rank, ranks) = folder / "checkpoints" / "trial.json", system.ranks()
-    if path.exists() and ranks == 1:
-        trial = Trial(**files.read_json(path))
-        return study.with_batch(trial.batch), trial
-    # processes that train together must not choose apart
-    together = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
-    precision = together if ranks > 1 and study.config.train.precision == "auto" else study.config.train.precision
+def tried(study: Study, model: nn.Module, loss: nn.Module, learned: Sequence[Prepared], device: torch.device) -> Trial:
+    """A few steps before a run, with the batch halved until they fit.
+
+    Raises:
+        MedsegError: a single patch does not fit.
+    """
     while True:
         try:
-            trial = measure(model, loss, batches(study, learned, device), device, precision)
-            break
-        except torch.OutOfMemoryError as error:
+            return measure(model, loss, batches(study, learned, device), device, study.config.train.precision)
+        except (MemoryError, RuntimeError) as error:
+            if not system.is_out_of_memory(error):
+                raise
             if study.config.train.batch == 1:
                 raise MedsegError(
                     f"a single patch does not fit in the memory of {device}: make sample.patch smaller"
                 ) from error
-            study = study.with_batch(study.config.train.batch // 2)
-            progress.warn(f"out of memory on {device}: planning again with batches of {study.config.train.batch}")
-    if rank == 0:
-        files.write_json(path, dataclasses.asdict(trial))
+        study = study.with_batch(study.config.train.batch // 2)  # not above: the error holds on to what did not fit
+        progress.warn(f"out of memory on {device}: planning again with batches of {study.config.train.batch}")
+
+
+def _measured(
+    study: Study, folder: Path, model: nn.Module, loss: nn.Module, learned: Sequence[Prepared], device: torch.device
+) -> Trial:
+    """What was tried before the first step of a run; a resumed one keeps it. From here on `config.yaml` has the batch that fits."""
+    path = folder / "checkpoints" / "trial.json"
+    if path.exists():
+        return Trial(**files.read_json(path))
+    trial = tried(study, model, loss, learned, device)
+    files.write_text(folder / "config.yaml", configs.dump(study.with_batch(trial.batch).config))
+    files.write_json(path, dataclasses.asdict(trial))
     shown = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in trial.seconds.items())
     progress.say(f"training in {trial.precision} on {device} (measured a step: {shown})")
-    return study, trial
+    return trial
 
 
 def _fabric(device: torch.device, precision: str) -> Fabric:
     """Device, precision and processes; as many of these as `torchrun` or Slurm started."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what `_tried` says
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what `_measured` says
     _, ranks = system.ranks()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     fabric = Fabric(
@@ -150,7 +162,7 @@ def _describe(study: Study, trial: Trial) -> Bundle:
     config = study.config
     return Bundle(
         name=study.dataset.name,
-        model=models.resolve(config.model, dotted=True),
+        model=config.model,
         spatial_dims=study.spatial_dims,
         channels=tuple(channel["name"] for channel in study.plan["fingerprint"]["channels"]),
         labels=study.labels,

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Literal, Self
@@ -21,6 +22,17 @@ from medseg.errors import GeometryError
 
 Kind = Literal["image", "labels"]
 Array = npt.NDArray[Any]
+
+
+def diagonal(shape: Sequence[int], axes_mm: Array) -> float:
+    """Longest distance in mm between two corners of a grid of any number of axes, voxels included to their edges.
+
+    Args:
+        shape: number of voxels along each axis.
+        axes_mm: steps from a voxel to its next, one column an axis.
+    """
+    corners = np.array(list(itertools.product((-1, 1), repeat=len(shape)))) * np.array(shape)
+    return float(np.linalg.norm(corners @ axes_mm.T, axis=1).max())
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +79,12 @@ class Geometry:
     @property
     def diagonal_mm(self) -> float:
         """Longest distance between two corners of the grid, voxels included to their edges."""
-        corners = np.array([[1, 1, 1], [1, 1, -1], [1, -1, 1], [-1, 1, 1]]) * self.shape
-        return float(np.linalg.norm(corners @ self.affine[:3, :3].T, axis=1).max())
+        return diagonal(self.shape, self.affine[:3, :3])
+
+    @property
+    def corners_world(self) -> Array:
+        """World coordinates in mm of the eight outermost voxel centres, `(8, 3)`."""
+        return self.to_world(list(itertools.product(*((0, n - 1) for n in self.shape))))
 
     @property
     def shear_deg(self) -> float:
@@ -90,6 +106,10 @@ class Geometry:
     def to_index(self, points_world: npt.ArrayLike) -> Array:
         """Fractional indices of world points `(..., 3)` in mm."""
         return (np.asarray(points_world, float) - self.affine[:3, 3]) @ np.linalg.inv(self.affine[:3, :3]).T
+
+    def apart_mm(self, other: Geometry) -> float:
+        """Longest distance in mm between voxel centres of equal index in two grids of one shape."""
+        return float(np.linalg.norm(self.corners_world - other.corners_world, axis=1).max())
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Geometry) and self.shape == other.shape and np.array_equal(self.affine, other.affine)
@@ -118,7 +138,7 @@ class Volume:
             channel, or one channel a label where labels overlap.
         geometry: the grid; its shape is that of the array without channels.
         kind: "image" (may be interpolated) or "labels" (never averaged).
-        meta: facts of the file that matter later (`modality`, `sform_code`, `notes` ...); never of the patient.
+        meta: facts of the file that matter later (`modality`, `stored_dtype`, `notes` ...); never of the patient.
 
     Raises:
         GeometryError: array and grid have different shapes.

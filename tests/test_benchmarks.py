@@ -10,13 +10,31 @@ from pathlib import Path
 import pytest
 
 pytest.importorskip("psutil")
+import numpy as np
+
 import medseg
 from benchmarks import _measure as measure
-from benchmarks import predict, time_to_dice
+from benchmarks import _operation as operation
+from benchmarks import cohort, memory_scaling, metrics, predict, time_to_dice
+from benchmarks._child import measured
+from benchmarks._operation import Variant
+from benchmarks._phantom import Scan, places_mm, waves
+from medseg import bundle as bundles
+from medseg import inference, preprocess
 from medseg.resources import shipped
 
-BENCHMARKS = ("startup", "predict", "time_to_dice")
+TINY = {  # what makes each comparison of operations take next to no time
+    "sliding_window": "--shape 16 16 24 --network-shape 16 16 24 --window 16 --classes 3",
+    "memory_scaling": "--plane 16 16 --lengths 24 --classes 2 --at-classes 3 --at-length 16 --window 16",
+    "resample": "--shape 40 40 16",
+    "metrics": "--size 24",
+    "loader": "--size 24 --patch 12 --patches 2",
+    "train_step": "--patch 16 16 16 --batch 1 --nnunet-batch 1",
+    "losses": "--size 8",
+}
+BENCHMARKS = ("startup", "predict", "time_to_dice", "cohort", *TINY)
 FACTS = {"median_s", "low_s", "high_s", "peak_mb", "others", "runs"}
+peers = pytest.mark.filterwarnings("ignore")  # their warnings are theirs
 HOLD = "import time; block = b'x' * {mb}_000_000; time.sleep({s})"
 
 
@@ -99,6 +117,98 @@ def test_startup_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert list(written["results"]) == ["python -c pass", "import medseg", "medseg --help"]
     assert all(set(found) == FACTS for found in written["results"].values())
     assert "import medseg loads torch or monai: no" in capsys.readouterr().out
+
+
+@peers
+@pytest.mark.parametrize("name", TINY)
+def test_every_variant_that_can_be_run_gives_figures(name: str) -> None:
+    benchmark = importlib.import_module(f"benchmarks.{name}")
+    for title, variants in benchmark.sections(benchmark.parser().parse_args(TINY[name].split())).items():
+        assert not next(iter(variants.values())).left_out or name == "train_step", title
+        for variant in variants.values():
+            if not variant.left_out:
+                found = measured(variant, 1)
+                assert len(found["seconds"]) == 1
+                assert found["peak_mb"] >= 0
+                assert all(np.isfinite(value).all() for value in found["facts"].values())
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak cannot be begun anew")
+def test_memory_of_an_operation_counts_from_before_it() -> None:
+    ballast = bytearray(b"x") * 100_000_000
+    found = measured(Variant(lambda: lambda: bytearray(b"x") * 50_000_000), 2)
+    assert len(ballast) == 100_000_000
+    assert 49 < found["peak_mb"] < 60
+    assert len(found["seconds"]) == 2
+
+
+def test_operations_are_compared_in_fresh_processes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["--size", "8", "--repeats", "1", "--times", "2", "--threads", "1", "--only", "cross_entropy"]
+    importlib.import_module("benchmarks.losses").main([*words, "--json", str(tmp_path / "out.json")])
+    written = json.loads((tmp_path / "out.json").read_text())
+    assert written["operation_threads"] == 1
+    (section,) = written["results"].values()
+    assert {name: len(item["runs"][0]["seconds"]) for name, item in section.items()} == {"medseg": 2, "torch": 2}
+    assert section["medseg"]["facts"]["value"] == pytest.approx(section["torch"]["facts"]["value"], rel=1e-5)
+    assert capsys.readouterr().out.splitlines()[-4].startswith("cross_entropy, 2x4x8x8x8")
+
+
+def test_a_peer_that_is_not_installed_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert operation.missing("json", "no_such_package", "nor_this") == "no_such_package and nor_this not installed"
+    assert operation.missing("json") == ""
+    asked = operation.parser("").parse_args(["--repeats", "1", "--threads", "1"])
+    sections = {"title": {"peer": Variant(lambda: print, left_out=operation.missing("no_such_package"))}}
+    operation.publish("test", sections, operation.compare("test", sections, asked, []), asked)
+    assert capsys.readouterr().out.endswith("title\npeer: left out, no_such_package not installed\n")
+
+
+def test_results_are_judged_where_their_voxels_lie() -> None:
+    scan = Scan(medseg.Geometry((40, 40, 20), np.diag([0.8, 0.8, 2.5, 1.0])), 1.5)
+    affine = scan.target.affine
+    right = waves(places_mm(scan.target.shape, affine))
+    moved = affine.copy()
+    moved[0, 3] += 1
+    assert scan.image_error((right, affine))["RMS error"] == pytest.approx(0, abs=1e-3)
+    assert scan.image_error((right, moved))["RMS error"] > 10
+    assert scan.labels_error((scan.labels(), scan.grid.affine))["mean Dice"] == 1
+    assert scan.labels_error((np.roll(scan.labels(), 1, 2), scan.grid.affine))["mean Dice"] < 0.9
+
+
+@peers
+def test_scores_agree_with_those_of_surface_distance_on_thick_slices() -> None:
+    pytest.importorskip("surface_distance")
+    both = (made(40, (0.8, 0.8, 3.0))() for made in (metrics.ours, metrics.surface_distance))
+    assert max(metrics._differences(*both).values()) < 1e-5
+
+
+def test_memory_is_drawn_against_length_and_classes(tmp_path: Path) -> None:
+    words = ["--lengths", "24", "48", "--classes", "2", "3", "--at-classes", "2", "--at-length", "48"]
+    asked = memory_scaling.parser().parse_args([*words, "--plot", str(tmp_path / "memory.png")])
+    found = {title: {"medseg": {"peak_mb": 10.0 + n}} for n, title in enumerate(memory_scaling.sections(asked))}
+    memory_scaling.draw(found, asked)
+    assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
+
+
+@peers
+def test_a_cohort_is_segmented_by_both(tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    network = medseg.create_model("unet", spatial_dims=3, in_channels=1, out_channels=4, preset="tiny")
+    described = bundles.Bundle(
+        name="test",
+        model={"name": "unet", "preset": "tiny"},
+        spatial_dims=3,
+        channels=("mr",),
+        labels=medseg.Labels.of((1, 2, 3)),
+        preprocess=preprocess.Config(),
+        inference=inference.Config(window=(32, 32, 32)),
+    )
+    bundles.save(tmp_path / "bundle", described, [network.state_dict()])
+    folder = cohort.fill(tmp_path / "scans", shipped("sample_data/mr"), 2)
+    assert [path.name for path in sorted(folder.iterdir())] == ["scan000.nii.gz", "scan001.nii.gz"]
+    words = ["--run", str(tmp_path / "bundle"), "--folder", str(folder)]
+    ((title, variants),) = cohort.sections(cohort.parser().parse_args(words)).items()
+    assert title == "2 scans"
+    assert [len(measured(variant, 1)["seconds"]) for variant in variants.values()] == [1, 1]
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import torch
 
 from medseg import bundle, files
 from medseg.bundle import Bundle
-from medseg.errors import BundleError, ConfigError, DataError
+from medseg.errors import BundleError, DataError
 from medseg.inference import Config as Inference
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
@@ -96,6 +96,19 @@ def test_the_card_says_what_people_need(stored: Path) -> None:
         assert words in card, words
 
 
+def test_the_card_of_an_own_module_says_how_to_use_it() -> None:
+    card = bundle.card(DESCRIBED.model_copy(update={"model": {"name": "lab.nets"}}))
+    assert "medseg predict" not in card
+    assert 'medseg.load("THIS_FOLDER", module="lab.nets")' in card
+
+
+def test_the_card_lists_what_differs_between_members() -> None:
+    facts = {"seed": 3, "steps": [10, 12], "seconds": [1.25, 1.5]}
+    card = bundle.card(DESCRIBED.model_copy(update={"training": facts}))
+    for line in ("- seed: 3", "- steps: 10, 12 (one a member)", "- seconds: 1.25, 1.5 (one a member)"):
+        assert f"{line}\n" in card
+
+
 def test_describing_again_leaves_the_weights(stored: Path) -> None:
     before = (stored / "model.safetensors").stat().st_mtime_ns
     described = bundle.read(stored)
@@ -165,8 +178,14 @@ def test_no_code_comes_from_a_bundle(stored: Path, tmp_path: Path, monkeypatch: 
     shutil.move(tmp_path / "evil.py", tmp_path / "pkg" / "evil.py")
     monkeypatch.syspath_prepend(tmp_path)
     changed(stored, lambda c: c.update(model={"name": "pkg.evil"}))
-    with pytest.raises(ConfigError, match=r"unknown model 'pkg\.evil'"):
-        Predictor(stored)
+    for module in (None, "pkg.other", "unet"):
+        with pytest.raises(
+            BundleError, match=r"own module 'pkg\.evil'.*medseg\.load\(FOLDER, module='pkg\.evil'\)"
+        ) as caught:
+            Predictor(stored, module=module)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(SystemExit, match="this ran"):
+        Predictor(stored, module="pkg.evil")
 
 
 @pytest.mark.parametrize("missing", ["model.safetensors", "config.json"])

@@ -8,8 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.cases import Case, Dataset, Fold, declared, few, folds, inner_split, nnunet_folds, parse_fold, presence
-from medseg.errors import ConfigError, DataError
+from medseg.cases import (
+    Case,
+    Dataset,
+    Fold,
+    declared,
+    few,
+    folds,
+    inner_split,
+    named,
+    nnunet_folds,
+    parse_fold,
+    presence,
+)
+from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.labels import Labels
 
 
@@ -147,4 +159,24 @@ def test_inner_split_honours_a_declared_validation() -> None:
 
 def test_presence_names_the_labels_of_each_case() -> None:
     labels = Labels.of({"whole": [1, 2], "core": [2]})
-    assert presence({"a": (1,), "b": (2,), "c": ()}, labels) == {"a": {"whole"}, "b": {"whole", "core"}, "c": set()}
+    values = {"a": (frozenset({1}),), "b": (frozenset({2}),), "c": (frozenset(),)}
+    assert presence(values, labels) == {"a": {"whole"}, "b": {"whole", "core"}, "c": set()}
+
+
+def test_presence_in_masks_of_a_channel_a_label() -> None:
+    labels = Labels.of({"whole": [1, 2], "core": [2], "ignore": 9})
+    values = {"a": (frozenset({1}), frozenset({9})), "b": (frozenset({1}), frozenset({1, 9}))}
+    assert presence(values, labels) == {"a": {"whole"}, "b": {"whole", "core"}}
+
+
+def test_errors_name_the_case_and_no_paths() -> None:
+    case = Case("c7", (Path("/d/DOE^JOHN"), Path("/d/DOE^JOHN_2")), Path("/d/DOE^JOHN_mask.nii"))
+    with (
+        pytest.raises(
+            GeometryError, match=r"^c7: the file of channel 2 and the mask differ from the file of channel 1$"
+        ),
+        named(case),
+    ):
+        raise GeometryError("'/d/DOE^JOHN_2' and '/d/DOE^JOHN_mask.nii' differ from /d/DOE^JOHN")
+    with pytest.raises(DataError, match=r"^c7: the image is cut short$"), named(Case("c7", (Path("/d/DOE^JOHN"),))):
+        raise DataError("'/d/DOE^JOHN' is cut short")

@@ -127,7 +127,9 @@ def test_the_command_line_as_it_is_installed() -> None:
     """No traceback reaches a user's terminal, and with --debug one does."""
     words = [sys.executable, "-m", "medseg"]
     ended = subprocess.run([*words, "check", "absent"], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (2, "error: no such dataset: 'absent'\n")
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: no such dataset: 'absent'")
+    assert ended.stderr.count("\n") == 1
     ended = subprocess.run([*words, "frobnicate", "--debug"], capture_output=True, text=True, check=False)
     assert ended.returncode == 1
     assert "Traceback" in ended.stderr
@@ -207,7 +209,7 @@ def damage(data: Path, how: str) -> str:
         affine = np.array(mask.geometry.affine)
         affine[0, 3] += 3
         io.write(mask.replace(geometry=Geometry(mask.geometry.shape, affine)), label)
-        return "case_1: label does not lie on its image: 3 mm off (origin differs along i)"
+        return "case_1: label is 3 mm off (origin differs along i)"
     if how == "value":
         mask = io.read(label, "labels")
         io.write(mask.replace(array=mask.array * 7), label)
@@ -247,6 +249,10 @@ def test_a_full_disk(
         assert not (tmp_path / target / "run/bundle").exists()
         left = [path for path in (tmp_path / target).rglob("*") if path.name.startswith((".medseg-", ".making-"))]
         assert left == []
+
+
+def test_missing_data_are_told_before_a_folder_with_another_run(refused: Callable[..., str], model: Path) -> None:
+    assert refused("train", "nowhere", "-o", model).startswith("error: no such dataset: 'nowhere'")
 
 
 def test_a_folder_with_another_run(refused: Callable[..., str], model: Path) -> None:
@@ -319,6 +325,22 @@ def test_an_unknown_format(refused: Callable[..., str], tmp_path: Path, model: P
     message = refused("predict", model, scans, "-o", tmp_path / "out", "--format", "docx")
     assert "docx" in message
     assert not list(tmp_path.rglob("*docx*"))
+
+
+def test_the_cases_that_a_run_held_out_alone(
+    cli: Callable[..., Ended], refused: Callable[..., str], tmp_path: Path, model: Path
+) -> None:
+    """All references lie in one folder; those of the training cases are not missed."""
+    words = ["evaluate", model / "predictions", model.parent / "data/labelsTr", "-o", tmp_path / "eval"]
+    assert "have no prediction" in refused(*words, "--model", model)
+    assert cli(*words, "--model", model, "--held-out").code == 0
+    assert (tmp_path / "eval/metrics.csv").read_text() == (model / "metrics.csv").read_text()
+    assert "name the run that held cases out" in refused(*words, "--held-out")
+    assert "is no run" in refused(*words, "--model", model / "bundle", "--held-out")
+    copy = shutil.copytree(model / "predictions", tmp_path / "fewer")
+    sorted(copy.glob("*.nii.gz"))[0].unlink()
+    words[1] = copy
+    assert "1 of 2 references have no prediction" in refused(*words, "--model", model, "--held-out")
 
 
 def test_masks_that_do_not_go_together(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:

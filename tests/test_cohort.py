@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from medseg import cohort, io
@@ -137,6 +138,31 @@ def test_series_are_found_at_any_depth_and_a_bad_one_stops_none(tmp_path: Path) 
     assert not any("Doe" in path.name for path in (tmp_path / "out").iterdir())
 
 
+def picture(path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    Image.fromarray(np.full((9, 10), 7, np.uint8)).save(path)
+
+
+@pytest.mark.parametrize("name", ["thumbnail.jpg", "series/thumbnail.png"])
+def test_a_picture_beside_dicom_slices_is_no_scan(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    export = tmp_path / "Doe^Jane"
+    shutil.copytree(SERIES, export / "series")
+    picture(export / name)
+    (only,) = cohort.find([(export / name).parent])
+    assert only == Scan(only.id, (export / "series",))
+    assert f"1 picture(s) lie in the folder of the DICOM series {only.id} and are set aside" in caplog.text
+    assert "Doe" not in caplog.text
+
+
+def test_a_volume_beside_dicom_slices_is_the_scan_and_pictures_alone_are_scans(tmp_path: Path) -> None:
+    shutil.copytree(SERIES, tmp_path / "series")
+    write(tmp_path / "series", "a.nii.gz")
+    assert found(tmp_path / "series") == {"a": ["a.nii.gz"]}
+    picture(tmp_path / "cells" / "one.png")
+    picture(tmp_path / "cells" / "two.jpg")
+    assert found(tmp_path / "cells") == {"one": ["one.png"], "two": ["two.jpg"]}
+
+
 def test_one_mask_never_replaces_another(tmp_path: Path) -> None:
     write(tmp_path, "1/a.nii.gz", "2/a.nii.gz", "3/b.nii.gz", "3/b.nrrd")
     with pytest.raises(DataError, match="two scans share the name 'a'"):
@@ -209,11 +235,57 @@ def test_a_bad_scan_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogC
     assert sorted(p.name for p in (tmp_path / "out").glob("*.nii.gz")) == ["a.nii.gz", "c.nii.gz"]
     rows = table(tmp_path / "out" / "volumes.csv")
     assert [row["case"] for row in rows] == ["a", "b", "c"]
-    assert rows[1] == {"case": "b", "liver, left_ml": "", 'tu"mour_ml': "", "error": outcomes[1].error}
+    assert rows[1] == {"case": "b", "liver, left_ml": "", 'tu"mour_ml': "", "note": "", "error": outcomes[1].error}
     for number, row in ((0, rows[0]), (1, rows[2])):
         for value, name in ((1, "liver, left_ml"), (4, 'tu"mour_ml')):
             assert float(row[name]) == pytest.approx((expected(number) == value).sum() * 0.005, abs=1e-4)
-        assert row["error"] == ""
+        assert row["error"] == row["note"] == ""
+
+
+def test_folders_of_patients_are_named_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (bad,) = write(tmp_path / "Doe^Jane", "a.nii.gz")
+    bad.write_bytes(bad.read_bytes()[:60])
+    header = tmp_path / "Doe^Jane" / "b.mhd"
+    header.write_text("not a header")
+    series = tmp_path / "Roe^Ann" / "Roe^Ann"
+    shutil.copytree(SERIES, series)
+    next(series.iterdir()).unlink()
+    sorted(series.iterdir())[4].unlink()
+    scans = [*cohort.find([bad.parent, series]), Scan("case_7", (bad,)), *cohort.find(write(tmp_path, "good.nii.gz"))]
+    outcomes = cohort.predict(model(), scans, tmp_path / "out")
+    assert [bool(o.error) for o in outcomes] == [True] * 4 + [False]
+    for text in (caplog.text, (tmp_path / "out" / "volumes.csv").read_text()):
+        assert "Doe" not in text
+        assert "Roe" not in text
+        assert str(tmp_path) not in text
+    a, b, dicom, named = (o.error for o in outcomes[:4])
+    assert a.startswith("'a.nii.gz' ")
+    assert b.startswith("'b.mhd' ")
+    assert dicom.startswith(f"'{scans[2].id}': ")
+    assert named.startswith("'case_7.nii.gz' ")
+
+
+def test_what_speaks_against_a_scan_is_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    io.write(scan().replace(array=scan().array * 0), tmp_path / "a.nii.gz")
+    write(tmp_path, "b.nii.gz")
+    outcomes = cohort.predict(model(), cohort.find([tmp_path]), tmp_path / "out")
+    expected = ("the scan holds one value, 0, in all voxels", "nothing was found: the mask is empty")
+    assert [o.warnings for o in outcomes] == [expected, ()]
+    assert [row["note"] for row in table(tmp_path / "out" / "volumes.csv")] == ["; ".join(expected), ""]
+    assert [record.message for record in caplog.records] == [f"warning: a: {line}" for line in expected]
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: ...")])
+def test_memory_that_does_not_suffice_is_said_plainly(
+    tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise error
+
+    predictor = model()
+    monkeypatch.setattr("medseg.preprocess.prepare", fail)
+    (outcome,) = cohort.predict(predictor, cohort.find(write(tmp_path, "a.nii.gz")), tmp_path / "out")
+    assert outcome.error.startswith("not enough memory")
 
 
 def test_where_every_scan_is_bad_nothing_is_written(tmp_path: Path) -> None:

@@ -8,7 +8,20 @@ import yaml
 
 from medseg import config as configs
 from medseg import resources
-from medseg.config import RunConfig, check, differences, dump, duration_s, merge, named, options, preset, read, resolve
+from medseg.config import (
+    RunConfig,
+    check,
+    complete,
+    differences,
+    dump,
+    duration_s,
+    merge,
+    named,
+    options,
+    preset,
+    read,
+    resolve,
+)
 from medseg.errors import ConfigError
 
 PLAN: dict[str, Any] = {
@@ -21,7 +34,7 @@ PLAN: dict[str, Any] = {
 
 def message(*words: str) -> str:
     with pytest.raises(ConfigError) as caught:
-        check(options(words))
+        complete(check(options(words)))
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -56,6 +69,7 @@ def message(*words: str) -> str:
         ("inference=2", "inference: expected names and values"),
         ("loss=[1]", "loss: expected names and values"),
         ("sample.patch=24", "sample.patch: expected a list, such as [1, 2, 3], got 24"),
+        ("sample.patch=[0, 8, 8]", "sample.patch.0: expected a number greater than 0, got 0"),
         ("augment.gamma=[1, 2, 3]", "augment.gamma: expected 2 value(s), got [1, 2, 3]"),
         ("inference.overlap=1", "inference.overlap: expected a number less than 1, got 1"),
         ("fold=5/5", "fold: expected i/n with i from 0 to n-1, such as 0/5, or all, all/n, none; got '5/5'"),
@@ -70,6 +84,24 @@ def message(*words: str) -> str:
 )
 def test_every_mistake_says_what_was_expected_and_what_came(word: str, expected: str) -> None:
     assert message(word).startswith(expected)
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [
+        ("sample.patch=24", "sample.patch: expected a list, such as [1, 2, 3], got 24"),
+        ("model.strides=[0, 2, 2, 2]", "model.strides.0: expected a number greater than or equal to 1, got 0"),
+        (
+            "model.kernels=[[3, -1, 3], 3, 3, 3]",
+            "model.kernels.0.1: expected a number greater than or equal to 1, got -1",
+        ),
+        ("model.strides=[x, 2, 2, 2]", "model.strides.0: expected a whole number, got 'x'"),
+        ("model.widths=[0, 8, 8, 8]", "model.widths.0: expected a number greater than or equal to 1, got 0"),
+        ("model.widths=[]", "model.widths: expected one item at least, got none"),
+    ],
+)
+def test_one_mistake_is_told_once(word: str, expected: str) -> None:
+    assert message(word) == expected
 
 
 def test_all_mistakes_are_told_at_once() -> None:
@@ -155,6 +187,19 @@ def test_names_may_stand_for_components() -> None:
         "loss": {"name": "dice"},
         "seed": 3,
     }
+
+
+def test_a_complete_configuration_is_its_own_and_a_short_one_means_the_same() -> None:
+    """So that a run may be resumed with what the user typed, or with nothing."""
+    user = {"model": {"preset": "tiny"}, "loss": {"name": "tversky"}}
+    whole = complete(resolve(PLAN, user))
+    assert {"widths", "norm", "deep_supervision"} <= whole.model.keys()
+    assert "preset" not in whole.model
+    assert len(whole.loss) > 1
+    stored = yaml.safe_load(dump(whole))
+    for again in ({}, user, {"model": {"name": "unet"}}):
+        assert differences(whole, complete(resolve(stored, again))) == []
+    assert "model.widths" in differences(whole, complete(resolve(stored, {"model": {"preset": "paper"}})))
 
 
 # --- files

@@ -81,6 +81,13 @@ def test_interval_is_over_patients_and_repeatable() -> None:
     assert one["patients"] == 1
 
 
+def test_the_interval_holds_a_mean_of_which_one_patient_alone_has_a_label() -> None:
+    here = slice(2, 6)
+    pairs = [Pair(name, mask(here), mask(here)) for name in "ab"] + [Pair("c", mask(here), mask(here, here))]
+    summary = evaluate(pairs, LABELS).summary  # the tumour, in one patient, is missed
+    assert summary["mean_dice"] == summary["mean_dice_low"] == summary["mean_dice_high"] == 0.5
+
+
 def test_files(tmp_path: Path) -> None:
     result = evaluate(four_cases(), LABELS)
     result.write(tmp_path)
@@ -204,6 +211,16 @@ def test_a_reference_without_prediction_is_refused(tmp_path: Path) -> None:
         pair_folders(references, references)
     with pytest.raises(DataError, match="no folder of masks"):
         pair_folders(tmp_path / "nothing", references)
+
+
+def test_some_cases_alone(tmp_path: Path) -> None:
+    predictions = write_folder(tmp_path / "p", "a.nii.gz", "c.nii.gz")
+    references = write_folder(tmp_path / "r", "a.nii.gz", "b.nii.gz", "c.nii.gz", "d.nii.gz")
+    assert [pair.case for pair in pair_folders(predictions, references, {"a", "c"})] == ["a", "c"]
+    with pytest.raises(DataError, match=r"1 of 2 references have no prediction of the same name: b"):
+        pair_folders(predictions, references, {"a", "b"})
+    with pytest.raises(DataError, match=r"lacks references of cases that count: e$"):
+        pair_folders(predictions, references, {"a", "e"})
 
 
 def test_real_masks(shared_data: Path) -> None:

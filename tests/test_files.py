@@ -81,11 +81,16 @@ def test_json_round_trip_knows_no_nan(tmp_path: Path) -> None:
     assert files.read_json(tmp_path / "x.json") == strict
 
 
-@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\x00"])
+@pytest.mark.parametrize("content", [b"{", b"", b"\xff\xfe\x00", b"[" * 10**5])
 def test_broken_json_is_a_data_error(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "x.json").write_bytes(content)
     with pytest.raises(DataError, match="is not readable JSON"):
         files.read_json(tmp_path / "x.json")
+
+
+def test_json_of_an_editor_on_windows(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf{}")
+    assert files.read_json(tmp_path / "x.json") == {}
 
 
 def test_missing_json_is_named(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def test_many_cases_are_sampled(tmp_path: Path) -> None:
         (lambda root: (root / "b.nii.gz").write_text("no"), "b: "),
         (lambda root: (root / "b_mask.nii.gz").unlink(), "b: "),
         (lambda root: case(root, "b_mask", shape=(8, 8, 8)), "b: label has 8x8x8 voxels instead of 8x6x4"),
+        (lambda root: case(root, "b_mask", spacing_mm=(1.0, 1.0, 3.0)), r"b: label is up to 3 mm off \(spacing"),
     ],
 )
 def test_the_case_is_named(tmp_path: Path, spoil: Callable[[Path], object], message: str) -> None:

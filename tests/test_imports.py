@@ -14,13 +14,14 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 # From the ground up; a part may import from the rows below its own, never from its own.
 LAYERS = """
 errors
-registry resources files progress picture
+registry resources files progress picture system memory
 settings
-volume labels interpolation
+volume labels interpolation stitching
 io geometry distance
 cases preprocess sample augment postprocess metrics plot
-layouts findings fingerprint limits models losses inference
-bundle loader doctor planning system restore
+reading manifest findings
+layouts examination fingerprint prepared limits models losses inference
+bundle loader doctor planning restore ensemble suitability
 predictor
 cohort engine
 config evaluation reporting inner

@@ -17,6 +17,23 @@ from medseg.sample import window_starts
 Size = tuple[int, int, int]
 
 
+@pytest.mark.parametrize(
+    ("window", "batch", "expected"),
+    [
+        ((96, 96, 96), 5, ((96, 96, 96), 2)),
+        ((96, 96, 96), 1, ((48, 96, 96), 1)),
+        ((48, 96, 96), 1, ((48, 48, 96), 1)),
+        ((80, 40, 40), 1, ((48, 40, 40), 1)),
+        ((64, 64, 1), 1, ((32, 64, 1), 1)),
+        ((63, 40, 8), 1, None),
+    ],
+)
+def test_what_takes_less_memory(window: Size, batch: int, expected: tuple[Size, int] | None) -> None:
+    less = Config(window=window, overlap=0.3, batch=batch).smaller()
+    assert (less and (less.window, less.batch)) == expected
+    assert less is None or less.overlap == 0.3
+
+
 def noise(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -127,7 +144,8 @@ def test_windows_are_batched_as_asked(batch: int) -> None:
     image = noise(1, 10, 6, 4)
     torch.testing.assert_close(sliding_window(image, network, (4, 4, 4), 0.5, batch=batch), image * 2)
     assert sum(sizes) == 4 * 2
-    assert all(n == batch for n in sizes[:-1])
+    assert sizes[0] == 1, "the first window tells how many logits there will be"
+    assert all(n == batch for n in sizes[1:-1])
     assert sizes[-1] <= batch
 
 
@@ -160,7 +178,7 @@ def test_a_2d_network_reads_slices() -> None:
             return torch.as_tensor(network(windows))
 
         parts = list(slabs(image, counted, config, mirrors=True))
-    assert calls == 2, "five slices in batches of three, and no flips"
+    assert calls == 3, "five slices, one and then batches of three, and no flips"
     assert parts[0].axis == 2
     torch.testing.assert_close(whole(parts), expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(sliding_window(image, network, (9, 8, 1)), expected, rtol=1e-4, atol=1e-5)
@@ -185,6 +203,25 @@ def test_a_slab_comes_as_soon_as_no_later_window_touches_it() -> None:
         stops.append(slab.stop)
     assert stops == [*range(4, 60, 4), 64]
     assert calls == 15
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    st.tuples(*[st.integers(4, 13)] * 3),
+    st.tuples(*[st.integers(2, 6)] * 3),
+    st.tuples(*[st.tuples(st.floats(0, 0.9), st.floats(0.1, 1))] * 3),
+)
+def test_a_region_has_the_values_of_the_whole(
+    size: Size, window: Size, shares: tuple[tuple[float, float], ...]
+) -> None:
+    image, network, config = noise(2, *size), convolution(), Config(window=window)
+    starts = [int(share * n) for (share, _), n in zip(shares, size, strict=True)]
+    region = [(a, max(a + 1, int(a + share * (n - a)))) for a, (_, share), n in zip(starts, shares, size, strict=True)]
+    with torch.inference_mode():
+        expected = whole(list(slabs(image, network, config)))[(slice(None), *(slice(*ends) for ends in region))]
+        parts = list(slabs(image, network, config, region=region))
+        assert parts[0].start == region[parts[0].axis][0]
+        torch.testing.assert_close(whole(parts), expected, rtol=1e-4, atol=1e-5)
 
 
 def test_classes_without_logits_of_the_whole() -> None:

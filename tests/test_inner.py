@@ -14,7 +14,7 @@ from medseg.cases import Case
 from medseg.inference import Config as Inference
 from medseg.inner import Inner
 from medseg.labels import Labels
-from medseg.loader import Prepared
+from medseg.prepared import Prepared
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.volume import Geometry, Volume

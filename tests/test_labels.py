@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -88,6 +89,8 @@ def test_masks_of_one_label() -> None:
     whole, core, _ = REGIONS
     assert REGIONS.mask(written, core).ravel().tolist() == [False, False, True, True]
     assert REGIONS.mask(np.array([0, 1, 2, 3]).reshape(1, 4, 1, 1), whole).ravel().tolist() == [False, True, True, True]
+    unsure = REGIONS.model_copy(update={"ignore": 9})
+    assert unsure.mask(np.where(written == 0, 9, written), core).ravel().tolist() == [False, False, True, True]
 
 
 @pytest.mark.parametrize(
@@ -145,3 +148,9 @@ def test_encoding_and_decoding_is_the_identity(data: st.DataObject, values: list
     assert classes.min() >= 0
     assert classes.max() < labels.channels
     assert np.array_equal(labels.decode(classes)[0], mask)
+
+
+def test_logits_become_the_likeliest_class_or_all_labels_that_are_likely() -> None:
+    logits = torch.tensor([[-1.0, 2], [1, 0], [3, -2]])
+    assert Labels.of([1, 2]).of_logits(logits).tolist() == [[2, 0]]
+    assert REGIONS.of_logits(logits).tolist() == [[False, True], [True, False], [True, False]]

@@ -10,7 +10,7 @@ import pytest
 
 from medseg import io
 from medseg.errors import ConfigError, DataError
-from medseg.layouts import discover_labels, find, label_values
+from medseg.layouts import find
 from medseg.volume import Geometry, Volume
 
 
@@ -100,8 +100,29 @@ def test_dicom_folders_are_images_and_tell_their_modality(tmp_path: Path, shared
     (tmp_path / "images/head").symlink_to(shared_data / "A_hippo_dicom/Study1_13_HCropVolume", target_is_directory=True)
     put(tmp_path / "labels/head.nii.gz", corner=1)
     dataset = find(tmp_path)
-    assert ids(tmp_path) == ["head"]
+    assert ids(tmp_path) == [io.stem(tmp_path / "images/head")]
     assert dataset.channels == ("MR",)
+
+
+def test_the_name_of_a_dicom_folder_is_shown_nowhere(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, shared_data: Path
+) -> None:
+    (tmp_path / "images").mkdir()
+    for name, series in (("DOE^JOHN", "Study1_13_HCropVolume"), ("DOE^JANE", "Study3_11-T1post-18670")):
+        real = shared_data / "A_hippo_dicom" / series
+        (tmp_path / "images" / name).symlink_to(real, target_is_directory=True)
+    put(tmp_path / "labels/DOE^JOHN.nii.gz", corner=1)
+    dataset = find(tmp_path)
+    assert len(dataset.labelled) == 1
+    assert [case.label.name for case in dataset.labelled if case.label] == ["DOE^JOHN.nii.gz"]
+    assert "1 of 2 images in images/ have no mask" in caplog.text
+    assert "DOE" not in "".join(case.id + case.group for case in dataset.cases) + caplog.text
+
+
+def test_endings_are_known_in_any_letters(tmp_path: Path) -> None:
+    folder(tmp_path)
+    (tmp_path / "images/a.nii.gz").rename(tmp_path / "images/a.NII.GZ")
+    assert ids(tmp_path) == ["a", "b"]
 
 
 def test_images_without_mask_are_named_and_kept_apart(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -145,6 +166,8 @@ def test_unknown_layouts_say_what_was_looked_for(tmp_path: Path) -> None:
         find(tmp_path)
     with pytest.raises(DataError, match="no such dataset"):
         find(tmp_path / "absent")
+    with pytest.raises(DataError, match="File name too long"):
+        find(tmp_path / ("x" * 300))
 
 
 # --- Medical Segmentation Decathlon
@@ -182,6 +205,18 @@ def test_msd_lists_may_omit_endings(tmp_path: Path) -> None:
     assert ids(msd(tmp_path, training=[{"image": "./imagesTr/a", "label": "labelsTr/a"}])) == ["a"]
 
 
+def test_msd_lists_may_write_endings_in_other_letters(tmp_path: Path) -> None:
+    msd(tmp_path)
+    (tmp_path / "imagesTr/a.nii.gz").rename(tmp_path / "imagesTr/a.NII.GZ")
+    put(tmp_path / "labelsTr/a_0000.nii.gz", corner=1)
+    assert [path.name for path in find(tmp_path).cases[1].images] == ["a.NII.GZ"]
+
+
+def test_msd_channels_may_be_a_list_or_one_name(tmp_path: Path) -> None:
+    assert find(msd(tmp_path, modality=["CT"])).channels == ("CT",)
+    assert find(msd(tmp_path, modality="CT")).channels == ("CT",)
+
+
 def test_msd_lists_may_name_cases_whose_channels_are_files(tmp_path: Path) -> None:
     for channel in "01":
         put(tmp_path / f"imagesTr/z_000{channel}.nii.gz")
@@ -189,6 +224,9 @@ def test_msd_lists_may_name_cases_whose_channels_are_files(tmp_path: Path) -> No
     entry = {"image": "imagesTr/z.nii.gz", "label": "labelsTr/z.nii.gz"}
     case = find(msd(tmp_path, training=[entry], modality={"0": "T1", "1": "T2"})).cases[0]
     assert (case.id, [p.name for p in case.images]) == ("z", ["z_0000.nii.gz", "z_0001.nii.gz"])
+    (tmp_path / "imagesTr/z_0001.nii.gz").unlink()
+    case = find(msd(tmp_path, training=[entry])).cases[0]
+    assert (case.id, [p.name for p in case.images]) == ("z", ["z_0000.nii.gz"])
 
 
 def test_msd_channels_are_ordered_as_numbers(tmp_path: Path) -> None:
@@ -209,6 +247,9 @@ def test_msd_names_the_missing(tmp_path: Path) -> None:
         ({"labels": ["bone"]}, "mapping"),
         ({"labels": {"bone": "x"}}, "labels:"),
         ({"training": []}, "no cases"),
+        ({"training": "imagesTr"}, "'training' must be a list of cases, got 'imagesTr'"),
+        ({"training": {"a": 1}}, "'training' must be a list"),
+        ({"test": 3}, "'test' must be a list of cases, got '3'"),
     ],
 )
 def test_msd_malformed(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -225,9 +266,10 @@ def test_msd_ids_used_twice(tmp_path: Path) -> None:
 def test_json_that_is_neither(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="training"):
         find(describe(tmp_path, labels={"bone": 1}))
-    (tmp_path / "dataset.json").write_text("{")
-    with pytest.raises(DataError, match="JSON"):
-        find(tmp_path)
+    for text in ("{", "", "[1]", "3"):
+        (tmp_path / "dataset.json").write_text(text)
+        with pytest.raises(DataError, match=r"JSON|must hold names and values"):
+            find(tmp_path)
 
 
 def test_real_msd(shared_data: Path) -> None:
@@ -281,60 +323,7 @@ def test_nnunet_missing_channel(tmp_path: Path) -> None:
         find(tmp_path)
 
 
-# --- CSV
-
-
-def table(root: Path, text: str, encoding: str = "utf-8") -> Path:
-    folder(root)
-    (root / "dataset.csv").write_text(text, encoding=encoding)
-    return root
-
-
-def test_csv(tmp_path: Path) -> None:
-    rows = "id,image,label,group,split\nx,images/a.nii.gz,labels/a.nii.gz,p1,Train\ny,images/b.nii.gz,labels/b.nii.gz,p1,test\n"
-    dataset = find(table(tmp_path, rows) / "dataset.csv")
-    assert dataset.layout == "CSV manifest"
-    assert dataset == find(tmp_path)
-    assert [(case.id, case.group, case.split) for case in dataset.cases] == [("x", "p1", "train"), ("y", "p1", "test")]
-    assert dataset.cases[0].label == tmp_path / "labels/a.nii.gz"
-    assert dataset.channels == ("image",)
-
-
-def test_csv_of_spreadsheets_and_channels(tmp_path: Path) -> None:
-    rows = "ID ;T1;FLAIR;Label;\nx;images/a.nii.gz;images/b.nii.gz;labels/a.nii.gz;\n;;;;\ny;images/b.nii.gz;images/a.nii.gz;;\n"
-    dataset = find(table(tmp_path, rows, "utf-8-sig"))
-    assert dataset.channels == ("T1", "FLAIR")
-    assert [path.name for path in dataset.cases[0].images] == ["a.nii.gz", "b.nii.gz"]
-    assert [case.id for case in dataset.labelled] == ["x"]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "column 'id'"),
-        ("name,image\na,images/a.nii.gz\n", "column 'id'"),
-        ("id,label\na,labels/a.nii.gz\n", "column 'id'"),
-        ("id,T1,T1\na,images/a.nii.gz,images/a.nii.gz\n", "column 'id'"),
-        ("id,image\na\n", "line 2"),
-        ("id,image\na,images/a.nii.gz,more\n", "line 2"),
-        ("id,image,split\na,images/a.nii.gz,\nb,images/b.nii.gz,fold1\n", "line 3: split.*fold1"),
-        ("id,image,label\na,images/z.nii.gz,labels/a.nii.gz\n", "missing: images/z.nii.gz"),
-        ("id,image,label\na,images/a.nii.gz,labels/a.nii.gz\na,images/b.nii.gz,\n", "used twice: a"),
-        ("id,image\na,images/a.nii.gz\n", "has a label"),
-        ("id,image\n", "no cases"),
-    ],
-)
-def test_csv_malformed(tmp_path: Path, text: str, message: str) -> None:
-    with pytest.raises(DataError, match=message):
-        find(table(tmp_path, text))
-
-
-def test_csv_in_another_encoding(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="UTF-8"):
-        find(table(tmp_path, "id,image\nMüller,images/a.nii.gz\n", "latin-1"))
-
-
-# --- modality and labels
+# --- modality
 
 
 def test_modality_replaces_what_the_dataset_says(tmp_path: Path) -> None:
@@ -343,32 +332,3 @@ def test_modality_replaces_what_the_dataset_says(tmp_path: Path) -> None:
     assert find(tmp_path, "CT, PT").channels == ("CT", "PT")
     with pytest.raises(ConfigError, match="3 channels, but the images have 2: T1, T2"):
         find(tmp_path, "a,b,c")
-
-
-def test_labels_are_discovered_in_the_masks(tmp_path: Path) -> None:
-    put(folder(tmp_path) / "labels/b.nii.gz", 3, corner=0)
-    dataset = find(tmp_path)
-    assert label_values(dataset) == {"a": (1,), "b": (3,)}
-    assert discover_labels(dataset).names == ("label 1", "label 3")
-
-
-def test_a_mask_of_many_values_is_no_mask(tmp_path: Path) -> None:
-    instances = np.arange(300, dtype=np.uint16).reshape(10, 10, 3)
-    io.write(Volume(instances, Geometry((10, 10, 3), np.eye(4)), "labels"), folder(tmp_path) / "labels/a.nii.gz")
-    with pytest.raises(DataError, match=r"a: the mask holds 300 distinct values.*instances"):
-        discover_labels(find(tmp_path))
-
-
-def test_a_mask_of_fractions_is_no_mask(tmp_path: Path) -> None:
-    array = np.full((4, 3, 2), 0.5, np.float32)
-    io.write(Volume(array, Geometry((4, 3, 2), np.eye(4))), folder(tmp_path) / "labels/a.nii.gz")
-    with pytest.raises(DataError, match="whole numbers"):
-        discover_labels(find(tmp_path))
-
-
-def test_empty_masks_declare_nothing(tmp_path: Path) -> None:
-    folder(tmp_path)
-    for name in "ab":
-        put(tmp_path / f"labels/{name}.nii.gz", 0)
-    with pytest.raises(DataError, match="0 distinct values"):
-        discover_labels(find(tmp_path))

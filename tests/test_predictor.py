@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import contextlib
 import itertools
 from pathlib import Path
 from typing import Any
@@ -261,47 +260,50 @@ def test_precision_is_the_bundles_unless_asked(tmp_path: Path, asked: str, bundl
     np.testing.assert_allclose(prediction.probabilities.array, exact.array, atol=0.05)
 
 
-class Tight(Threshold):
-    """Out of memory with more than `most` windows at once, or on a device."""
-
-    def __init__(self, most: int = 99, device: str = "none") -> None:
-        super().__init__()
-        self.most, self.device, self.sizes = most, device, list[int]()
+class Sick(nn.Module):
+    """No numbers where the image is above a value."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) > self.most or x.device.type == self.device:
+        sick = torch.where(x > 0.99, torch.inf, x)
+        return torch.cat([sick - sick, sick], 1)
+
+
+@pytest.mark.parametrize(("precision", "advice"), [("bf16", "precision to fp32"), ("fp32", "the scan's values")])
+def test_logits_that_are_no_numbers_are_an_error(precision: str, advice: str) -> None:
+    predictor = Predictor.of(described(precision=precision), [Sick()], device="cpu")
+    with pytest.raises(DataError, match=f"no numbers on this scan.*{advice}"):
+        predictor(phantom((11, 9, 7)))
+
+
+def test_what_speaks_against_a_mask_is_said_and_shown() -> None:
+    scan = phantom((16, 16, 16))
+    assert threshold()(scan).warnings == ()
+    strange = threshold(2.0)(scan.replace(array=np.ones_like(scan.array)))
+    assert strange.warnings == (
+        "the scan holds one value, 1, in all voxels",
+        "nothing was found: the mask is empty",
+    )
+    assert "the mask is empty" in strange._repr_html_()
+
+
+class Forgetful(Threshold):
+    """Out of memory at one call."""
+
+    calls = 0
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.calls += 1
+        if self.calls == 5:
             raise torch.OutOfMemoryError("no more")
-        self.sizes.append(len(x))
         return super().forward(x)
 
 
-def test_out_of_memory_halves_the_batch(caplog: pytest.LogCaptureFixture) -> None:
-    network, scan = Tight(most=2), phantom((20, 20, 20))
-    given = described(inference=Inference(window=(8, 8, 8), batch=9))
-    prediction = Predictor.of(given, [network], device="cpu")(scan)
-    np.testing.assert_array_equal(prediction.mask.array > 0, scan.array > 0.5)
-    assert max(network.sizes) == 2
-    assert [record.message for record in caplog.records] == [
-        "warning: out of memory on cpu: going on with 4 window(s) at once",
-        "warning: out of memory on cpu: going on with 2 window(s) at once",
-    ]
-
-
-def test_a_window_too_large_for_the_device_goes_to_the_cpu(
-    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # knows no such device
-    network, scan = Tight(device="meta"), phantom()
-    predictor = Predictor.of(described(inference=Inference(window=(8, 8, 8), batch=2)), [network], device="cpu")
-    predictor.device = torch.device("meta")  # stands for a GPU: the windows that come to it have no memory
-    np.testing.assert_array_equal(predictor(scan).mask.array > 0, scan.array > 0.5)
-    assert "out of memory on meta with a single window: going on with the CPU" in caplog.text
-
-
-def test_a_window_too_large_for_the_cpu_is_said() -> None:
-    predictor = Predictor.of(described(), [Tight(device="cpu")], device="cpu")
-    with pytest.raises(DataError, match=r"out of memory with a single window of \(8, 8, 8\) voxels"):
-        predictor(phantom())
+def test_a_mask_is_whole_where_memory_ran_out_in_its_middle(caplog: pytest.LogCaptureFixture) -> None:
+    scan = phantom((40, 8, 8))
+    given = described(inference=Inference(window=(8, 8, 8), batch=2))
+    mask = Predictor.of(given, [Forgetful()], device="cpu")(scan).mask
+    np.testing.assert_array_equal(mask.array > 0, scan.array > 0.5)
+    assert "out of memory on cpu: going on with 1 window(s) of 8 x 8 x 8 voxels at once" in caplog.text
 
 
 def test_a_bundle_is_found_in_a_run(tmp_path: Path) -> None:

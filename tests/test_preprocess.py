@@ -264,6 +264,17 @@ def test_overlapping_labels_have_a_channel_each() -> None:
     np.testing.assert_array_equal(prepare_labels(channels, geometry, labels), expected)
 
 
+def test_voxels_to_ignore_are_ignored_in_masks_of_a_channel_a_label_too() -> None:
+    labels = Labels.of({"whole": [1, 2], "core": [2], "ignore": 9})
+    geometry = Geometry((4, 1, 1), np.eye(4))
+    channels = np.array([[0, 1, 9, 1], [0, 1, 9, 9]], np.uint8).reshape(2, 4, 1, 1)
+    target = prepare_labels(Volume(channels, geometry, "labels"), geometry, labels)
+    np.testing.assert_array_equal(target[:, :, 0, 0], [[0, 1, -1, -1], [0, 1, -1, -1]])
+    finer = geo.with_spacing(geometry, (0.5, 1, 1))
+    moved = prepare_labels(Volume(channels, geometry, "labels"), finer, labels)
+    np.testing.assert_array_equal(moved[:, ::2], target)
+
+
 def test_masks_that_do_not_fit_the_labels_are_refused() -> None:
     geometry = Geometry((2, 2, 2), np.eye(4))
     with pytest.raises(DataError, match=r"label values \[3\] are not declared; declared are \[0, 1, 7\]"):
@@ -274,5 +285,14 @@ def test_masks_that_do_not_fit_the_labels_are_refused() -> None:
 
 def test_a_wrong_header_is_refused_before_memory_is_asked_for() -> None:
     scan = Volume(np.zeros((40, 40, 40), np.int16), Geometry((40, 40, 40), np.diag([50.0, 50, 50, 1])))
-    with pytest.raises(DataError, match=r"8e\+09 voxels. Is its spacing, 50 x 50 x 50 mm, right"):
+    with pytest.raises(DataError, match=r"8e\+09 voxels. Is its header right\? It has voxels of 50 x 50 x 50 mm"):
         prepare(scan, Config(spacing_mm=(1, 1, 1)))
+
+
+@pytest.mark.parametrize("lean", [1e3, 1e30])
+def test_a_strong_shear_is_refused_before_memory_is_asked_for(lean: float) -> None:
+    affine = np.eye(4)
+    affine[0, 2] = lean
+    scan = Volume(np.zeros((1000, 2, 1000), np.int8), Geometry((1000, 2, 1000), affine))
+    with pytest.raises(DataError, match=r"voxels\. Is its header right\? .* axes 90 degrees off right angles"):
+        prepare(scan, PLAIN)

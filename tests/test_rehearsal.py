@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from medseg import config as configs
+from medseg import training
+from medseg.engine.trial import Trial
 from medseg.rehearsal import rehearse
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -43,3 +45,25 @@ def test_a_budget_counts_steps(tmp_path: Path, quick: dict[str, Any], make_datas
     found = rehearse(make_dataset(tmp_path / "data"), configs.merge(quick, {"train": {"budget_s": 60.0}}))
     assert found.run_s == 60
     assert found.steps == pytest.approx((60 - found.prepare_s) / found.trial.step_s, rel=0.01)
+
+
+def test_a_budget_that_preparing_outlasts(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Callable[..., Path]
+) -> None:
+    found = rehearse(make_dataset(tmp_path / "data"), configs.merge(quick, {"train": {"budget_s": 1e-3}}))
+    assert found.steps == 1  # as a run would make
+    assert found.run_s >= found.prepare_s
+
+
+def test_the_batch_is_halved_until_it_fits_as_in_a_run(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(model: Any, loss: Any, batches: Any, device: Any, precision: str) -> Trial:
+        if batches.size > 1:
+            raise MemoryError
+        return Trial("fp32", 0.01, {"fp32": 0.01}, batches.size, 0.1)
+
+    monkeypatch.setattr(training, "measure", measure)
+    found = rehearse(make_dataset(tmp_path / "data"), quick)
+    assert found.trial.batch == found.study.config.train.batch == 1
+    assert "train.batch: 1" in found.yaml()

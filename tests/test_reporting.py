@@ -84,7 +84,7 @@ def test_a_run_is_told_in_full(tmp_path: Path) -> None:
     page = Page(path.read_text(encoding="utf-8"))
     assert path == tmp_path / "report.html"
     for words in ("0.812", "0.700 to 0.900", "1 min 30 s", "0.625", "2.0%", "sample.patch", "32, 48, 16", "fits the memory",
-                  "spacing mm", "1, 1, 2.5", "medseg train data -o run", "0.1.0", "research use only", "Worst: c1"):  # fmt: skip
+                  "spacing mm", "1, 1, 2.5", "medseg train data -o run", "Paths are shortened", "0.1.0", "research use only", "Worst: c1"):  # fmt: skip
         assert words in page.text, words
     assert len(page.all("img")) == 1  # the picture that is gone is left out
     assert len(page.all("svg")) == 1 + 2 + 3  # spread, agreement of two labels, three curves

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from torch import Tensor
 
 from medseg import restore as restoring
 from medseg.inference import Slab
-from medseg.restore import restore
+from medseg.restore import Box, Open, restore
+from medseg.stitching import Range
 from medseg.volume import Geometry
 
 Array = npt.NDArray[Any]
@@ -51,27 +52,25 @@ def logits() -> Tensor:
     return torch.randn((3, *SOURCE.shape), generator=torch.Generator().manual_seed(0))
 
 
-def cut(whole: Tensor, axis: int, lengths: list[int]) -> Iterator[Slab]:
-    start = 0
-    for part in whole.split(lengths, axis + 1):
-        yield Slab(start, axis, part)
-        start += part.shape[axis + 1]
+def cut(whole: Tensor, axis: int, step: int) -> Open:
+    """Slabs of a region, so many slices each; only the last one may have less."""
+
+    def stream(region: Sequence[Range]) -> Iterator[Slab]:
+        start = region[axis][0]
+        for part in whole[(slice(None), *(slice(*ends) for ends in region))].split(step, axis + 1):
+            yield Slab(start, axis, part)
+            start += part.shape[axis + 1]
+
+    return stream
 
 
-def cuts(axis: int, step: int) -> list[int]:
-    size = SOURCE.shape[axis]
-    return [min(step, size - n) for n in range(0, size, step)]
-
-
-def collect(parts: Iterator[tuple[int, int, Array]], shape: tuple[int, ...]) -> tuple[Array, int]:
+def collect(parts: Iterator[tuple[Box, Array]], shape: tuple[int, ...]) -> tuple[Array, int]:
     """The whole, and how many parts it came in; every voxel exactly once."""
     found, times, count = None, np.zeros(shape, int), 0
-    for axis, first, part in parts:
+    for box, part in parts:
         found = np.empty((len(part), *shape), part.dtype) if found is None else found
-        here = [slice(None)] * 3
-        here[axis] = slice(first, first + part.shape[axis + 1])
-        found[(slice(None), *here)] = part
-        times[tuple(here)] += 1
+        found[:, *box] = part
+        times[box] += 1
         count += 1
     assert found is not None
     assert (times == 1).all()
@@ -89,15 +88,19 @@ def by_scipy(whole: Tensor, target: Geometry) -> Array:
 
 @pytest.mark.parametrize("name", TARGETS)
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_a_stream_comes_home_as_the_whole_would(name: str, axis: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("strips", [1, 4])
+def test_a_stream_comes_home_as_the_whole_would(
+    name: str, axis: int, strips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target, whole = TARGETS[name], logits()
     monkeypatch.setattr(restoring, "_CHUNK", 2000)
     expected = by_scipy(whole, target)
-    stream = cut(whole, axis, cuts(axis, 3))
-    found, _ = collect(restore(stream, SOURCE, target, lambda x: x, OUTSIDE), target.shape)
+    across = ((axis + 1) % 3, strips)
+    found, _ = collect(restore(cut(whole, axis, 3), SOURCE, target, lambda x: x, OUTSIDE, across), target.shape)
     np.testing.assert_allclose(found, expected, atol=1e-3)
-    stream = cut(whole, axis, cuts(axis, 5))
-    classes, _ = collect(restore(stream, SOURCE, target, lambda x: x.argmax(0, keepdim=True), OUTSIDE), target.shape)
+    classes, _ = collect(
+        restore(cut(whole, axis, 5), SOURCE, target, lambda x: x.argmax(0, keepdim=True), OUTSIDE, across), target.shape
+    )
     best = np.sort(expected, 0)
     clear = best[-1] - best[-2] > 1e-2
     np.testing.assert_array_equal(classes[0][clear], expected.argmax(0)[clear])
@@ -107,11 +110,24 @@ def test_a_stream_comes_home_as_the_whole_would(name: str, axis: int, monkeypatc
 def test_what_was_cropped_away_is_background() -> None:
     target = TARGETS["larger"]
     found, _ = collect(
-        restore(cut(logits(), 2, [10]), SOURCE, target, lambda x: x.argmax(0)[None], OUTSIDE), target.shape
+        restore(cut(logits(), 2, 10), SOURCE, target, lambda x: x.argmax(0)[None], OUTSIDE), target.shape
     )
     assert not found[0, :4].any()
     assert not found[0, :, :, 15:].any()
     assert found.any()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_what_is_outside_follows_from_the_grids_alone(name: str) -> None:
+    """Values that are no numbers stay what they are: they do not become background."""
+    target, sick = TARGETS[name], torch.full((3, *SOURCE.shape), float("nan"))
+    found, _ = collect(restore(cut(sick, 2, 6), SOURCE, target, lambda x: x, OUTSIDE), target.shape)
+    index = SOURCE.to_index(target.to_world(np.stack(np.indices(target.shape), -1)))
+    outside = ((index < -0.501) | (index > np.array(SOURCE.shape) - 0.499)).any(-1)
+    inside = ((index > -0.499) & (index < np.array(SOURCE.shape) - 0.501)).all(-1)
+    assert np.isnan(found[:, inside]).all()
+    for channel, value in zip(found, OUTSIDE, strict=True):
+        np.testing.assert_allclose(channel[outside], value, rtol=1e-5)
 
 
 def test_slices_leave_as_soon_as_they_can_and_are_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,18 +145,19 @@ def test_slices_leave_as_soon_as_they_can_and_are_let_go(monkeypatch: pytest.Mon
     target = Geometry((120, 4, 4), affine([(-0.5, 0, 0), (0, 1, 0), (0, 0, 1)], (59.25, 0, 0)))
     asked = 0
 
-    def stream() -> Iterator[Slab]:
+    def stream(region: Sequence[Range]) -> Iterator[Slab]:
         nonlocal asked
+        assert [*region] == [(0, 60), (0, 4), (0, 4)]
         for start in range(0, 60, 5):
             asked += 1
             yield Slab(start, 0, torch.full((2, 5, 4, 4), float(start)))
 
-    parts = restore(stream(), source, target, lambda x: x[:1], (0, 0))
-    axis, first, part = next(parts)
+    parts = restore(stream, source, target, lambda x: x[:1], (0, 0))
+    box, _ = next(parts)
     assert asked == 1
-    assert axis == 0
-    assert first + part.shape[1] == 120, "the target runs against the source: its last slices come first"
-    collect(restore(stream(), source, target, lambda x: x[:1], (0, 0)), target.shape)
+    assert box[1:] == (slice(0, 4), slice(0, 4))
+    assert box[0].stop == 120, "the target runs against the source: its last slices come first"
+    collect(restore(stream, source, target, lambda x: x[:1], (0, 0)), target.shape)
     assert max(held) <= 5 + 2
 
 
@@ -153,6 +170,6 @@ def test_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(x.numel())
         return x[:1]
 
-    _, count = collect(restore(cut(logits(), 0, [14]), SOURCE, target, reduce, OUTSIDE), target.shape)
+    _, count = collect(restore(cut(logits(), 0, 14), SOURCE, target, reduce, OUTSIDE), target.shape)
     assert max(sizes) <= 3 * 24 * 20 * 2
     assert count == 14

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ import pytest
 import medseg
 from medseg import bundle, files, io, runs
 from medseg import config as configs
-from medseg.errors import ConfigError, DataError, Interrupted, MedsegError, RunError
+from medseg.errors import BundleError, ConfigError, DataError, Interrupted, MedsegError, RunError
 from medseg.layouts import find
 from medseg.resources import shipped
 from medseg.volume import Geometry, Volume
@@ -216,10 +219,10 @@ def test_an_interrupted_run_goes_on_to_the_same_model(
     assert rows[0] == rows[1]
 
 
-def _no_trial(*arguments: Any) -> Any:
+def _no_trial(*arguments: Any, batch: int = 2) -> Any:
     from medseg.engine.trial import Trial
 
-    return Trial("fp32", 0.01, {"fp32": 0.01}, 2, 0.1)
+    return Trial("fp32", 0.01, {"fp32": 0.01}, batch, 0.1)
 
 
 def _fail(*arguments: Any, **named: Any) -> Any:
@@ -230,6 +233,31 @@ def test_resuming_with_other_settings_names_them(run: Path, quick: dict[str, Any
     changes = {"seed": 3, "fold": "0/8", "train": {"batch": 5}, "sample": {"patch": (16, 16, 16)}}
     with pytest.raises(ConfigError, match=r"other settings \(seed, sample\.patch, train\.batch, inference\.window\)"):
         train(shipped("sample_data/mr"), run, quick, resume=True, **changes)
+
+
+def test_a_run_whose_batch_was_halved_goes_on_as_it_was_asked_for(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`config.yaml` has the batch that was used; the same command resumes all the same."""
+
+    def measure(model: Any, loss: Any, batches: Any, *_: Any) -> Any:
+        if batches.size > 1:
+            raise MemoryError
+        return _no_trial(batch=1)
+
+    data, user = make_dataset(tmp_path / "data"), configs.merge(quick, {"train": {"batch": 3}})
+    monkeypatch.setattr("medseg.training.measure", measure)
+    run = train(data, tmp_path / "run", user)
+    stored = configs.read(run / "config.yaml")
+    assert stored["train"]["batch"] == bundle.read(run / "bundle").training["batch"] == 1
+    assert {"widths", "norm"} <= stored["model"].keys()
+    assert "preset" not in stored["model"]
+    shutil.rmtree(run / "bundle")
+    (run / "report.html").unlink()
+    train(data, run, user, resume=True)
+    assert bundle.read(run / "bundle").training["batch"] == 1
+    with pytest.raises(ConfigError, match=r"other settings \(train\.batch\)"):
+        train(data, run, user, train={"batch": 2}, resume=True)
 
 
 def test_resuming_a_finished_run_changes_nothing(run: Path, quick: dict[str, Any]) -> None:
@@ -261,6 +289,13 @@ def test_all_folds_make_an_ensemble_and_one_report(tmp_path: Path, quick: dict[s
     for number, part in enumerate((first, second)):
         assert {row["case"] for row in table(run / f"fold_{number}/metrics.csv")} == set(part["held_out"])
     assert (run / "report.html").exists()
+    described = bundle.read(run / "bundle")
+    alone = [bundle.read(run / f"fold_{n}/bundle") for n in range(2)]
+    assert described.training["steps"] == 4  # all members' alike
+    scores = [member.scores["inner_dice"] for member in alone]
+    assert scores[0] != scores[1]
+    assert described.scores["inner_dice"] == scores
+    assert "(one a member)" in (run / "bundle/README.md").read_text()
     scan = next((data / "images").iterdir())
     members = [medseg.load(run / f"fold_{n}")(scan, probabilities=True) for n in range(2)]
     both = medseg.load(run)(scan, probabilities=True)
@@ -298,6 +333,71 @@ def test_declared_test_cases_are_held_back_and_seen_by_nothing_else(
     assert parts(run)[0]["held_out"] == ["case_3"]
     assert sorted(parts(run)[0]["train"] + parts(run)[0]["validation"]) == ["case_0", "case_1", "case_2"]
     assert json.loads((run / "plan.json").read_text())["fingerprint"]["cases"] == 3
+
+
+def test_parts_that_are_learned_are_not_learned_again_by_any_process(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after its first part: all processes go on with the second, for each waits there for the others."""
+    data = make_dataset(tmp_path / "data")
+    run = train(data, tmp_path / "run", quick, fold="all/2")
+    shutil.rmtree(run / "fold_1/bundle")
+    learned: dict[int, list[str]] = {0: [], 1: []}
+    for rank, found in learned.items():
+        with monkeypatch.context() as patched:
+            patched.setenv("RANK", str(rank))
+            patched.setattr("medseg.training.learn", lambda study, part, *_, found=found, **__: found.append(part.name))
+            with contextlib.suppress(MedsegError):  # nothing was learned, so that there is no ensemble
+                train(data, run, quick, fold="all/2", resume=True)
+    assert learned == {0: ["fold_1"], 1: ["fold_1"]}
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_after_the_first_part(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    data = make_dataset(tmp_path / "data")
+    run = train(data, tmp_path / "run", quick, fold="all/2")
+    for path in (run / "fold_1", run / "bundle"):
+        shutil.rmtree(path)
+    first = (run / "fold_0/bundle/config.json").stat().st_mtime_ns
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "medseg", "train"]
+    ended = subprocess.run(
+        [sys.executable, *words, str(data), "-o", str(run), "--resume"],
+        capture_output=True, text=True, check=False, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    assert len(bundle.read(run / "bundle").weights) == 2
+    assert (run / "fold_0/bundle/config.json").stat().st_mtime_ns == first
+    assert (run / "fold_1/report.html").exists()
+
+
+# --- a module of one's own
+
+
+def test_a_module_of_ones_own(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run trusts its own configuration; whoever uses the bundle says that they trust the module."""
+    (tmp_path / "lab").mkdir()
+    (tmp_path / "lab/nets.py").write_text(
+        "from torch import nn\n"
+        "from medseg.settings import Settings\n"
+        "class Config(Settings):\n    kernel: int = 3\n"
+        "PRESETS = {}\n"
+        "def build(config, *, spatial_dims, in_channels, out_channels):\n"
+        "    return nn.Conv3d(in_channels, out_channels, config.kernel, padding=config.kernel // 2)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    data = make_dataset(tmp_path / "data")
+    user = quick | {"model": {"name": "lab.nets"}}
+    run = train(data, tmp_path / "run", user)
+    comes_home(run, data)
+    assert (run / "report.html").exists()
+    assert configs.read(run / "config.yaml")["model"] == {"name": "lab.nets", "kernel": 3}
+    assert 'module="lab.nets"' in (run / "bundle/README.md").read_text()
+    scan = next((data / "images").iterdir())
+    with pytest.raises(BundleError, match=r"no code from files.*module='lab\.nets'"):
+        medseg.predict(run, scan, tmp_path / "mask.nii.gz")
+    assert medseg.load(run, module="lab.nets")(scan).mask.geometry.shape == (20, 18, 12)
 
 
 # --- datasets of every kind

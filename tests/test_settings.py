@@ -22,6 +22,7 @@ class Whole(Settings):
     part: Part = Part()
     parts: tuple[Part, ...] = (Part(),)
     odd: Annotated[int, Field(ge=1)] = 1
+    each: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], ...] = 1
 
     @field_validator("odd")
     @classmethod
@@ -69,6 +70,10 @@ def test_nothing_changes_on_the_way_through_json() -> None:
         ({"size": 3}, "size: expected a list, such as [1, 2, 3], got 3"),
         ({"size": [1, 2, 3, 4]}, "size: expected 3 value(s), got [1, 2, 3, 4]"),
         ({"odd": 2}, "odd: must be odd; got 2"),
+        ({"each": 0}, "each: expected a number greater than or equal to 1, got 0"),
+        ({"each": [2, 0]}, "each.1: expected a number greater than or equal to 1, got 0"),
+        ({"each": [2, "x"]}, "each.1: expected a whole number, got 'x'"),
+        ({"each": "x"}, "each: expected a whole number, got 'x'"),
     ],
 )
 def test_a_mistake_is_one_line_that_names_it(values: dict[str, Any], message: str) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from medseg import config as configs
+from medseg import losses, models
 from medseg.cases import Case, Dataset
 from medseg.errors import ConfigError
 from medseg.labels import Labels
@@ -105,7 +106,7 @@ def test_dimensions_follow_the_patch(tmp_path: Path, make_dataset: Make) -> None
 
 def test_regions_are_learned_one_by_one(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
     data = make_dataset(tmp_path, labels={"background": 0, "whole": [1, 2], "core": [2]})
-    assert settle(data, quick)[0].config.loss == {"name": "dice_ce", "activation": "sigmoid"}
+    assert settle(data, quick)[0].config.loss.items() >= {"name": "dice_ce", "activation": "sigmoid"}.items()
 
 
 def test_another_batch() -> None:
@@ -114,6 +115,18 @@ def test_another_batch() -> None:
 
     planned = {"sample": {"patch": (8, 8, 8)}, "inference": {"window": (8, 8, 8)}}
     config = configs.resolve(planned, {"train": {"batch": 4}})
-    study = Study(dataset(), Labels.of([1]), Fold((), ()), Fold((), ()), config, {})
-    assert study.with_batch(2).config.train.batch == 2
-    assert study.config.train.batch == 4
+    choice = {"name": "train.batch", "value": 4, "reason": "as planned"}
+    study = Study(dataset(), Labels.of([1]), Fold((), ()), Fold((), ()), config, {"choices": [choice]})
+    assert study.with_batch(4) is study
+    fewer = study.with_batch(2)
+    assert fewer.config.train.batch == fewer.plan["choices"][0]["value"] == 2
+    assert "halved until it fit the memory, from 4" in fewer.plan["choices"][0]["reason"]
+    assert study.config.train.batch == study.plan["choices"][0]["value"] == 4
+
+
+def test_every_option_is_written_out(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    """Nothing depends on later defaults; what a preset says is no choice of the plan."""
+    (study,) = settle(make_dataset(tmp_path), quick)
+    assert study.config.model == models.resolve({"name": "unet", "preset": "tiny"})
+    assert study.config.loss == losses.resolve("dice_ce")
+    assert not any(choice["name"].startswith("model.") for choice in study.plan["choices"])

@@ -3,11 +3,13 @@ from __future__ import annotations
 import getpass
 import os
 import platform
+import shlex
 import socket
 import sys
 from importlib import metadata
 
 import pytest
+import torch
 
 from medseg import system
 
@@ -33,6 +35,25 @@ def test_the_command_can_be_typed_again(monkeypatch: pytest.MonkeyPatch) -> None
     assert system.command() == "medseg train 'my data' -o run"
 
 
+@pytest.mark.parametrize(
+    ("word", "shown"),
+    [
+        ("/home/anna/Miller_Joe/scans/", "scans"),
+        ("cache=/home/anna/cache", "cache=cache"),
+        ("--out=../runs/mine", "--out=mine"),
+        ("/a/t1.nii.gz,/b/t2.nii.gz", "t1.nii.gz,t2.nii.gz"),
+        (r"C:\Users\anna\scans", "scans"),
+        ("0/5", "0/5"),
+        ("fold=all/3", "fold=all/3"),
+        ("sample.patch=[8,8,8]", "sample.patch=[8,8,8]"),
+        ("/", "/"),
+    ],
+)
+def test_of_a_path_the_last_part_is_shown(monkeypatch: pytest.MonkeyPatch, word: str, shown: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["medseg", word])
+    assert shlex.split(system.command()) == ["medseg", shown]
+
+
 def test_cores_are_those_of_this_process() -> None:
     assert system.cores() <= (os.cpu_count() or 1)
 
@@ -44,6 +65,32 @@ def test_ranks(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], exp
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert system.ranks() == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA: tried to allocate 2 GiB"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("not enough memory cards"), False),
+    ],
+)
+def test_out_of_memory_is_known_in_all_its_words(error: Exception, expected: bool) -> None:
+    assert system.is_out_of_memory(error) == expected
+
+
+def test_what_torch_says_without_memory_is_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    assert system.is_out_of_memory(caught.value)
 
 
 def test_memory() -> None:

@@ -59,6 +59,16 @@ def test_index_and_world_are_inverse(numbers: list[float], point: list[float]) -
     assert np.allclose(grid.to_world(grid.to_index(point)), point, atol=1e-8)
 
 
+def test_corners_are_voxel_centres_and_tell_how_far_grids_are_apart() -> None:
+    affine = np.diag([1.0, 2, 3, 1])
+    affine[:3, 3] = 10, 20, 30
+    corners = Geometry((3, 4, 5), affine).corners_world
+    assert {tuple(corner) for corner in corners} == {(x, y, z) for x in (10, 12) for y in (20, 26) for z in (30, 42)}
+    turned = affine.copy()
+    turned[2, 0] = 0.5
+    assert Geometry((3, 4, 5), affine).apart_mm(Geometry((3, 4, 5), turned)) == pytest.approx(1)
+
+
 @pytest.mark.parametrize("shape", [(0, 1, 1), (2, 2), (1, 2, 3, 4), (-1, 2, 2)])
 def test_impossible_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(GeometryError, match="three positive sizes"):

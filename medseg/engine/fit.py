@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
+import torch
 from lightning_fabric import Fabric
 from pydantic import Field
 from torch import Tensor, nn
@@ -18,13 +19,12 @@ from torch import Tensor, nn
 from medseg import progress
 from medseg.engine import optim
 from medseg.engine.state import Keeper, Run
-from medseg.engine.tracking import tracker
-from medseg.errors import Interrupted, MedsegError
+from medseg.engine.tracking import Meter, tracker
+from medseg.errors import Interrupted
 from medseg.losses import LossContext
 from medseg.settings import Settings
 
 _ROWS = 200  # of history.csv in a whole run
-_BAD_STEPS = 20
 
 
 class Config(Settings):
@@ -98,36 +98,34 @@ def fit(
     average = optim.Average(model, how.ema if how.ema is not None else optim.ema_decay(config.steps))
     keep = Keeper(folder, model, loss, optimiser, average, every_s=config.save_every_s, writes=fabric.is_global_zero)
     run = keep.restore() if resume else Run()
-    begun = started - run.seconds
     network, optimiser = fabric.setup(model, optimiser)
     network.train()
-    meter, track = _Meter(), tracker(config.tensorboard and fabric.is_global_zero, folder.parent)
+    clock, meter = _Clock(run, config, fabric, started, reserve_s), Meter()
+    track = tracker(config.tensorboard and fabric.is_global_zero, folder.parent)
     with _signals() as caught, progress.Bar("training", 1.0) as bar:
-        while (share := _share(run, config, reserve_s, fabric)) < 1 or run.step == 0:
-            rate = optim.learning_rate(how, share)
-            for group in optimiser.param_groups:
-                group["lr"] = rate
+        while (share := clock.share()) < 1 or run.validations == 0:  # without a validation there is no model
+            rate = optim.set_rate(optimiser, how, share)
             asked = time.monotonic()
             image, target = batches(run.step)
-            waited = time.monotonic() - asked
+            run.waited_s += time.monotonic() - asked
             output = network(image)
             value = loss(output, target, LossContext(image=image, spacing_mm=batches.spacing_mm, progress=share))
             fabric.backward(value)
-            if how.clip_norm:
-                norm = fabric.clip_gradients(network, optimiser, max_norm=how.clip_norm, error_if_nonfinite=False)
-                value = value + 0 * norm.detach() if isinstance(norm, Tensor) else value  # not a number if one is not
-            if meter.add(_mean(value, fabric)):
+            _average_gradients(loss, fabric)
+            norm = fabric.clip_gradients(
+                network, optimiser, max_norm=how.clip_norm or math.inf, error_if_nonfinite=False
+            )
+            if meter.add(_mean(value, fabric), norm.item() if norm is not None else 0.0):
                 optimiser.step()
                 average.update()
             optimiser.zero_grad(set_to_none=True)
-            run.step, run.waited_s, run.seconds = run.step + 1, run.waited_s + waited, time.monotonic() - begun
-            share = _share(run, config, reserve_s, fabric)
+            run.step += 1
+            share = clock.share()
             bar.set(share, meter.note(run))
             if share * config.validations >= run.validations + 1 or share >= 1:
                 dice = _validate(run, validate, average, keep, fabric)
-                run.seconds = time.monotonic() - begun
                 # a validation that takes long skips the next ones, instead of being followed by one at each step
-                run.validations = max(run.validations, int(_share(run, config, reserve_s, fabric) * config.validations))
+                run.validations = max(run.validations, int(clock.share() * config.validations))
                 track(meter.row(run, rate, dice))
                 keep.history(run)
             elif share * _ROWS >= len(run.rows) + 1:
@@ -144,6 +142,32 @@ def fit(
     return run
 
 
+class _Clock:
+    """How much of a run is over, 0 to 1: of its time where it has a budget, of its steps otherwise.
+
+    Args:
+        run: whose seconds are kept; those of earlier starts count.
+        config: with the budget, or the steps.
+        fabric: of several processes the first one's clock holds.
+        started: `time.monotonic()` when this start began.
+        reserve_s: seconds to keep back at the end of a budget, given the seconds of one validation.
+    """
+
+    def __init__(
+        self, run: Run, config: Config, fabric: Fabric, started: float, reserve_s: Callable[[float], float]
+    ) -> None:
+        self.run, self.config, self.fabric, self.reserve_s = run, config, fabric, reserve_s
+        self.begun = started - run.seconds
+
+    def share(self) -> float:
+        """How much is over now."""
+        self.run.seconds = time.monotonic() - self.begun
+        if self.config.budget_s is None:
+            return min(1.0, self.run.step / self.config.steps)
+        whole = max(self.config.budget_s - self.reserve_s(self.run.validation_s), 1e-3)
+        return float(_agree(min(1.0, self.run.seconds / whole), self.fabric))
+
+
 def _agree(value: Any, fabric: Fabric) -> Any:
     """What the first process says, where several train together: their clocks and signals differ."""
     return fabric.broadcast(value) if fabric.world_size > 1 else value
@@ -156,12 +180,13 @@ def _mean(value: Tensor, fabric: Fabric) -> float:
     return mean.item()
 
 
-def _share(run: Run, config: Config, reserve_s: Callable[[float], float], fabric: Fabric) -> float:
-    """How much of the run is over, 0 to 1: of its time where it has a budget, of its steps otherwise."""
-    if config.budget_s is None:
-        return min(1.0, run.step / config.steps)
-    share = min(1.0, run.seconds / max(config.budget_s - reserve_s(run.validation_s), 1e-3))
-    return float(_agree(share, fabric))
+def _average_gradients(loss: nn.Module, fabric: Fabric) -> None:
+    """The mean over all processes of the gradients of a loss's own parameters; `fabric.setup` cares for the model's."""
+    for parameter in loss.parameters() if fabric.world_size > 1 else ():
+        own = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+        mean = fabric.all_reduce(own)
+        assert isinstance(mean, Tensor)
+        parameter.grad = mean
 
 
 def _validate(
@@ -176,48 +201,6 @@ def _validate(
         run.best, run.best_step, run.stale = dice, run.step, 0
         keep.best(run)
     return dice
-
-
-class _Meter:
-    """The mean loss since the last row of the history."""
-
-    def __init__(self) -> None:
-        self.loss, self.total, self.count, self.bad = math.nan, 0.0, 0, 0
-
-    def add(self, loss: float) -> bool:
-        """Whether the loss is a number, so that the step may be made."""
-        if not math.isfinite(loss):
-            self.bad += 1
-            if self.bad >= _BAD_STEPS:
-                raise MedsegError(
-                    f"the loss was not a number for {self.bad} steps. Lower optim.learning_rate, or set train.precision=fp32."
-                )
-            return False
-        self.bad, self.total, self.count = 0, self.total + loss, self.count + 1
-        self.loss = self.total / self.count
-        return True
-
-    def note(self, run: Run) -> str:
-        """The state in a few words."""
-        waited = f", waited {run.waited_s / run.seconds:.0%}"
-        return f"step {run.step}, loss {self.loss:.3f}{waited}" + (
-            f", best Dice {run.best:.3f}" if run.best >= 0 else ""
-        )
-
-    def row(self, run: Run, rate: float, dice: float | None) -> list[Any]:
-        """Add a row to the history, and start anew."""
-        waited = round(run.waited_s / run.seconds, 4)
-        row = [
-            run.step,
-            round(run.seconds, 2),
-            round(self.loss, 5),
-            f"{rate:.4g}",
-            waited,
-            "" if dice is None else round(dice, 5),
-        ]
-        run.rows.append(row)
-        self.total, self.count = 0.0, 0
-        return row
 
 
 @contextlib.contextmanager

@@ -61,6 +61,14 @@ def learning_rate(config: Config, progress: float) -> float:
     return config.learning_rate * shape[config.schedule]
 
 
+def set_rate(optimiser: torch.optim.Optimizer, config: Config, progress: float) -> float:
+    """Give an optimiser the rate at a share of the run, and say which it is."""
+    rate = learning_rate(config, progress)
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    return rate
+
+
 def ema_decay(steps: float) -> float:
     """Decay of an average that reaches back over 3 % of a run of so many steps, within 10 and 1000 steps."""
     return 1 - 1 / min(max(0.03 * steps, 10), 1000)

@@ -69,6 +69,7 @@ class Keeper:
     ) -> None:
         self.folder, self.model, self.loss, self.optimiser, self.average = folder, model, loss, optimiser, average
         self.every_s, self.writes, self.saved = every_s, writes, time.monotonic()
+        self.device = next(model.parameters()).device
 
     def now_and_then(self, run: Run, *, now: bool) -> None:
         """Save when it is time to."""
@@ -85,7 +86,7 @@ class Keeper:
             "loss": self.loss.state_dict(),
             "ema": self.average.shadow,
             "optimiser": _tensors(self.optimiser),
-            "random": {"torch": torch.get_rng_state()},
+            "random": _random(self.device),
         }
         _write(self.folder / "last.safetensors", {"run": asdict(run), "ema_steps": self.average.steps}, **parts)
         self.history(run)
@@ -118,7 +119,7 @@ class Keeper:
             raise RunError("the checkpoint belongs to another model. Name a new folder with -o.") from error
         self.average.restore(parts["ema"], facts["ema_steps"])
         _restore(self.optimiser, parts.get("optimiser", {}))
-        torch.set_rng_state(parts["random"]["torch"])
+        _restore_random(self.device, parts["random"])
         return Run(**facts["run"])
 
 
@@ -164,3 +165,17 @@ def _restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) ->
         number, _, name = key.partition(".")
         state.setdefault(int(number), {})[name] = tensor
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+
+
+def _random(device: torch.device) -> dict[str, Tensor]:
+    """Chance of the processor, and of the GPU where the model lies on one."""
+    states = {"torch": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def _restore_random(device: torch.device, states: Mapping[str, Tensor]) -> None:
+    torch.set_rng_state(states["torch"])
+    if device.type == "cuda" and "cuda" in states:  # a run may go on with another device
+        torch.cuda.set_rng_state(states["cuda"], device)

@@ -76,7 +76,7 @@ def _step_s(model: nn.Module, loss: nn.Module, batches: Batches, device: torch.d
             if not finite:
                 return None
     except RuntimeError as error:
-        if not bf16 or isinstance(error, torch.OutOfMemoryError):
+        if not bf16 or system.is_out_of_memory(error):
             raise
         return None
     return min(times[1:])  # other work on the machine only ever adds

@@ -1,6 +1,7 @@
 """Bytes and volumes: any supported file becomes a `Volume` in RAS+ mm, and back.
 
-A format is one module with `matches(path)`, `read(path, kind)`, `read_geometry(path)` and, where it can, `write(volume, path)`.
+A format is one module with `SUFFIXES`, `matches(path)`, `read(path, kind)`, `read_geometry(path)` and, where it can,
+`write(volume, path)` for the names that end in its `WRITTEN`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from medseg.volume import Geometry, Kind, Volume
 
 _FORMATS: tuple[ModuleType, ...] = (dicom, nifti, itk, raster)
 SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form.SUFFIXES)
+WRITTEN: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in getattr(form, "WRITTEN", ()))
 
 
 def read(path: str | Path, kind: Kind = "image") -> Volume:
@@ -54,24 +56,29 @@ def write(volume: Volume, path: str | Path) -> None:
     """
     path = Path(path)
     for form in _FORMATS:
-        if hasattr(form, "write") and form.matches(path):
+        if path.name.lower().endswith(getattr(form, "WRITTEN", ())):
             return form.write(volume, path)
-    raise DataError(f"cannot write '{path}': its ending names no format. Use .nii.gz, .nii, .nrrd, .mha or .png.")
+    raise DataError(f"cannot write '{path}': its ending names no format that is written. Use {', '.join(WRITTEN)}.")
 
 
 def stem(path: str | Path) -> str:
     """The name of a case: a file's name without its ending.
 
     Names of DICOM files and folders often hold a patient's name: theirs is a hash of the SeriesInstanceUID.
-
-    Raises:
-        DataError: a folder that holds no DICOM series.
     """
     path = Path(path)
-    if path.exists() and dicom.matches(path):
-        return dicom.identifier(path)
-    ending = next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
-    return path.name[: len(path.name) - len(ending)]
+    return dicom.identifier(path) if path.exists() and dicom.matches(path) else bare_name(path)
+
+
+def bare_name(path: Path) -> str:
+    """The name of a file without its ending, or of a folder: not for people to see, for it may be a patient's (see `stem`)."""
+    return path.name[: len(path.name) - len(ending(path))]
+
+
+def ending(path: str | Path) -> str:
+    """The ending of a file's name that tells its format, such as `.nii.gz`; nothing where none does."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
 
 
 def _format(path: Path) -> ModuleType:

@@ -53,13 +53,14 @@ def volume(path: Path, array: Array, grid: Geometry, kind: Kind, meta: Mapping[s
         array: `(C, I, J, K)` as the file stores it.
         grid: its grid.
         kind: "labels" takes floats that hold whole numbers and makes integers of them.
-        meta: facts of the file.
+        meta: facts of the file, to which `stored_dtype` is added.
 
     Raises:
         DataError: complex or colour voxels, or labels that are not whole numbers.
     """
     if array.dtype.kind not in "biuf":
         raise DataError(f"'{path}' holds {_word(array.dtype)} voxels; expected integers or floats. Convert it first.")
+    meta = {**meta, "stored_dtype": array.dtype.name}
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     if array.dtype.kind == "b":
         array = array.astype(np.uint8)

@@ -63,14 +63,20 @@ def read_geometry(path: Path) -> Geometry:
 def identifier(path: Path) -> str:
     """A name that tells nothing about the patient: a hash of the SeriesInstanceUID.
 
-    Raises:
-        DataError: no series or several.
+    It is one of the path where there is no such series or several: reading it will say why.
     """
-    return _digest(_series(path)[0])
+    try:
+        return _digest(_series(path)[0])
+    except DataError:
+        return _hash(str(path))
 
 
 def _digest(header: Header) -> str:
-    return hashlib.sha256(str(header.get("SeriesInstanceUID", "")).encode()).hexdigest()[:12]
+    return _hash(str(header.get("SeriesInstanceUID", "")))
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def _has_magic(file: Path) -> bool:

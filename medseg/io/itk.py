@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,11 @@ from medseg.volume import Geometry, Kind, Volume
 Array = npt.NDArray[Any]
 
 SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd")
-_WRITTEN = (".nrrd", ".mha")  # the other two lie in two files, which cannot appear at once
+WRITTEN = (".nrrd", ".mha")  # the other two lie in two files, which cannot appear at once
+_HEADER = 1 << 20  # bytes in which a header must end
+_ENDS = {"NrrdImageIO": re.compile(rb"\n\r?\n|\r\r"), "MetaImageIO": re.compile(rb"(?m)^ElementDataFile *=")}
+# The names of files of voxels. ITK's parsers forgive much, spaces and line ends in odd places: this forgives more.
+_NAMED = re.compile(rb"(?im)(?:(?:^|\r)data\s*file\s*:|ElementDataFile\s*[:=])\s*([^\r\n]*)")
 
 
 def matches(path: Path) -> bool:
@@ -35,6 +42,9 @@ def read(path: Path, kind: Kind) -> Volume:
 
     reader = _reader(path)
     grid = _grid(path, reader)
+    bits = re.findall(r"\d+", sitk.GetPixelIDValueAsString(reader.GetPixelID()))[0]
+    promised = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * int(bits) // 8
+    _common.check_size(voxel_file(path), promised, compressed=True)  # or text: nothing may be shorter
     try:
         array = sitk.GetArrayFromImage(reader.Execute()).T
     except RuntimeError as error:
@@ -54,8 +64,10 @@ def _reader(path: Path) -> Any:
     """SimpleITK's reader with the header read."""
     import SimpleITK as sitk
 
+    voxel_file(path)  # refuses a header before ITK follows it
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
+    reader.SetImageIO(_format(path))
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
@@ -68,6 +80,39 @@ def _reader(path: Path) -> Any:
             "expected three axes and one of time or components."
         )
     return reader
+
+
+def _format(path: Path) -> str:
+    """ITK's name of the format, which its own search would look for in the contents."""
+    return "NrrdImageIO" if _common.has_suffix(path, (".nrrd", ".nhdr")) else "MetaImageIO"
+
+
+def voxel_file(path: Path) -> Path:
+    """The file that holds the voxels: the header's own, or the one that it names beside itself.
+
+    Raises:
+        DataError: it names several, none that is there, or one in another folder: a header may come from a stranger, and
+            would have any file of this machine read.
+    """
+    with path.open("rb") as stream:
+        header = stream.read(_HEADER)
+    if len(header) == _HEADER and not _ENDS[_format(path)].search(header):
+        raise DataError(f"'{path}' has a header of more than {_HEADER:,} bytes. Save it anew as .nrrd or .mha.")
+    names = [name for found in _NAMED.findall(header) if (name := os.fsdecode(found).strip()).lower() != "local"]
+    if not names:
+        return path
+    if len(names) > 1 or "%" in names[0] or names[0].split()[:1] == ["LIST"]:
+        raise DataError(f"'{path}' has its voxels in several files; expected one. Save it anew as .nrrd or .mha.")
+    folder = os.path.abspath(path.parent)
+    voxels = Path(os.path.abspath(os.path.join(folder, names[0])))
+    if not voxels.is_relative_to(folder):
+        raise DataError(
+            f"'{path}' names a file of voxels outside its own folder, which is not read. Put the file beside the header, "
+            "and its bare name into it."
+        )
+    if not voxels.is_file():
+        raise DataError(f"'{path}' is a header only: its voxels, '{names[0]}', are missing. Put the file beside it.")
+    return voxels
 
 
 def _grid(path: Path, reader: Any) -> Geometry:
@@ -83,12 +128,10 @@ def write(volume: Volume, path: Path) -> None:
     """Write `.nrrd` or `.mha` atomically and compressed; channels become components.
 
     Raises:
-        DataError: another ending, or the file cannot be written.
+        DataError: the file cannot be written.
     """
     import SimpleITK as sitk
 
-    if not _common.has_suffix(path, _WRITTEN):
-        raise DataError(f"'{path}': NRRD and MetaImage are written as one file. Use .nrrd or .mha.")
     array = _common.stored(volume)
     vector = volume.channels > 1
     image = sitk.GetImageFromArray(array.T if vector else array[0].T, isVector=vector)

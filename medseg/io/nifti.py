@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import zlib
 from collections.abc import Callable
@@ -25,6 +24,7 @@ from medseg.volume import Geometry, Kind, Volume
 Array = npt.NDArray[Any]
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr")
+WRITTEN = (".nii.gz", ".nii")
 _UNIT_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _NIFTI1_SIDE = 32767
 _DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError, IndexError, TypeError)
@@ -110,8 +110,10 @@ def _grid(path: Path, image: nib.nifti1.Nifti1Pair) -> tuple[Geometry, dict[str,
         notes.append("the sform cannot be inverted and was left aside")
     if sform is None and qform is None:
         notes.append("neither sform nor qform: where the scan lies is unknown; axes are taken as left, front, up")
-    if sform is not None and qform is not None and (off_mm := unit_mm * _apart(grid.shape, sform, qform)) > 0.01:
-        notes.append(f"sform and qform disagree by up to {off_mm:.2f} mm; the sform is used")
+    if sform is not None and qform is not None:
+        off_mm = unit_mm * Geometry(grid.shape, sform).apart_mm(Geometry(grid.shape, qform))
+        if off_mm > 0.01:
+            notes.append(f"sform and qform disagree by up to {off_mm:.2f} mm; the sform is used")
     return grid, {**codes, "xyzt_units": unit, "notes": (*notes, *_common.shear_note(grid))}
 
 
@@ -134,22 +136,14 @@ def _form(get: Callable[..., tuple[Array | None, int]]) -> Array | None:
     return affine if usable else None
 
 
-def _apart(shape: tuple[int, int, int], a: Array, b: Array) -> float:
-    """Largest distance between the two places that two affines give to a corner of the grid."""
-    corners = np.array(list(itertools.product(*((0, n - 1) for n in shape))))
-    return float(np.linalg.norm(corners @ (a - b)[:3, :3].T + (a - b)[:3, 3], axis=1).max())
-
-
 def write(volume: Volume, path: Path) -> None:
     """Write `.nii` or `.nii.gz` atomically, with the codes of the scan that the volume came from; channels on axis four.
 
     A qform cannot hold a sheared grid: its code becomes 0 then.
 
     Raises:
-        DataError: another ending, or the file cannot be written.
+        DataError: the file cannot be written.
     """
-    if not _common.has_suffix(path, (".nii.gz", ".nii")):
-        raise DataError(f"'{path}': NIfTI is written as .nii.gz or .nii. Choose one of these endings.")
     array = _common.stored(volume)
     data = array[0] if volume.channels == 1 else np.moveaxis(array, 0, -1)
     make = nib.Nifti2Image if max(data.shape) > _NIFTI1_SIDE else nib.Nifti1Image

@@ -25,6 +25,7 @@ from medseg.volume import Geometry, Kind, Volume
 Array = npt.NDArray[Any]
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+WRITTEN = (".png",)
 _NUMBERS = ("L", "I", "F", "I;16", "I;16L", "I;16B")  # modes of Pillow whose pixels are one number
 _DAMAGE = (
     OSError,
@@ -100,12 +101,10 @@ def write(volume: Volume, path: Path) -> None:
     """Write `.png` atomically: grey in 8 or 16 bits, or three channels in 8.
 
     Raises:
-        DataError: another ending, more than one slice, values that PNG cannot hold, or the file cannot be written.
+        DataError: more than one slice, values that PNG cannot hold, or the file cannot be written.
     """
     array = _common.stored(volume)
     kinds = {1: (np.uint8, np.uint16), 3: (np.uint8,)}
-    if not _common.has_suffix(path, (".png",)):
-        raise DataError(f"'{path}': plain images are written as .png. Choose this ending, or .nii.gz.")
     if array.shape[3] > 1 or array.dtype not in kinds.get(len(array), ()):
         raise DataError(
             f"'{path}': PNG holds one slice of whole numbers from 0 to 65535 (or three channels to 255); "

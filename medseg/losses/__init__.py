@@ -12,22 +12,32 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from medseg import registry
 from medseg.errors import ConfigError
 from medseg.losses._context import LossContext
-from medseg.settings import parse
+from medseg.settings import Settings, parse
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["LossContext", "create_loss", "names"]
+__all__ = ["LossContext", "create_loss", "names", "resolve"]
 
 
 def names() -> tuple[str, ...]:
     """Names of all losses, sorted."""
     return registry.names(sys.modules[__name__])
+
+
+def resolve(loss: str | Mapping[str, Any], **options: Any) -> dict[str, Any]:
+    """The complete description of a loss: its name and every option; itself a valid `loss`.
+
+    Args, Raises: as for `create_loss`.
+    """
+    name, settings = _settings(loss, options)
+    return {"name": name, **settings.model_dump()}
 
 
 def create_loss(loss: str | Mapping[str, Any], **options: Any) -> nn.Module:
@@ -43,10 +53,18 @@ def create_loss(loss: str | Mapping[str, Any], **options: Any) -> nn.Module:
     Raises:
         ConfigError: no or an unknown name, an unknown option, or a value that is not allowed.
     """
+    name, settings = _settings(loss, options)
+    made: nn.Module = _module(name).build(settings)
+    return made
+
+
+def _settings(loss: str | Mapping[str, Any], options: Mapping[str, Any]) -> tuple[str, Settings]:
     chosen: dict[str, Any] = {"name": loss, **options} if isinstance(loss, str) else {**loss, **options}
     name = chosen.pop("name", None)
     if not isinstance(name, str):
         raise ConfigError(f"a loss needs a name, got {name!r}. Known: {', '.join(names())}.")
-    module = registry.load(sys.modules[__name__], name, dotted=True)
-    made: nn.Module = module.build(parse(module.Config, chosen, "loss"))
-    return made
+    return name, parse(_module(name).Config, chosen, "loss")
+
+
+def _module(name: str) -> ModuleType:
+    return registry.load(sys.modules[__name__], name, dotted=True)

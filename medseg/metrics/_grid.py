@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,12 +34,6 @@ def axes_mm(spacing_mm: Spacing, ndim: int) -> Array:
 def measure(edges: Array) -> Array:
     """Length, area or volume of the parallelepipeds that edges `(..., number of edges, frame)` span."""
     return np.asarray(np.sqrt(np.maximum(np.linalg.det(edges @ np.swapaxes(edges, -1, -2)), 0)))
-
-
-def diagonal(shape: Sequence[int], axes: Array) -> float:
-    """Longest distance in mm between two corners of a grid, voxels included to their edges."""
-    corners = np.array(list(itertools.product((-1, 1), repeat=len(shape)))) * np.array(shape)
-    return float(np.linalg.norm(corners @ axes.T, axis=1).max())
 
 
 def bounding_box(mask: Array, margin: int = 0) -> tuple[slice, ...]:

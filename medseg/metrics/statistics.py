@@ -51,6 +51,24 @@ def bootstrap(values: Array, patients: Sequence[str], seed: int, draws: int = 20
     return np.where((counts > 0).sum(axis=0) < 2, np.nan, means)
 
 
+def overall(draws: Array, means: Array) -> Array:
+    """Bootstrapped means over labels, each of the same labels as the mean that is reported.
+
+    A label that a draw lacks stands there with its observed mean. So does, in all draws, a label that one patient alone
+    has: it counts in the interval as it does in the mean, and adds no width, for nothing is known of its spread.
+
+    Args:
+        draws: `(draws, labels)`, from `bootstrap`.
+        means: `(labels,)`, the observed ones.
+
+    Returns:
+        `(draws,)`; NaN where no label has two patients.
+    """
+    if not np.isfinite(draws).any():
+        return np.full(len(draws), np.nan)
+    return mean(np.where(np.isfinite(draws), draws, means), axis=1)
+
+
 def _quietly(function: Any, *args: Any, **options: Any) -> Array:
     """NumPy warns of what is announced here: a result that is NaN because nothing has a value."""
     with warnings.catch_warnings():

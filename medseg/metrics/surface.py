@@ -17,8 +17,9 @@ from typing import Self
 import numpy as np
 
 from medseg import distance
-from medseg.metrics._grid import Array, Spacing, axes_mm, bounding_box, check, diagonal
+from medseg.metrics._grid import Array, Spacing, axes_mm, bounding_box, check
 from medseg.metrics._surfels import corners, surface_of_codes
+from medseg.volume import diagonal
 
 # Distances are single precision and a tolerance is often a whole number of voxels: equal must count as within.
 _ROUNDING_MM = 1e-4

@@ -54,6 +54,8 @@ def resolve(model: str | Mapping[str, Any], *, dotted: bool = False) -> dict[str
     if preset is not None and preset not in module.PRESETS:
         raise _unknown_preset(name, module, preset)
     base = module.PRESETS[preset] if preset is not None else module.Config()
+    if empty := [option for option, value in options.items() if value in ([], ()) and getattr(base, option, None)]:
+        raise ConfigError(f"model.{empty[0]}: expected one item at least, got none")
     return {"name": name, **parse(module.Config, base.model_dump() | options, "model").model_dump()}
 
 

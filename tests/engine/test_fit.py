@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from medseg.engine import optim
-from medseg.engine.fit import Config, fit
+from medseg.engine.fit import Config, _average_gradients, fit
 from medseg.engine.optim import learning_rate
 from medseg.engine.state import COLUMNS, Run
 from medseg.errors import Interrupted, MedsegError, RunError
@@ -135,6 +135,32 @@ def test_a_loss_may_learn_too(tmp_path: Path, fabric: Fabric) -> None:
     other = WeightedLoss()
     run(tmp_path, fabric, loss=other, resume=True)
     assert torch.equal(other.scale.detach(), stored)
+
+
+class Pair:
+    """What `fit` asks of Fabric, as the first of two processes; the other one's tensors are all 3."""
+
+    world_size = 2
+
+    @staticmethod
+    def all_reduce(tensor: Tensor) -> Tensor:
+        return (tensor + 3) / 2
+
+
+def test_processes_that_train_together_move_a_loss_of_parameters_alike() -> None:
+    loss = WeightedLoss()
+    loss.unused = nn.Parameter(torch.ones(2))
+    loss.scale.grad = torch.tensor([1.0])
+    _average_gradients(loss, Pair())  # type: ignore[arg-type]
+    assert loss.scale.grad.tolist() == [2.0]
+    assert loss.unused.grad is not None  # the other process may have used it
+    assert loss.unused.grad.tolist() == [1.5, 1.5]
+
+
+def test_alone_a_loss_keeps_its_gradients(fabric: Fabric) -> None:
+    loss = WeightedLoss()
+    _average_gradients(loss, fabric)
+    assert loss.scale.grad is None
 
 
 # --- the history
@@ -305,6 +331,17 @@ def test_a_resumed_budget_goes_on_where_the_clock_stopped(tmp_path: Path, fabric
     assert first.asked + second.asked == list(range(done.step))
 
 
+def test_a_budget_that_ran_out_before_the_first_validation_still_gives_a_model(tmp_path: Path, fabric: Fabric) -> None:
+    """Preparing took what was left: one more step, and its validation."""
+    train = {"budget_s": 600.0, "validations": 1}
+    with pytest.raises(Interrupted):
+        run(tmp_path, fabric, Data(step_1=term), train=train)
+    assert not (tmp_path / "checkpoints/best.safetensors").exists()
+    done = run(tmp_path, fabric, train=train, resume=True, started=time.monotonic() - 600)
+    assert (done.step, done.validations) == (3, 1)
+    assert (tmp_path / "checkpoints/best.safetensors").is_file()
+
+
 # --- numbers that are none
 
 
@@ -322,6 +359,20 @@ def test_a_bad_step_is_left_out(tmp_path: Path, fabric: Fabric) -> None:
     assert same == [n in (3, 4) for n in range(9)]
     assert all(torch.isfinite(tensor).all() for tensor in last(tmp_path).values())
     assert all(math.isfinite(float(row["loss"])) for row in history(tmp_path))
+
+
+@pytest.mark.parametrize("clip_norm", [12.0, None])
+def test_a_gradient_that_is_no_number_moves_nothing(tmp_path: Path, fabric: Fabric, clip_norm: float | None) -> None:
+    """The loss is a number there, and its slope is none."""
+
+    class Steep(nn.Module):
+        def forward(self, output: Tensor, target: Tensor, context: Any) -> Tensor:
+            return (output * 0).sum().sqrt()
+
+    model = network()
+    before = [p.detach().clone() for p in model.parameters()]
+    run(tmp_path, fabric, model=model, loss=Steep(), train={"steps": 2}, how={"clip_norm": clip_norm})
+    assert all(torch.equal(b, p) for b, p in zip(before, model.parameters(), strict=True))
 
 
 def test_too_many_bad_steps_end_the_run_with_advice(tmp_path: Path, fabric: Fabric) -> None:

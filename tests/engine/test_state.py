@@ -47,6 +47,24 @@ def test_everything_comes_back(tmp_path: Path, name: str) -> None:
     )
 
 
+def test_chance_of_a_gpu_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A made-up GPU, whose chance is one number."""
+    gpu = {"state": torch.tensor([7], dtype=torch.uint8)}
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: gpu["state"])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: gpu.update(state=state))
+    a, b = keeper(tmp_path), keeper(tmp_path)
+    b.device = torch.device("cuda")
+    a.save(Run())
+    b.restore()  # it began on a CPU
+    assert gpu["state"].item() == 7
+    b.save(Run())
+    gpu["state"] = torch.tensor([9], dtype=torch.uint8)
+    a.restore()  # it goes on with a CPU
+    assert gpu["state"].item() == 9
+    b.restore()
+    assert gpu["state"].item() == 7
+
+
 def test_nothing_saved_is_a_new_run(tmp_path: Path) -> None:
     assert keeper(tmp_path).restore() == Run()
 

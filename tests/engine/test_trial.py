@@ -77,10 +77,10 @@ def test_a_fault_of_the_model_is_not_hidden() -> None:
 
 class Hungry(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
-        raise torch.OutOfMemoryError("too much")
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 def test_out_of_memory_is_told_so_that_the_run_can_be_planned_again(precision: str) -> None:
-    with pytest.raises(torch.OutOfMemoryError):
+    with pytest.raises(RuntimeError, match="allocate memory"):
         trial.measure(Hungry(1, 2, 1), create_loss("dice_ce"), Data(), CPU, precision)

@@ -102,6 +102,14 @@ def test_the_name_tells_nothing_about_the_patient(tmp_path: Path) -> None:
     assert "Doe" not in str(dict(io.read(folder).meta)) + io.stem(folder)
 
 
+def test_a_folder_that_cannot_be_read_has_a_name_of_its_own_that_tells_nothing(tmp_path: Path) -> None:
+    for name in ("Doe_John", "Doe_Jane"):
+        (tmp_path / name).mkdir()
+    names = {io.stem(tmp_path / name) for name in ("Doe_John", "Doe_Jane")}
+    assert len(names) == 2
+    assert all(len(name) == 12 and "Doe" not in name for name in names)
+
+
 def test_units_are_made_slice_by_slice(tmp_path: Path) -> None:
     whole = io.read(series(tmp_path / "ct", lambda n: {"RescaleSlope": 1, "RescaleIntercept": -1024}))
     assert whole.array.dtype == np.int16

@@ -33,7 +33,8 @@ def test_missing_unknown_and_unwritable_files_say_what_to_do(tmp_path: Path) -> 
     (tmp_path / "a.txt").write_text("x")
     with pytest.raises(DataError, match=r"no known format.*\.nii\.gz.*DICOM"):
         io.read_geometry(tmp_path / "a.txt")
-    for name in ("a.txt", "a.dcm", "a"):
+    assert set(io.WRITTEN) == {".nii", ".nii.gz", ".nrrd", ".mha", ".png"}
+    for name in ("a.txt", "a.dcm", "a", "a.mhd", "a.hdr", "a.jpg"):
         with pytest.raises(DataError, match=r"Use \.nii\.gz"):
             io.write(MASK, tmp_path / name)
 
@@ -49,7 +50,7 @@ def test_a_forbidden_file_says_so(tmp_path: Path) -> None:
         io.read(path)
 
 
-@pytest.mark.parametrize("name", ["m.nii", "m.nii.gz", "m.nrrd", "m.mha", "m.png"])
+@pytest.mark.parametrize("name", [f"m{suffix}" for suffix in io.WRITTEN])
 def test_every_written_format_comes_back_and_leaves_nothing_beside(tmp_path: Path, name: str) -> None:
     io.write(MASK, str(tmp_path / "new" / name))
     assert [path.name for path in (tmp_path / "new").iterdir()] == [name]

@@ -102,8 +102,68 @@ def test_damage_is_one_line(tmp_path: Path, suffix: str, how: str) -> None:
     assert path.name in str(caught.value)
 
 
+@pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
+def test_a_header_that_promises_more_than_the_file_can_hold(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a{suffix}"
+    save(path, ramp(5, 4, 3))
+    path.write_bytes(path.read_bytes().replace(b"3 4 5", b"3000 4000 500", 1))
+    with pytest.raises(DataError, match=r"promises 12,000,000,000 bytes"):
+        io.read(path)
+
+
+def header_with(folder: Path, suffix: str, voxels: str, *, before: str = "") -> Path:
+    """A good header and its voxels in a folder, and beside them one whose last line names other voxels."""
+    save(folder / f"good{suffix}", ramp(5, 4, 3))
+    lines = (folder / f"good{suffix}").read_text().splitlines()
+    path = folder / f"a{suffix}"
+    path.write_text("\n".join([*lines[:-1], before + lines[-1].replace("good.raw", voxels)]) + "\n")
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".nhdr", ".mhd"])
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_header_reads_no_file_outside_its_folder(tmp_path: Path, suffix: str, renamed: bool) -> None:
+    (tmp_path / "secret.raw").write_bytes(bytes(120))
+    (tmp_path / "scans").mkdir()
+    for voxels in ("../secret.raw", str(tmp_path / "secret.raw"), "../scans/../secret.raw", "/etc/passwd"):
+        path = header_with(tmp_path / "scans", suffix, voxels)
+        if renamed:  # a header may name a file whatever its own ending
+            path = path.rename(path.with_suffix({".nhdr": ".nrrd", ".mhd": ".mha"}[suffix]))
+        for read in (io.read, io.read_geometry):
+            with pytest.raises(DataError, match="outside its own folder"):
+                read(path)
+    assert io.read(header_with(tmp_path / "scans", suffix, "../scans/good.raw")).array[0, 2, 3, 4] == 59
+
+
+@pytest.mark.parametrize("field", ["ElementDataFile\n = ", "ElementDataFile:", "Comment = x\rElementDataFile = "])
+def test_odd_ways_to_name_a_file_are_seen(tmp_path: Path, field: str) -> None:
+    (tmp_path / "secret.raw").write_bytes(bytes(120))
+    path = header_with(tmp_path, ".mhd", "good.raw")
+    (tmp_path / "scans").mkdir()
+    text = path.read_text().replace("ElementDataFile = good.raw", f"{field}../secret.raw")
+    (tmp_path / "scans" / "a.mhd").write_text(text, newline="")
+    with pytest.raises(DataError, match="outside its own folder"):
+        io.read(tmp_path / "scans" / "a.mhd")
+
+
+def test_voxels_in_several_files_or_none_are_said(tmp_path: Path) -> None:
+    for suffix, several in ((".nhdr", "LIST\ngood.raw"), (".mhd", "LIST\ngood.raw"), (".mhd", "a%03d.raw 1 5 1")):
+        with pytest.raises(DataError, match="voxels in several files"):
+            io.read(header_with(tmp_path, suffix, several))
+    with pytest.raises(DataError, match=r"its voxels, 'gone\.raw', are missing"):
+        io.read(header_with(tmp_path, ".mhd", "gone.raw"))
+
+
+def test_a_header_without_end_is_refused(tmp_path: Path) -> None:
+    """Beyond what is looked through, a file might be named."""
+    for suffix in (".nhdr", ".mhd"):
+        path = header_with(tmp_path, suffix, "good.raw", before="# padding\n" * 120_000)
+        with pytest.raises(DataError, match=r"header of more than 1,048,576 bytes"):
+            io.read(path)
+
+
 def test_only_formats_of_one_file_are_written(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"\.nrrd or \.mha"):
+    with pytest.raises(DataError, match=r"Use .*\.nrrd, \.mha"):
         io.write(Volume(ramp(3, 4, 5), Geometry((3, 4, 5), AFFINE)), tmp_path / "a.mhd")
     assert not list(tmp_path.iterdir())
 

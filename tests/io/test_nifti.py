@@ -166,6 +166,14 @@ def test_float_labels_become_the_smallest_integers_unless_interpolated(tmp_path:
         io.read(save(tmp_path / "b.nii.gz", data / 2 + 0.25 * (data == 300)), "labels")
 
 
+def test_the_type_in_the_file_is_remembered(tmp_path: Path) -> None:
+    for code in ("f8", "u1", ">i2"):
+        save(tmp_path / "a.nii", ramp(2, 3, 4, dtype=code))
+        mask = io.read(tmp_path / "a.nii", "labels")
+        assert mask.array.dtype.kind in "ui"
+        assert mask.meta["stored_dtype"] == np.dtype(code).newbyteorder("=").name
+
+
 def damage(path: Path, how: str) -> Path:
     content = path.read_bytes()
     raw = gzip.decompress(content)
@@ -314,7 +322,7 @@ def test_no_free_text_is_written(tmp_path: Path) -> None:
 
 
 def test_pairs_are_not_written(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"\.nii\.gz or \.nii"):
+    with pytest.raises(DataError, match=r"\.nii\.gz, \.nii"):
         io.write(labels([0, 1]), tmp_path / "m.hdr")
 
 

@@ -35,6 +35,23 @@ def test_copies_of_a_case_teach_nothing() -> None:
     np.testing.assert_allclose(once, often)
 
 
+def test_an_interval_is_of_the_labels_that_are_reported() -> None:
+    """One patient has the second label: it counts in mean and interval alike, and adds no width."""
+    draws, means = statistics.bootstrap(VALUES, ("a", "b", "c"), seed=0), statistics.mean(VALUES)
+    overall = statistics.overall(draws, means)
+    low, high = statistics.interval(overall)
+    assert low <= statistics.mean(means) <= high
+    alone = statistics.interval(draws[:, 0])
+    np.testing.assert_allclose((low, high), (alone + 0.5) / 2)
+    assert np.isnan(statistics.overall(draws[:, 1:], means[1:])).all()
+
+
+def test_a_label_that_no_case_holds_is_in_neither() -> None:
+    values = np.column_stack([VALUES[:, 0], np.full(3, np.nan)])
+    draws = statistics.bootstrap(values, ("a", "b", "c"), seed=0)
+    np.testing.assert_allclose(statistics.overall(draws, statistics.mean(values)), draws[:, 0])
+
+
 def test_same_seed_same_draws() -> None:
     one, same, other = (statistics.bootstrap(VALUES[:, 0], ("a", "b", "c"), seed) for seed in (1, 1, 2))
     assert np.array_equal(one, same)

@@ -1,0 +1,62 @@
+"""Whether a scan can be what a model learnt: rules on numbers that every bundle holds. They warn, and refuse nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from medseg import geometry as geo
+from medseg.preprocess import Config
+from medseg.volume import Geometry, Volume
+
+_COARSER, _FINER = 4, 10  # than the model's grid, which may be coarser than the scans that it learnt from, not finer
+_LEAST_SHARE = 0.25  # of a window that a scan must fill along each axis
+_AIR_HU = -200  # whatever a CT shows, there is air or padding around it
+
+
+def warnings(scan: Volume, prepared: Geometry, config: Config, window: Sequence[int]) -> tuple[str, ...]:
+    """What speaks against a scan, one line each with its numbers.
+
+    Args:
+        scan: as read, channels as many as the model's.
+        prepared: its grid as the model sees it.
+        config: how the model prepares scans.
+        window: voxels of the model's window on that grid.
+    """
+    return (*_values(scan, config), *_spacing(scan, config), *_extent(prepared, window))
+
+
+def _values(scan: Volume, config: Config) -> list[str]:
+    """Channels of one value, and channels that are not in HU where the model clips to a range that begins below 0."""
+    found = []
+    for number, (channel, how) in enumerate(zip(scan.array, config.intensity, strict=True), 1):
+        low, high = float(channel.min()), float(channel.max())
+        name = f"channel {number}" if scan.channels > 1 else "the scan"
+        if low == high:
+            found.append(f"{name} holds one value, {low:.4g}, in all voxels")
+        elif how.kind == "clip" and how.low < 0 and low > _AIR_HU:
+            found.append(
+                f"{name} does not look like Hounsfield units: its values run from {low:.4g} to {high:.4g}, "
+                f"and the model looks at {how.low:.4g} to {how.high:.4g}"
+            )
+    return found
+
+
+def _spacing(scan: Volume, config: Config) -> list[str]:
+    own = geo.reorient(scan, config.orientation).geometry.spacing_mm
+    ratios = [1.0 if wanted is None else mm / wanted for mm, wanted in zip(own, config.spacing_mm, strict=True)]
+    if min(ratios) >= 1 / _FINER and max(ratios) <= _COARSER:
+        return []
+    wanted = " x ".join("any" if mm is None else f"{mm:.3g}" for mm in config.spacing_mm)
+    return [f"voxels of {_mm(own)} mm are far from the {wanted} mm that the model works at"]
+
+
+def _extent(prepared: Geometry, window: Sequence[int]) -> list[str]:
+    shown, wanted = np.array(prepared.shape) * prepared.spacing_mm, np.array(window) * prepared.spacing_mm
+    small = bool((shown < _LEAST_SHARE * wanted).any())
+    return [f"the scan shows only {_mm(shown)} mm, and the model looks at {_mm(wanted)} mm at once"] if small else []
+
+
+def _mm(lengths: Sequence[float] | np.ndarray) -> str:
+    return " x ".join(f"{mm:.3g}" for mm in lengths)

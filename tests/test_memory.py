@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from medseg import memory
+
+
+def machine(root: Path, monkeypatch: pytest.MonkeyPatch, available_kb: int | None = 1000, group: str = "/") -> Path:
+    """A machine of files; returns the folder of its control groups."""
+    (root / "groups").mkdir()
+    (root / "meminfo").write_text("MemTotal: 9 kB\n" + (f"MemAvailable:   {available_kb} kB\n" if available_kb else ""))
+    (root / "cgroup").write_text(f"12:cpu:/old\n0::{group}\n")
+    monkeypatch.setattr(memory, "_MACHINE", root / "meminfo")
+    monkeypatch.setattr(memory, "_OWN_GROUP", root / "cgroup")
+    monkeypatch.setattr(memory, "_GROUPS", root / "groups")
+    return root / "groups"
+
+
+def limit(group: Path, most: str, used: int, cached: int = 0) -> None:
+    group.mkdir(parents=True, exist_ok=True)
+    for name, text in {"max": most, "current": used, "stat": f"anon 5\ninactive_file {cached}\n"}.items():
+        (group / f"memory.{name}").write_text(f"{text}\n")
+
+
+def test_without_limits_it_is_what_the_machine_has_available(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = machine(tmp_path, monkeypatch)
+    assert memory.free_bytes() == 1000 * 1024
+    limit(groups, "max", 10**9)
+    assert memory.free_bytes() == 1000 * 1024
+
+
+def test_the_tightest_group_decides_and_caches_make_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = machine(tmp_path, monkeypatch, group="/job/step")
+    limit(groups / "job", "5000", 4000, cached=500)
+    limit(groups / "job/step", "max", 4000)
+    assert memory.free_bytes() == 1500
+    limit(groups / "job/step", "4100", 4000)
+    assert memory.free_bytes() == 100
+    limit(groups / "job", "5000", 7000)
+    assert memory.free_bytes() == 0
+
+
+def test_where_nothing_can_be_asked_something_is_assumed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(tmp_path, monkeypatch, available_kb=None)
+    assert memory.free_bytes() == 8e9
+
+
+def test_this_machine_has_some() -> None:
+    assert memory.free_bytes() > 0
