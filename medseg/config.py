@@ -41,6 +41,8 @@ class RunConfig(Settings):
         cache: folder of prepared cases; None is `medseg_cache` beside the run.
         inner_share: share of the training cases on which choices are made.
         tolerance_mm: of the surface Dice (NSD).
+        windows: predict with larger windows and less overlap where the inner split shows that nothing is lost ("measured"), or
+            as `inference` says ("planned"; so it is where you set its window or overlap).
         model, loss: `name` and options of the architecture and of the loss.
     """
 
@@ -53,6 +55,7 @@ class RunConfig(Settings):
     cache: str | None = None
     inner_share: float = Field(default=0.1, gt=0, lt=0.5)
     tolerance_mm: float = Field(default=1.0, gt=0)
+    windows: Literal["measured", "planned"] = "measured"
     preprocess: Preprocess = Preprocess()
     sample: Sample
     augment: Augment = Augment()
@@ -117,6 +120,8 @@ def resolve(planned: Mapping[str, Any], user: Mapping[str, Any]) -> RunConfig:
     tree = merge(planned, user)
     tree["model"] = {"name": "unet", **tree.get("model", {})}
     tree["loss"] = {"name": "dice_ce", **tree.get("loss", {})}
+    if {"window", "overlap"} & {*user.get("inference", {})}:
+        tree.setdefault("windows", "planned")
     config = parse(RunConfig, tree)
     if "patch" in user.get("sample", {}) and "window" not in user.get("inference", {}):
         inference = config.inference.model_copy(update={"window": config.sample.patch})

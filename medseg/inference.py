@@ -54,6 +54,27 @@ class Config(Settings):
         window[window.index(side)] = -(-side // 32) * 16
         return self.model_copy(update={"window": tuple(window)}) if side >= 64 else None
 
+    def cost(self, shape: Sequence[int]) -> float:
+        """How often a voxel of an image of a shape is computed, in the mean."""
+        windows = [len(window_starts(n, w, self.overlap)) for n, w in zip(shape, self.window, strict=True)]
+        return float(np.prod(windows) * np.prod(self.window) / np.prod(shape))
+
+    def larger(self, voxels: float, longest: Sequence[int]) -> Config:
+        """Windows of about so many voxels, the sides as they were to each other; the batch shrinks as they grow.
+
+        Args:
+            voxels: of a window.
+            longest: sides beyond which a window would hold nothing but padding.
+        """
+        growing = [n > 1 for n in self.window]
+        factor = max(1.0, (voxels / float(np.prod(self.window))) ** (1 / max(1, sum(growing))))
+        sides = [
+            max(w, min(int(w * factor / 8) * 8, -(-n // 8) * 8)) if grows else w
+            for w, n, grows in zip(self.window, longest, growing, strict=True)
+        ]
+        batch = max(1, int(self.batch * np.prod(self.window) / np.prod(sides)))
+        return self.model_copy(update={"window": tuple(sides), "batch": batch})
+
 
 @dataclass(frozen=True)
 class Slab:

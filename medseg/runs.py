@@ -159,8 +159,10 @@ def _pool(studies: Sequence[Study], folder: Path) -> None:
     """The members as one ensemble, and one report over all held-out cases, each predicted by the member that never saw it."""
     parts = _parts(studies, folder)
     loaded = [bundles.load(part / "bundle") for _, part in parts]
+    found = {bundle.inference for bundle, _ in loaded}
     described = loaded[0][0].model_copy(
         update={
+            "inference": found.pop() if len(found) == 1 else studies[0].config.inference,
             "postprocess": _agreed([bundle.postprocess for bundle, _ in loaded]),
             "precision": "bf16" if all(bundle.precision == "bf16" for bundle, _ in loaded) else "fp32",
             "scores": _of_each([bundle.scores for bundle, _ in loaded]),

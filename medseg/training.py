@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -11,11 +12,11 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
-from torch import nn
+from torch import Tensor, nn
 
 from medseg import bundle as bundles
 from medseg import config as configs
-from medseg import files, losses, models, progress, system
+from medseg import files, inference, losses, models, progress, system
 from medseg.bundle import Bundle
 from medseg.engine import fit, optim, state
 from medseg.engine.trial import Trial, measure
@@ -53,6 +54,8 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
     assert trial is not None
     study, fabric = study.with_batch(trial.batch), _fabric(device, trial.precision)
     inner = Inner(_describe(study, trial), model, chosen, str(device))
+    step_voxels = study.config.train.batch * math.prod(study.config.sample.patch)
+    candidates = inner.candidates(step_voxels) if study.config.windows == "measured" else {}
     run = fit.fit(
         model,
         loss,
@@ -63,11 +66,13 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
         fabric,
         folder / "checkpoints",
         started=started,
-        reserve_s=_reserve(study),
+        reserve_s=_reserve(study, candidates),
         resume=resume,
     )
     if fabric.is_global_zero:
-        _store(study, trial, run, inner, folder)
+        weights = state.weights(folder / "checkpoints" / "best.safetensors")
+        inner.windows(weights, run.best, candidates)
+        _store(study, trial, run, inner, weights, folder)
 
 
 def prepared(study: Study, ids: Sequence[str], cache: Path) -> list[Prepared]:
@@ -151,10 +156,10 @@ def _optimiser(study: Study, trial: Trial) -> optim.Config:
     return how if how.ema is not None else how.model_copy(update={"ema": optim.ema_decay(steps)})
 
 
-def _reserve(study: Study) -> Callable[[float], float]:
-    """Seconds of a budget to keep for held-out cases and report, from the seconds that one validation took."""
+def _reserve(study: Study, candidates: Mapping[inference.Config, float]) -> Callable[[float], float]:
+    """Seconds of a budget to keep for windows, held-out cases and report, from the seconds that one validation took."""
     # on its own grid, with reading and writing, a case takes about twice what it takes in a validation
-    ratio = 2 * len(study.fold.test) / len(study.inner.test)
+    ratio = 2 * len(study.fold.test) / len(study.inner.test) + sum(candidates.values())
     return lambda validation_s: _REPORT_S + ratio * validation_s
 
 
@@ -172,7 +177,9 @@ def _describe(study: Study, trial: Trial) -> Bundle:
     )
 
 
-def _store(study: Study, trial: Trial, run: state.Run, inner: Inner, folder: Path) -> None:
+def _store(
+    study: Study, trial: Trial, run: state.Run, inner: Inner, weights: Mapping[str, Tensor], folder: Path
+) -> None:
     """Choose what cleaning helps, and write the bundle."""
     progress.say(
         f"{run.step} steps in {progress.clock(run.seconds)}, {run.waited_s / run.seconds:.1%} of it waiting for batches; "
@@ -180,7 +187,6 @@ def _store(study: Study, trial: Trial, run: state.Run, inner: Inner, folder: Pat
     )
     if run.step < _FEW_STEPS:
         progress.warn(f"only {run.step} steps were made, and some hundreds are needed: give it more time")
-    weights = state.weights(folder / "checkpoints" / "best.safetensors")
     facts: dict[str, Any] = {
         "cases": len(study.inner.train),
         "inner_cases": len(study.inner.test),
@@ -193,7 +199,7 @@ def _store(study: Study, trial: Trial, run: state.Run, inner: Inner, folder: Pat
         "seed": study.config.seed,
         "loss": study.config.loss["name"],
     }
-    described = _describe(study, trial).model_copy(
+    described = inner.predictor.bundle.model_copy(
         update={
             "postprocess": inner.postprocess(weights, study.cases(study.inner.test)),
             "scores": {"inner_dice": round(run.best, 4)},

@@ -271,3 +271,17 @@ def test_every_setting_is_documented() -> None:
     for name in set(RunConfig.model_fields) - stages:
         assert name in text
     assert yaml.safe_load(dump(resolve(PLAN, {})))["train"]["batch"] == 6
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [
+        ({}, "measured"),
+        ({"inference": {"overlap": 0.3}}, "planned"),
+        ({"inference": {"window": (8, 8, 8)}}, "planned"),
+        ({"inference": {"batch": 2}}, "measured"),
+        ({"inference": {"overlap": 0.3}, "windows": "measured"}, "measured"),
+    ],
+)
+def test_windows_that_the_user_sets_are_not_measured(user: dict[str, Any], expected: str) -> None:
+    assert configs.check(user).windows == expected

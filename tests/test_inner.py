@@ -119,3 +119,41 @@ def test_a_cleaning_that_helps_is_chosen(image: np.ndarray, tmp_path: Path) -> N
     assert chosen.largest_component == ("bright",) or "bright" in chosen.minimum_ml
     clean = inner(ONE, [], (0.5,)).postprocess(weights(5.0), cases)
     assert clean.largest_component == ()
+
+
+def ramp() -> Prepared:
+    image = np.linspace(0, 1, 48)[:, None, None] * np.ones((48, 8, 6))
+    return Prepared("a", Geometry((48, 8, 6), np.eye(4)), image[None].astype(np.float32), (image > 0.5)[None] * 1, {})
+
+
+def test_candidates_are_quicker_than_planned_and_fit_the_memory() -> None:
+    chooser = inner(ONE, [ramp()], (0.5,))
+    planned = chooser.predictor.bundle.inference
+    found = chooser.candidates(voxels=8 * 8 * 8)
+    assert list(found.values()) == sorted(found.values())
+    assert max(found.values()) <= 0.9
+    for config, share in found.items():
+        assert share == pytest.approx(config.cost((48, 8, 6)) / planned.cost((48, 8, 6)))
+        assert np.prod(config.window) * config.batch <= max(8**3, np.prod(planned.window) * planned.batch)
+        assert config.overlap <= planned.overlap
+    assert (8, 8, 8) in {config.window for config in found}
+
+
+def test_scans_that_fit_one_window_leave_nothing_to_choose() -> None:
+    small = Geometry((4, 3, 4), np.eye(4))
+    chooser = inner(ONE, [Prepared("a", small, np.zeros((1, 4, 3, 4)), np.zeros((1, 4, 3, 4)), {})], (0.5,))
+    assert chooser.candidates(voxels=1e9) == {}
+
+
+def test_the_quickest_windows_are_taken_where_nothing_is_lost() -> None:
+    chooser = inner(ONE, [ramp()], (0.5,))
+    candidates = chooser.candidates(voxels=512)
+    chooser.windows(weights(0.5), chooser.dice(weights(0.5)), candidates)
+    assert chooser.predictor.bundle.inference == next(iter(candidates))
+
+
+def test_planned_windows_stay_where_quicker_ones_lose() -> None:
+    chooser = inner(ONE, [ramp()], (0.5,))
+    planned = chooser.predictor.bundle.inference
+    chooser.windows(weights(0.5), chooser.dice(weights(0.5)) + 0.002, chooser.candidates(voxels=512))
+    assert chooser.predictor.bundle.inference == planned
