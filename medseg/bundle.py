@@ -170,6 +170,8 @@ One scan with the channel(s) {", ".join(bundle.channels)}, in any orientation an
 ## Use
 
 {use}
+
+It computes {bundle.inference}, in {bundle.precision}.
 """
 
 

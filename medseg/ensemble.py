@@ -67,18 +67,11 @@ class Ensemble:
         """Windows that take less memory; None to begin anew on the CPU."""
         torch.cuda.empty_cache()
         if less := config.smaller():
-            windows = f"{less.batch} window(s) of {_voxels(less)}"
-            progress.warn(f"out of memory on {self.device}: going on with {windows} at once")
+            progress.warn(f"out of memory on {self.device}: going on with {less}, {less.batch} at once")
             return less
         if self.device.type == "cpu":
-            raise DataError(f"out of memory with a single window of {_voxels(config)}. Close other programs.")
-        progress.warn(
-            f"out of memory on {self.device} with a single window of {_voxels(config)}: going on with the CPU"
-        )
+            raise DataError(f"out of memory with {config}, one at once. Close other programs.")
+        progress.warn(f"out of memory on {self.device} with {config}, one at once: going on with the CPU")
         self.device = torch.device("cpu")
         self.networks = [network.cpu() for network in self.networks]
         return None
-
-
-def _voxels(config: Config) -> str:
-    return f"{' x '.join(map(str, config.window))} voxels"

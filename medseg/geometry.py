@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 _DRIFT = 0.05
+_WIDER: dict[str, Any] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 
 
 def difference(a: Geometry, b: Geometry) -> str:
@@ -141,7 +143,7 @@ def resample_to(volume: Volume, geometry: Geometry, mode: Mode | None = None, fi
 
     matrix = np.linalg.inv(volume.geometry.affine) @ geometry.affine
     # torch knows few operations on unsigned integers wider than a byte
-    exact = np.int64 if volume.array.dtype.kind in "ui" else volume.array.dtype
+    exact = _WIDER.get(volume.array.dtype.name, volume.array.dtype)
     source = torch.from_numpy(volume.array.astype(np.float32 if mode == "linear" else exact))
     if mode == "one_hot":
         result = _vote(source, matrix, geometry.shape)
@@ -152,15 +154,48 @@ def resample_to(volume: Volume, geometry: Geometry, mode: Mode | None = None, fi
 
 
 def _vote(labels: Tensor, matrix: Array, shape: Sequence[int]) -> Tensor:
-    """Label by label, so that memory is two maps and not one a label."""
+    """Label by label, each where it can be: what the labels leave of a voxel is the background's, which wins ties."""
     import torch
 
     winner = torch.zeros((labels.shape[0], *shape), dtype=labels.dtype)
-    best = torch.zeros(winner.shape)
-    values = torch.unique(labels)
-    # Background first and strictly larger wins: a tie between two labels goes to the smaller value.
-    for value in values if len(values) > 1 else []:
-        share = pull((labels == value).float(), matrix, shape, "linear", fill=float(value == 0))
-        better = share > best
-        winner[better], best[better] = value, share[better]
-    return winner if len(values) > 1 else pull(labels, matrix, shape, "nearest")
+    best, total = torch.zeros(winner.shape), torch.zeros(winner.shape)
+    for value in torch.unique(labels):
+        where = labels == value
+        if value == 0 or (reach := _reach(where.any(0).numpy(), matrix, shape)) is None:
+            continue
+        source, target, part = reach
+        share = pull(where[source].float(), part, [s.stop - s.start for s in target[1:]])
+        better = share > best[target]
+        winner[target].masked_fill_(better, value)
+        torch.maximum(best[target], share, out=best[target])
+        total[target].add_(share)
+    return winner.masked_fill_(best <= 1 - total, 0)
+
+
+def _reach(
+    where: Array, matrix: Array, shape: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...], Array] | None:
+    """The box of a structure, the box of the target that it may reach, and the matrix from the second to the first.
+
+    Args:
+        where: the structure, at least one voxel.
+        matrix: index of the target -> index of the source.
+        shape: of the target.
+    """
+    along = [np.flatnonzero(where.any(tuple(b for b in range(3) if b != a))) for a in range(3)]
+    low = np.maximum([n[0] - 1 for n in along], 0)
+    high = np.minimum([n[-1] + 1 for n in along], np.array(where.shape) - 1)
+    back = np.linalg.inv(matrix)
+    corners = np.array(list(itertools.product(*zip(low - 1.0, high + 1.0, strict=True))))
+    reached = corners @ back[:3, :3].T + back[:3, 3]
+    first = np.clip(np.floor(reached.min(0)), 0, shape).astype(int)
+    stop = np.clip(np.ceil(reached.max(0)) + 1, 0, shape).astype(int)
+    if (first >= stop).any():
+        return None
+    part = matrix.copy()
+    part[:3, 3] += matrix[:3, :3] @ first - low
+    boxes = [
+        (slice(None), *(slice(int(a), int(b)) for a, b in zip(*ends, strict=True)))
+        for ends in ((low, high + 1), (first, stop))
+    ]
+    return boxes[0], boxes[1], part

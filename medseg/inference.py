@@ -42,6 +42,9 @@ class Config(Settings):
     batch: int = Field(default=4, ge=1)
     mirror_axes: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        return f"windows of {' x '.join(map(str, self.window))} voxels, overlap {self.overlap:g}"
+
     def smaller(self) -> Config | None:
         """What takes about half the memory: half the batch, or of a single window half the longest side.
 

@@ -77,10 +77,8 @@ class Inner:
         for config in candidates:
             self.predictor.bundle = planned.model_copy(update={"inference": config})
             if (found := self.dice(weights)) >= dice - _LOST:
-                size, share = "x".join(map(str, config.window)), candidates[config]
                 progress.say(
-                    f"predicting in windows of {size}, overlap {config.overlap:g}, takes {share:.0%} of the planned time; "
-                    f"Dice on the inner split {found:.3f}"
+                    f"predicting in {config}: {candidates[config]:.0%} of the work, Dice on the inner split {found:.3f}"
                 )
                 return
         self.predictor.bundle = planned

@@ -66,10 +66,12 @@ class Sums:
             means: of the windows; else their weighted sums, with the same best class, in memory that is used again after
                 the next piece is asked for.
         """
-        dim, plane = self.axis + 1, self.total.numel() // self.length
+        dim, most = self.axis + 1, max(1, _PIECE * self.length // self.total.numel())
+        if self.axis == 2:  # neighbours in memory, which are quick in sixteens alone
+            most = max(16, most // 16 * 16)
         while self.begin < min(until, self.end):
             place = self._place(self.begin)
-            count = min(until - self.begin, self.end - self.begin, self.length - place, max(1, _PIECE // plane))
+            count = min(until - self.begin, self.end - self.begin, self.length - place, most)
             total, weights = (sums.narrow(dim, place, count) for sums in (self.total, self.weights))
             yield self.begin, total / weights if means else total
             total.zero_()

@@ -51,8 +51,8 @@ def test_the_batch_is_halved_and_then_the_window(caplog: pytest.LogCaptureFixtur
     torch.testing.assert_close(found, 2 * image)
     assert network.shapes[-1] == (1, 1, 32, 8, 8)
     assert [record.message.partition("going on with ")[2] for record in caplog.records] == [
-        "1 window(s) of 64 x 8 x 8 voxels at once",
-        "1 window(s) of 32 x 8 x 8 voxels at once",
+        "windows of 64 x 8 x 8 voxels, overlap 0.5, 1 at once",
+        "windows of 32 x 8 x 8 voxels, overlap 0.5, 1 at once",
     ]
 
 
@@ -101,11 +101,11 @@ def test_the_cpu_begins_with_the_windows_that_were_asked_for(
     torch.testing.assert_close(ensemble.stream(image, whole, Config(window=(64, 4, 4), batch=2)), 2 * image)
     assert ensemble.device == CPU
     assert network.shapes[-1] == (1, 1, 64, 4, 4)
-    assert "on meta with a single window of 32 x 4 x 4 voxels: going on with the CPU" in caplog.text
+    assert "on meta with windows of 32 x 4 x 4 voxels, overlap 0.5, one at once: going on with the CPU" in caplog.text
 
 
 def test_a_window_too_large_for_the_cpu_is_said() -> None:
-    with pytest.raises(DataError, match="out of memory with a single window of 8 x 8 x 8 voxels"):
+    with pytest.raises(DataError, match="out of memory with windows of 8 x 8 x 8 voxels"):
         Ensemble([Tight(most=0)], CPU).stream(noise(1, 9, 9, 9), whole, Config(window=(8, 8, 8)))
 
 

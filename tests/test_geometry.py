@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import map_coordinates
 
 from medseg import geometry as geo
 from medseg.errors import GeometryError
@@ -103,6 +104,35 @@ def test_finer_and_back_loses_no_label():
     labels = Volume(rng.integers(0, 5, (9, 8, 7)).astype(np.uint8), Geometry((9, 8, 7), OBLIQUE), "labels")
     fine = geo.resample(labels, np.array(labels.geometry.spacing_mm) / 3)
     np.testing.assert_array_equal(geo.resample_to(fine, labels.geometry).array, labels.array)
+
+
+def voted_plainly(labels: Volume, target: Geometry) -> np.ndarray:
+    """Every label over the whole grid, background first; what `one_hot` says it does."""
+    best, winner = np.zeros(target.shape), np.zeros(target.shape, int)
+    index = labels.geometry.to_index(target.to_world(np.stack(np.indices(target.shape), -1)))
+    outside = ((index < -0.5001) | (index > np.array(labels.geometry.shape) - 0.4999)).any(-1)
+    for value in np.unique(labels.array):
+        at = np.moveaxis(index, -1, 0)
+        share = map_coordinates((labels.array[0] == value).astype(float), at, order=1, mode="nearest")
+        share = np.where(outside, value == 0, share)
+        better = share > best + 1e-5
+        winner[better], best[better] = value, share[better]
+    return winner
+
+
+@pytest.mark.parametrize("turn", [0, 20], ids=["along the axes", "oblique"])
+def test_one_hot_is_what_it_says(turn: float) -> None:
+    rng = np.random.default_rng(0)
+    array = np.kron(rng.choice([0, 0, 2, 7, 300], (4, 5, 3)), np.ones((3, 3, 3), int)).astype(np.uint16)
+    labels = Volume(array, Geometry(array.shape, np.diag([1.0, 1.5, 2, 1])), "labels")
+    c, s = np.cos(np.radians(turn)), np.sin(np.radians(turn))
+    affine = np.array([[c, -s, 0, -2], [s, c, 0, 3.3], [0, 0, 1.1, -1], [0, 0, 0, 1]]) * [[0.9], [0.9], [1], [1]]
+    target = Geometry((18, 22, 20), affine)
+    found = geo.resample_to(labels, target, "one_hot").array[0]
+    expected = voted_plainly(labels, target)
+    assert found.dtype == np.uint16
+    assert set(np.unique(expected)) == {0, 2, 7, 300}
+    assert (found == expected).mean() > 0.999, "ties may fall differently by rounding"
 
 
 def test_one_hot_is_smooth_and_keeps_a_constant_map():
