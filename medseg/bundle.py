@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import platform
 from collections.abc import Mapping, Sequence
 from importlib import metadata
@@ -25,7 +27,7 @@ FORMAT = 1
 
 
 class Bundle(Settings):
-    """Everything that prediction needs besides weights; the content of `config.json`.
+    """Everything that prediction needs besides weights; the content of `config.json`, where a checksum is added.
 
     Args:
         format: version of this layout.
@@ -82,7 +84,34 @@ def save(folder: str | Path, bundle: Bundle, members: Sequence[Mapping[str, Tens
 def describe(folder: str | Path, bundle: Bundle) -> None:
     """Write the card and the description, and leave the weights."""
     files.write_text(Path(folder) / "README.md", card(bundle))
-    files.write_json(Path(folder) / "config.json", bundle.model_dump(mode="json"))
+    content = bundle.model_dump(mode="json")
+    files.write_json(Path(folder) / "config.json", content | {"checksum": _checksum(content)})
+
+
+def _checksum(content: Mapping[str, Any]) -> str:
+    """SHA-256 of a description, however its JSON is spaced and ordered."""
+    text = json.dumps(files.finite(dict(content)), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def locate(folder: str | Path) -> Path:
+    """The bundle of a folder: the folder itself, or the one a run holds.
+
+    Raises:
+        BundleError: neither, or no folder's name; a run that has not finished has none.
+    """
+    if not isinstance(folder, str | Path):
+        raise BundleError(f"a model is named by its folder, a run's or a bundle's; got {type(folder).__name__}.")
+    folder = Path(folder)
+    for place in (folder, folder / "bundle"):
+        if (place / "config.json").is_file():
+            return place
+    state = (
+        "this run has not finished (finish it with --resume)"
+        if (folder / "config.yaml").is_file()
+        else "no model there"
+    )
+    raise BundleError(f"'{folder}' holds no bundle: {state}. Give a run folder or its bundle/.")
 
 
 def load(folder: str | Path) -> tuple[Bundle, list[dict[str, Tensor]]]:
@@ -124,6 +153,10 @@ def read(folder: str | Path) -> Bundle:
         if content.get("format") != FORMAT:
             raise BundleError(
                 f"the model has format {content.get('format')}, this medseg reads {FORMAT}. Update medseg."
+            )
+        if content.pop("checksum", None) not in (None, _checksum(content)):  # the first bundles had none
+            raise BundleError(
+                "the model's config.json is not what was saved (its checksum differs). Copy the bundle again."
             )
         return parse(Bundle, content, "config.json")
     except (DataError, ConfigError) as error:

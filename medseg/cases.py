@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -118,10 +118,7 @@ def few(items: Iterable[object], shown: int = 3) -> str:
 
 
 def presence(values: Mapping[str, MaskValues], labels: Labels) -> dict[str, frozenset[str]]:
-    """Names of the labels in each case, whose masks hold `values`: what `folds` spreads evenly.
-
-    A mask of several channels has one for each label, in their order.
-    """
+    """Names of the labels in each case, whose masks hold `values`, in one channel or one a label: what `folds` spreads."""
     return {case: frozenset(_present(mask, labels)) for case, mask in values.items()}
 
 
@@ -139,17 +136,22 @@ def parse_fold(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"\s*(\d+)\s*/\s*(\d+)\s*", text)
     if match is None or int(match[1]) >= int(match[2]) or int(match[2]) < 2:
-        raise ConfigError(
-            f"a fold is written i/n with i from 0 to n-1 and n at least 2, for instance 0/5; got '{text}'"
-        )
+        raise ConfigError(f"a fold is written i/n, i from 0 to n-1 and n at least 2, for instance 0/5; got '{text}'")
     return int(match[1]), int(match[2])
 
 
 def declared(cases: Sequence[Case]) -> Fold | None:
     """The split that the dataset itself declares: its `test` cases against the rest; None where it declares none."""
     labelled = [case for case in cases if case.label]
-    test = tuple(case.id for case in labelled if case.split == "test")
-    return Fold(tuple(case.id for case in labelled if case.split != "test"), test) if test else None
+    test = {case.id for case in labelled if case.split == "test"}
+    return _apart([case.id for case in labelled], test) if test else None
+
+
+def shared_groups(cases: Sequence[Case], fold: Fold) -> tuple[str, ...]:
+    """Ids of the cases kept apart whose patient (group) is learned from all the same: scores on them flatter."""
+    learned, apart = set(fold.train), set(fold.test)
+    groups = {case.group for case in cases if case.id in learned}
+    return tuple(case.id for case in cases if case.id in apart and case.group in groups)
 
 
 def folds(cases: Sequence[Case], n: int, seed: int = 0, presence: Presence | None = None) -> tuple[Fold, ...]:
@@ -173,10 +175,11 @@ def folds(cases: Sequence[Case], n: int, seed: int = 0, presence: Presence | Non
             groups.setdefault(case.group, []).append(case.id)
     if not 2 <= n <= len(groups):
         raise ConfigError(
-            f"{n} folds need at least {max(n, 2)} labelled patients (groups), got {len(groups)}. Ask for fewer folds or add cases."
+            f"{n} folds need at least {max(n, 2)} labelled patients (groups), got {len(groups)}. "
+            "Ask for fewer with --fold 0/N, hold none back with --fold none, or add cases."
         )
     parts = _deal([groups[name] for name in sorted(groups)], n, seed, presence or {})
-    return tuple(Fold(tuple(i for i in ids if i not in part), tuple(i for i in ids if i in part)) for part in parts)
+    return tuple(_apart(ids, part) for part in parts)
 
 
 def nnunet_folds(cases: Sequence[Case]) -> tuple[Fold, ...]:
@@ -192,11 +195,7 @@ def nnunet_folds(cases: Sequence[Case]) -> tuple[Fold, ...]:
         raise ConfigError(f"nnU-Net's folds need at least 5 labelled cases, got {len(ids)}")
     order = np.arange(len(ids))
     np.random.RandomState(12345).shuffle(order)
-    parts = [set(part.tolist()) for part in np.array_split(order, 5)]
-    return tuple(
-        Fold(tuple(i for n, i in enumerate(ids) if n not in part), tuple(i for n, i in enumerate(ids) if n in part))
-        for part in parts
-    )
+    return tuple(_apart(ids, {ids[n] for n in part}) for part in np.array_split(order, 5))
 
 
 def inner_split(
@@ -217,11 +216,15 @@ def inner_split(
     ids = _usable(train)
     chosen = {case.id for case in train if case.label and case.split == "validation"}
     if chosen and len(chosen) < len(ids):
-        return Fold(tuple(i for i in ids if i not in chosen), tuple(i for i in ids if i in chosen))
+        return _apart(ids, chosen)
     target = min(most, max(1, min(3, len(ids) // 3), round(share * len(ids))))
     groups = len({case.group for case in train if case.id in ids})
     parts = folds(train, max(2, min(groups, -(-len(ids) // target))), seed, presence)
     return min(parts, key=lambda part: abs(len(part.test) - target))
+
+
+def _apart(ids: Sequence[str], test: Container[str]) -> Fold:
+    return Fold(tuple(i for i in ids if i not in test), tuple(i for i in ids if i in test))
 
 
 def _usable(cases: Sequence[Case]) -> tuple[str, ...]:

@@ -26,7 +26,9 @@ Preset = Annotated[
     str | None, typer.Option("-c", "--config", help="Preset (fast, balanced, accurate, ...) or YAML file.")
 ]
 Budget = Annotated[str | None, typer.Option(help="Wall clock for everything: 90s, 20m, 2h.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")]
+_DEVICES = typer.Option(help="auto, cpu, cuda, cuda:1, mps.")
+Device = Annotated[str, _DEVICES]
+AskedDevice = Annotated[str | None, _DEVICES]  # unless KEY=VALUE or the preset says
 Modality = Annotated[str | None, typer.Option(help="What the images are (CT, MR, ...), if the dataset does not say.")]
 
 
@@ -39,7 +41,7 @@ def train(
     budget: Budget = None,
     fold: Annotated[str | None, typer.Option(help="Part held back for the report: 0/5 (default), all, none.")] = None,
     seed: Annotated[int | None, typer.Option(help="Of splits, weights, sampling and augmentation.")] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda, cuda:1, mps.")] = None,
+    device: AskedDevice = None,
     modality: Modality = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     dry_run: Annotated[
@@ -129,7 +131,7 @@ def plan(
     settings: Settings = None,
     config: Preset = None,
     budget: Budget = None,
-    device: Device = "auto",
+    device: AskedDevice = None,
     modality: Modality = None,
 ) -> None:
     """Show how a dataset would be trained here, with reasons, and what it would take."""
@@ -145,9 +147,8 @@ def demo(
 ) -> None:
     """Train, predict, evaluate and report on synthetic scans, in under three minutes."""
     from medseg import api
-    from medseg.resources import shipped
 
-    run = api.train(shipped("sample_data/mr"), out, budget="150s")
+    run = api.demo(out)
     typer.echo(f"masks:  {run / 'predictions'}\nreport: {run / 'report.html'}\nmodel:  {run / 'bundle'}")
 
 
@@ -212,7 +213,8 @@ _ELSEWHERE = {
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line; a user's mistake is one line and exit code 2, a signal during training exit code 75."""
+    """Run the command line; a user's mistake, or a file that cannot be used, is one line and exit code 2, a signal during
+    training exit code 75."""
     arguments = sys.argv[1:] if arguments is None else arguments
     words = [word for word in arguments if word != "--debug"]
     system.spin_briefly()
@@ -220,11 +222,12 @@ def main(arguments: list[str] | None = None) -> None:
         progress.talk()
     try:
         raise SystemExit(app(words or ["--help"], prog_name="medseg", standalone_mode=False) or 0)
-    except (MedsegError, _UsageError) as error:
+    except (MedsegError, _UsageError, OSError) as error:
         if len(words) < len(arguments):
             raise
-        print(f"error: {_one_line(error)}", file=sys.stderr)
-        raise SystemExit(75 if isinstance(error, Interrupted) else 2) from None
+        stopped = isinstance(error, Interrupted)
+        print(_one_line(error) if stopped else f"error: {_one_line(error)}", file=sys.stderr)
+        raise SystemExit(75 if stopped else 2) from None
     except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         raise SystemExit(130) from None
@@ -235,7 +238,10 @@ _UsageError: Any = typer.BadParameter.__base__
 
 
 def _one_line(error: Any) -> str:
+    if isinstance(error, OSError) and error.filename:
+        return f"'{error.filename}' cannot be used: {error.strerror}. See that it is there and that you may read and write it."
     if not isinstance(error, _UsageError):
         return " ".join(str(error).split())
     where = error.ctx.command_path if error.ctx else "medseg"
-    return f"{error.format_message().rstrip('.')}. See '{where} --help'."
+    said = error.format_message().rstrip(".")
+    return f"{said}{'' if said.endswith('?') else '.'} See '{where} --help'."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import csv
 import io as text_io
-import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,9 +45,14 @@ def find(inputs: Iterable[str | Path], channels: int | None = None) -> list[Scan
     an export, and are set aside.
 
     Raises:
-        DataError: nothing there, or two scans would have one name.
+        DataError: nothing there, nothing that may be read, or two scans would have one name.
     """
-    scans = [scan for item in inputs for scan in _of(str(item), channels)]
+    try:
+        scans = [scan for item in inputs for scan in _of(str(item), channels)]
+    except OSError as error:
+        raise DataError(
+            f"'{error.filename}' cannot be read ({error.strerror}). Name scans or folders that you may read."
+        ) from error
     names = [scan.id for scan in scans]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise DataError(f"two scans share the name '{twice[0]}', so that one mask would replace the other. Rename one.")
@@ -126,24 +131,16 @@ def predict(
 
     Returns:
         One outcome a scan, in order. Masks, `volumes.csv` and label tables for 3D Slicer and ITK-SNAP lie in the folder;
-        beside a single file they carry its name.
+        beside a single file they carry its name. `volumes.csv` keeps the rows of scans that were predicted into the folder
+        before.
+
+    Raises:
+        DataError: `out` or `suffix` cannot be used for these scans.
     """
-    out = Path(out)
+    out, outcomes = Path(out), []
     single = out.name.lower().endswith(io.SUFFIXES)
-    if single and len(scans) != 1:
-        raise DataError(f"-o names one file, but there are {len(scans)} scans. Name a folder.")
-    if not single and len(scans) == 1 and out.suffix and not out.is_dir():
-        raise DataError(
-            f"'{out.name}' ends in no format that is known ({', '.join(io.SUFFIXES)}). A folder has no ending."
-        )
+    targets = _targets(scans, out, suffix, single)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
-    if suffix not in io.WRITTEN:
-        raise DataError(
-            f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(s[1:] for s in io.WRITTEN)}."
-        )
-    targets = [out if single else out / f"{scan.id}{suffix}" for scan in scans]
-    _keep_scans(scans, targets)
-    outcomes = []
     for scan, target in progress.track(list(zip(scans, targets, strict=True)), "predicting"):
         try:
             prediction = predictor(list(scan.images), probabilities=probabilities)
@@ -156,16 +153,36 @@ def predict(
             outcomes.append(Outcome(scan.id, error=files.without_paths(_reason(error), words)))
             if len(scans) > 1:
                 progress.warn(f"{scan.id}: {outcomes[-1].error}")
+        if any(outcome.mask for outcome in outcomes):  # a row as soon as its mask lies there, should this end early
+            _write_volumes(folder / f"{prefix}volumes.csv", predictor.labels, outcomes, merge=not single)
     if any(outcome.mask for outcome in outcomes):
-        write_tables(folder, prefix, predictor.labels, outcomes)
+        _write_labels(folder, prefix, predictor.labels)
     return outcomes
 
 
-def _keep_scans(scans: Sequence[Scan], targets: Sequence[Path]) -> None:
-    """Refuse to write over what is read."""
+def mask_path(folder: Path, name: str, suffix: str = ".nii.gz") -> Path:
+    """Where the mask of a scan lies in a folder of masks."""
+    return folder / f"{name}{suffix}"
+
+
+def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool) -> list[Path]:
+    """The file of each mask; refuses what cannot be written, and to write over what is read."""
+    if single and len(scans) != 1:
+        raise DataError(f"-o names one file, but there are {len(scans)} scans. Name a folder.")
+    if not single and len(scans) == 1 and out.suffix and not out.is_dir():
+        raise DataError(
+            f"'{out.name}' ends in no format that masks are written in ({', '.join(io.WRITTEN)}). A folder has no ending."
+        )
+    suffix = io.ending(out) if single else suffix
+    if suffix not in io.WRITTEN:
+        raise DataError(
+            f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(s[1:] for s in io.WRITTEN)}."
+        )
+    targets = [out if single else mask_path(out, scan.id, suffix) for scan in scans]
     read = {image.resolve() for scan in scans for image in scan.images}
     if lost := [target for target in targets if target.resolve() in read]:
         raise DataError(f"the mask would replace the scan '{lost[0].name}'. Name another file or folder with -o.")
+    return targets
 
 
 def _reason(error: BaseException) -> str:
@@ -177,26 +194,57 @@ def _reason(error: BaseException) -> str:
 
 
 def _write(prediction: Prediction, target: Path) -> None:
-    io.write(prediction.mask, target)
-    if prediction.probabilities:
-        io.write(prediction.probabilities, target.with_name(f"{io.stem(target)}_probabilities.nii.gz"))
+    """All files of a scan, or none."""
+    likely = target.with_name(f"{io.stem(target)}_probabilities.nii.gz")
+    io.write(prediction.mask, target, parents=True)
+    try:
+        if prediction.probabilities:
+            io.write(prediction.probabilities, likely)
+    except BaseException:
+        target.unlink()
+        raise
 
 
-def write_tables(folder: Path, prefix: str, labels: Labels, outcomes: Sequence[Outcome]) -> None:
-    """`volumes.csv` and the colours and names of labels, as 3D Slicer and ITK-SNAP read them."""
-    text = text_io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["case", *(f"{name}_ml" for name in labels.names), "note", "error"])
+def _write_volumes(path: Path, labels: Labels, outcomes: Sequence[Outcome], *, merge: bool) -> None:
+    """The table of volumes; rows of other scans are kept where the table that is there has the same columns."""
+    columns = ["case", *(f"{name}_ml" for name in labels.names), "note", "error"]
+    rows = dict(_rows(path, columns)) if merge else {}
     for outcome in outcomes:
         volumes = outcome.volumes_ml or {}
         measured = (f"{volumes[n]:.4f}" if n in volumes else "" for n in labels.names)
-        writer.writerow([outcome.id, *measured, "; ".join(outcome.warnings), outcome.error])
-    files.write_text(folder / f"{prefix}volumes.csv", text.getvalue())
-    rows = [(item.values[0], item.name, *item.colour) for item in labels]
-    slicer = "".join(
-        f"{value} {re.sub(r'[^0-9A-Za-z.-]+', '_', name)} {r} {g} {b} 255\n" for value, name, r, g, b in rows
-    )
+        rows[outcome.id] = [outcome.id, *measured, "; ".join(outcome.warnings), outcome.error]
+    text = text_io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows.values()])
+    files.write_text(path, text.getvalue())
+
+
+def _rows(path: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Case and row of a table that was written before; none of one with other columns."""
+    if path.is_file():
+        with path.open(encoding="utf-8", errors="replace", newline="") as stream:
+            table = csv.reader(stream)
+            if next(table, None) == columns:
+                yield from ((row[0], row) for row in table if len(row) == len(columns))
+
+
+def _write_labels(folder: Path, prefix: str, labels: Labels) -> None:
+    """Names and colours of labels, as 3D Slicer and ITK-SNAP read them."""
+    rows = [(value, item.name, *item.colour) for value, item in zip(labels.written, labels, strict=True)]
+    words = _words(labels.names)
+    slicer = "".join(f"{value} {word} {r} {g} {b} 255\n" for (value, _, r, g, b), word in zip(rows, words, strict=True))
     files.write_text(folder / f"{prefix}slicer.ctbl", f"0 background 0 0 0 0\n{slicer}")
     quoted = [(value, f"{r:5d} {g:4d} {b:4d}", name.replace('"', "'")) for value, name, r, g, b in rows]
     snap = "".join(f'{value:5d} {rgb} 1 1 1 "{name}"\n' for value, rgb, name in quoted)
     files.write_text(folder / f"{prefix}itksnap.txt", f'    0     0    0    0 0 0 0 "Clear Label"\n{snap}')
+
+
+def _words(names: Sequence[str]) -> list[str]:
+    """Each name as one word of its own: letters and digits of any script, with underscores for the rest."""
+    words: list[str] = []
+    for name in names:
+        kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c in ".-" else " " for c in name)
+        word = "_".join(kept.split()) or "label"
+        while word in words:
+            word += "_"
+        words.append(word)
+    return words

@@ -39,6 +39,7 @@ class RunConfig(Settings):
         dims: learn volumes ("3"), slices ("2"), or what the scans are ("auto").
         modality: what the channels are, in place of what the dataset says; separated by commas.
         cache: folder of prepared cases; None is `medseg_cache` beside the run.
+        cache_gb: size beyond which the cache loses its oldest entries, but none that the run needs.
         inner_share: share of the training cases on which choices are made.
         tolerance_mm: of the surface Dice (NSD).
         windows: predict with larger windows and less overlap where the inner split shows that nothing is lost ("measured"), or
@@ -53,6 +54,7 @@ class RunConfig(Settings):
     dims: Literal["auto", "2", "3"] = "auto"
     modality: str | None = None
     cache: str | None = None
+    cache_gb: float = Field(default=200, gt=0)
     inner_share: float = Field(default=0.1, gt=0, lt=0.5)
     tolerance_mm: float = Field(default=1.0, gt=0)
     windows: Literal["measured", "planned"] = "measured"
@@ -85,10 +87,13 @@ class RunConfig(Settings):
 # What `resolve` looks into, before the whole is validated.
 _GROUPS = {
     "sample": "sample.foreground=0.5",
+    "augment": "augment.noise_p=0.1",
     "inference": "inference.overlap=0.5",
     "model": "model.name=unet",
     "loss": "loss.name=dice_ce",
 }
+# What prediction takes from training, where a user sets the one and not the other.
+_FOLLOWED = (("sample", "patch", "window"), ("augment", "mirror_axes", "mirror_axes"))
 # What only a plan can know, filled with anything valid, so that the rest can be checked before one is made.
 _UNPLANNED: Tree = {"sample": {"patch": (8, 8, 8)}, "inference": {"window": (8, 8, 8)}}
 
@@ -108,7 +113,8 @@ def check(user: Mapping[str, Any]) -> RunConfig:
 def resolve(planned: Mapping[str, Any], user: Mapping[str, Any]) -> RunConfig:
     """A whole configuration from a plan and what the user set.
 
-    The plan's options of the model hold for the default architecture only; the window follows the patch.
+    The plan's options of the model hold for the default architecture only; the window follows the patch, and the flips of
+    test-time augmentation follow those of training.
     """
     for name, example in _GROUPS.items():
         if not isinstance(user.get(name, {}), Mapping):
@@ -123,18 +129,25 @@ def resolve(planned: Mapping[str, Any], user: Mapping[str, Any]) -> RunConfig:
     if {"window", "overlap"} & {*user.get("inference", {})}:
         tree.setdefault("windows", "planned")
     config = parse(RunConfig, tree)
-    if "patch" in user.get("sample", {}) and "window" not in user.get("inference", {}):
-        inference = config.inference.model_copy(update={"window": config.sample.patch})
-        config = config.model_copy(update={"inference": inference})
-    return config
+    followed = {
+        to: getattr(getattr(config, stage), name)
+        for stage, name, to in _FOLLOWED
+        if name in user.get(stage, {}) and to not in user.get("inference", {})
+    }
+    return config.model_copy(update={"inference": config.inference.model_copy(update=followed)})
 
 
 def complete(config: RunConfig) -> RunConfig:
     """The same with every option of model and loss written out, as it is stored.
 
     Raises:
-        ConfigError: an option of theirs is unknown, or its value is not allowed.
+        ConfigError: an option of theirs is unknown, or its value is not allowed; or slices are learned, and volumes predicted.
     """
+    patch, window = config.sample.patch, config.inference.window
+    if (patch[2] == 1) != (window[2] == 1):
+        raise ConfigError(
+            f"sample.patch={list(patch)} and inference.window={list(window)}: both have 1 voxel along k (slices), or neither. Set both."
+        )
     described = {"model": models.resolve(config.model, dotted=True), "loss": losses.resolve(config.loss)}
     return config.model_copy(update=described)
 
@@ -217,29 +230,16 @@ def dump(config: RunConfig) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, default_flow_style=None)
 
 
-def differences(a: RunConfig, b: RunConfig) -> list[str]:
-    """Dotted names of the settings in which two configurations differ."""
-    return _differences(a.model_dump(mode="json"), b.model_dump(mode="json"), "")
-
-
-def _differences(a: Any, b: Any, name: str) -> list[str]:
-    if isinstance(a, dict) and isinstance(b, dict):
-        keys = dict.fromkeys([*a, *b])
-        return [d for key in keys for d in _differences(a.get(key), b.get(key), f"{name}.{key}" if name else key)]
-    return [] if a == b else [name]
-
-
 def duration_s(text: str) -> float:
-    """`90s`, `20m`, `1.5h` or bare minutes, in seconds.
+    """`90s`, `20m`, `1.5h` in seconds.
 
     Raises:
         ConfigError: none of them, or not positive.
     """
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "m")
     try:
-        seconds = float(number) * units[unit]
-    except ValueError:
+        seconds = float(text[:-1]) * units[text[-1:]]
+    except (ValueError, KeyError):
         seconds = 0.0
     if not 0 < seconds < float("inf"):
         raise ConfigError(f"a budget is written 90s, 20m or 2h, and is more than nothing; got '{text}'")

@@ -5,27 +5,23 @@ from __future__ import annotations
 import functools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import reading
-from medseg.cases import Dataset, Fold, few
+from medseg.cases import Dataset, MaskValues, few
+from medseg.errors import DataError
 from medseg.examination import Exam, examine
 from medseg.findings import Finding, Report
-from medseg.volume import Geometry
 
-Array = npt.NDArray[Any]
 _INSTANCES = 40  # more values than this, declared by nobody, look like numbered instances
 
 
-def check(dataset: Dataset, splits: Sequence[Fold] | None = None) -> Report:
+def check(dataset: Dataset) -> Report:
     """Look at every voxel of a dataset for what would stop or mislead a training.
 
     Args:
         dataset: see `layouts.find`. Where it declares no labels, any whole numbers are taken for labels.
-        splits: folds in which to look for patients on both sides, besides the split that the dataset declares.
 
     Returns:
         The report. A case that cannot be read is a finding and never an exception.
@@ -33,13 +29,8 @@ def check(dataset: Dataset, splits: Sequence[Fold] | None = None) -> Report:
     look = functools.partial(examine, labels=dataset.labels)
     exams = reading.each(look, dataset.cases, "checking", len(dataset.channels))
     findings = [finding for exam in exams for finding in exam.findings]
-    for compare in (_channels, _spacings, _duplicates, _sides, _labels):
+    for compare in (_channels, _spacings, _duplicates, _leaks, _sides, _labels):
         findings += compare(dataset, exams)
-    declared = {case.id: case.split or "train" for case in dataset.cases}
-    findings += _leaks(exams, "the declared split", declared)
-    for number, fold in enumerate(splits or ()):
-        sides = dict.fromkeys(fold.train, "train") | dict.fromkeys(fold.test, "test")
-        findings += _leaks(exams, f"fold {number}", sides)
     return Report.of(dataset, findings)
 
 
@@ -59,7 +50,9 @@ def _channels(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
 
 def _spacings(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
     """Voxels more than twice, or less than half, as long as most: often a wrong header. Axes are taken by direction."""
-    spacings = {exam.case.id: _spacing_ras(exam.geometry) for exam in exams if exam.geometry is not None}
+    spacings = {
+        exam.case.id: np.array(exam.geometry.spacing_along("RAS")) for exam in exams if exam.geometry is not None
+    }
     median = np.median(list(spacings.values()) or [np.ones(3)], axis=0)
     for name, spacing in spacings.items():
         if np.abs(np.log2(spacing / median)).max() > 1:
@@ -67,14 +60,14 @@ def _spacings(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
             yield Finding("warning", name, "spacing", f"spacing is {here} mm (along R, A, S); the median is {most} mm")
 
 
-def _spacing_ras(geometry: Geometry) -> Array:
-    axes = [next(n for n, code in enumerate(geometry.axcodes) if code in pair) for pair in ("RL", "AP", "SI")]
-    return np.array(geometry.spacing_mm)[axes]
-
-
 def _duplicates(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
     for exam, twin in _twins(exams, lambda exam: exam.digest):
-        yield Finding("warning", exam.case.id, "duplicate", f"the image's voxels are those of {twin.case.id}")
+        text = f"the image's voxels are those of {twin.case.id}"
+        if exam.case.group == twin.case.group or not (exam.case.label and twin.case.label):
+            yield Finding("warning", exam.case.id, "duplicate", text)
+        else:
+            text += ", as of another patient: one may be learnt from and the other reported. Remove one, or give both one group"
+            yield Finding("error", exam.case.id, "duplicate", text)
 
 
 def _twins(exams: Sequence[Exam], key: Callable[[Exam], str]) -> Iterator[tuple[Exam, Exam]]:
@@ -85,15 +78,14 @@ def _twins(exams: Sequence[Exam], key: Callable[[Exam], str]) -> Iterator[tuple[
             yield exam, twin
 
 
-def _leaks(exams: Sequence[Exam], split: str, sides: Mapping[str, str]) -> Iterator[Finding]:
-    """Patients, and images of equal voxels, on both sides of a split."""
-    inside = [exam for exam in exams if exam.case.id in sides]
+def _leaks(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
+    """Patients, and images of equal voxels, on both sides of the declared split."""
     same: dict[str, Callable[[Exam], str]] = {"patient": lambda e: e.case.group, "image": lambda e: e.digest}
     for what, key in same.items():
-        for exam, twin in _twins(inside, key):
-            here, there = sides[exam.case.id], sides[twin.case.id]
+        for exam, twin in _twins(exams, key):
+            here, there = (e.case.split or "train" for e in (exam, twin))
             if here != there:
-                text = f"same {what} as {twin.case.id}, but one is in {here}, the other in {there} ({split})"
+                text = f"same {what} as {twin.case.id}, but one is in {here}, the other in {there} (the declared split)"
                 yield Finding("error", exam.case.id, "leak", text)
 
 
@@ -117,12 +109,21 @@ def _labels(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
     elif not values:
         yield Finding("error", "", "empty", "no mask can be used")
     elif dataset.labels is None:
-        many = len(values) > _INSTANCES
-        text = f"no labels are declared; the masks hold {few(sorted(values), 8)}"
-        doubt = "; are these numbered instances? Each would become a label"
-        yield Finding("warning" if many else "note", "", "labels", text + (doubt if many else ""))
+        yield _undeclared({exam.case.id: (exam.values,) for exam in exams})
     elif dataset.labels.exclusive:
         for item in (item for item in dataset.labels if not values & set(item.values)):
             yield Finding("warning", "", "labels", f"'{item.name}' ({few(item.values)}) is in no mask")
     if (patients := len({case.group for case in dataset.labelled})) < 2:
         yield Finding("error", "", "too-few", f"{patients} labelled patient(s); training needs at least 2, better 20")
+
+
+def _undeclared(masks: Mapping[str, MaskValues]) -> Finding:
+    """What to say of labels that nobody declares: each value in the masks becomes one."""
+    try:
+        values = reading.discover_labels(masks).values
+    except DataError as error:
+        return Finding("error", "", "labels", str(error))
+    many = len(values) > _INSTANCES
+    doubt = "; are these numbered instances? Each would become a label" if many else ""
+    text = f"no labels are declared; the masks hold {few(values, 8)}{doubt}"
+    return Finding("warning" if many else "note", "", "labels", text)

@@ -73,5 +73,6 @@ class Ensemble:
             raise DataError(f"out of memory with {config}, one at once. Close other programs.")
         progress.warn(f"out of memory on {self.device} with {config}, one at once: going on with the CPU")
         self.device = torch.device("cpu")
+        self.bf16 = self.bf16 and system.has_bf16(self.device)
         self.networks = [network.cpu() for network in self.networks]
         return None

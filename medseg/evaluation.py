@@ -18,12 +18,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from medseg import files, io, metrics, progress
-from medseg.cases import few
+from medseg import files, io, layouts, metrics, progress
+from medseg.cases import Case, few
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import difference, same_space
 from medseg.labels import Labels
 from medseg.metrics import statistics
+from medseg.reading import refuse_negative
 from medseg.volume import Volume
 
 Array = npt.NDArray[Any]
@@ -89,7 +90,6 @@ def evaluate(
     labels: Labels,
     *,
     tolerance_mm: float = 1.0,
-    groups: Mapping[str, str] | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """Measure predictions against references, one pair in memory at a time.
@@ -98,7 +98,6 @@ def evaluate(
         pairs: `Pair`s, or tuples in their order.
         labels: the structures to measure. Voxels that a reference marks as to be ignored are background in both masks.
         tolerance_mm: the distance of surfaces that NSD forgives.
-        groups: case id -> patient; what it does not name keeps its pair's own group.
         seed: of the bootstrap.
 
     Raises:
@@ -113,13 +112,16 @@ def evaluate(
         raise DataError(f"each case can be evaluated once, but these come again: {', '.join(twice)}. Rename them.")
     rows = []
     for pair in progress.track(cases, "evaluating"):
-        group = (groups or {}).get(pair.case) or pair.group or pair.case
-        rows += [{"case": pair.case, "group": group, **row} for row in _measure(pair, labels, tolerance_mm)]
+        rows += [
+            {"case": pair.case, "group": pair.group or pair.case, **row} for row in _measure(pair, labels, tolerance_mm)
+        ]
     return Evaluation(tuple(rows), {"tolerance_mm": tolerance_mm, **_summarise(rows, labels, seed)})
 
 
 def pair_folders(predictions: str | Path, references: str | Path, only: Set[str] | None = None) -> list[Pair]:
     """Pair masks of two folders by name (without ending), of all references or of `only` some; two files are one pair.
+
+    References may be a whole dataset: its masks then go by the ids of their cases, and its patients are known.
 
     Raises:
         DataError: a folder is missing or empty, or a mask of a case that counts: leaving it out would flatter the result.
@@ -127,7 +129,11 @@ def pair_folders(predictions: str | Path, references: str | Path, only: Set[str]
     predictions, references = Path(predictions), Path(references)
     if predictions.is_file() and references.is_file():
         return [Pair(io.stem(references), predictions, references)]
-    found, wanted = _masks(predictions), _masks(references)
+    known = _dataset(references)
+    found, wanted = (
+        _masks(predictions),
+        {name: case.label for name, case in known.items() if case.label} or _masks(references),
+    )
     if only is not None:
         if unknown := sorted(only - wanted.keys()):
             raise DataError(f"'{references}' lacks references of cases that count: {few(unknown, 5)}")
@@ -141,14 +147,30 @@ def pair_folders(predictions: str | Path, references: str | Path, only: Set[str]
         )
     if extra:
         progress.warn(f"{len(extra)} predictions have no reference and are not evaluated: {few(extra, 5)}")
-    return [Pair(name, found[name], wanted[name]) for name in sorted(wanted)]
+    groups = {name: case.group for name, case in known.items()}
+    return [Pair(name, found[name], wanted[name], groups.get(name, "")) for name in sorted(wanted)]
+
+
+def _dataset(folder: Path) -> dict[str, Case]:
+    """The labelled cases of a whole dataset, by the ids that its predictions have; none where a folder holds masks alone."""
+    try:
+        return {case.id: case for case in layouts.find(folder).labelled}
+    except DataError:
+        return {}
 
 
 def labels_in(pairs: Iterable[Pair | tuple[Any, ...]]) -> Labels:
-    """Labels for masks whose meaning nobody declared: each value that any prediction or reference holds is one."""
-    masks = (_read(mask) for pair in pairs for mask in Pair(*pair)[1:3])
-    values = {int(value) for mask in masks for value in np.unique(mask.array)}
-    return Labels.of(sorted(values - {0}))
+    """Labels for masks whose meaning nobody declared: each value that any prediction or reference holds is one.
+
+    Raises:
+        DataError: a value is negative.
+    """
+    found = {
+        pair.case: tuple(frozenset(map(int, np.unique(_read(mask).array))) for mask in pair[1:3])
+        for pair in (Pair(*given) for given in pairs)
+    }
+    refuse_negative(found)
+    return Labels.of(sorted({value for masks in found.values() for mask in masks for value in mask} - {0}))
 
 
 def _masks(folder: Path) -> dict[str, Path]:
@@ -176,7 +198,7 @@ def _measure(pair: Pair, labels: Labels, tolerance_mm: float) -> Iterator[dict[s
     predicted, true = prediction.array[box], reference.array[box]
     _check(predicted, labels, f"{pair.case}: the prediction")
     _check(true, labels, f"{pair.case}: the reference")
-    known = np.ones(true.shape[1:], bool) if labels.ignore is None else (true != labels.ignore).all(axis=0)
+    known = labels.known(true)
     for item in labels:
         scores = metrics.scores(
             labels.mask(predicted, item) & known,
@@ -193,7 +215,7 @@ def _read(mask: Volume | Path | str) -> Volume:
 
 
 def _check(mask: Array, labels: Labels, what: str) -> None:
-    allowed = (1,) if labels.exclusive else (1, len(labels))
+    allowed = labels.allowed_channels
     if mask.shape[0] not in allowed:
         raise DataError(f"{what} has {mask.shape[0]} channels; {allowed[-1]} are expected. Give one mask a case.")
     if mask.shape[0] == 1 and (unknown := labels.undeclared(mask)):

@@ -13,11 +13,12 @@ import numpy.typing as npt
 from medseg import preprocess
 from medseg.cases import Case, few
 from medseg.errors import MedsegError
+from medseg.extent import profiles
 from medseg.findings import Finding, Severity
 from medseg.geometry import difference, same_space
 from medseg.io import read
 from medseg.labels import Labels
-from medseg.reading import misplaced
+from medseg.reading import mask_values, misplaced
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -81,7 +82,7 @@ def _look_at_images(exam: Exam) -> None:
     exam.digest = digest.hexdigest()
     for number, volume in enumerate(volumes[1:], 2):
         if not same_space(exam.geometry, volume.geometry):
-            preprocess.combine([volumes[0], volume])  # refuses what training would refuse
+            preprocess.check_cover(exam.geometry, volume.geometry, number)
             how = difference(exam.geometry, volume.geometry)
             exam.add("note", "channels", f"channel {number} is resampled to the grid of the first: {how}")
 
@@ -111,14 +112,14 @@ def _look_at_mask(exam: Exam, labels: Labels | None) -> None:
     elif not same_space(exam.geometry, mask.geometry, _DRIFT_MM):
         how = difference(exam.geometry, mask.geometry)
         exam.add("warning", "drift", f"label is {how}: less than a twentieth of a voxel, taken as the same place")
-    allowed = (1,) if labels is None or labels.exclusive else (1, len(labels))
+    allowed = (1,) if labels is None else labels.allowed_channels
     if mask.channels not in allowed:
         picture = "; is it a colour picture?" if mask.channels in (3, 4) else ""
         expected = " or ".join(map(str, allowed))
         exam.add("error", "mask-channels", f"the mask has {mask.channels} channels, expected {expected}{picture}")
         return
+    exam.values = frozenset[int]().union(*mask_values(mask))
     exam.masked = True
-    exam.values = frozenset(int(v) for v in np.unique(mask.array)) - {0}
     _look_at_values(exam, mask.array, labels)
     exam.swapped = dict(_swapped(mask, labels)) if labels else {}
 
@@ -145,5 +146,4 @@ def _swapped(mask: Volume, labels: Labels) -> Iterator[tuple[tuple[str, str], bo
 
 
 def _centroid(mask: Array) -> Array:
-    marginals = [mask.sum(axis=tuple(a for a in range(3) if a != axis)) for axis in range(3)]
-    return np.array([(m * np.arange(m.size)).sum() / m.sum() for m in marginals])
+    return np.array([(n * np.arange(n.size)).sum() / n.sum() for n in profiles(mask, np.sum)])

@@ -7,12 +7,17 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from medseg import progress
 from medseg.errors import DataError, MedsegError, RunError
+
+_POLL_S = 0.1
 
 
 @contextlib.contextmanager
@@ -59,15 +64,16 @@ def write_bytes(path: str | Path, data: bytes) -> None:
 
 def write_json(path: str | Path, value: Any) -> None:
     """Write JSON atomically; not-a-number and infinity become null, as JSON knows neither."""
-    write_text(path, json.dumps(_finite(value), indent=2) + "\n")
+    write_text(path, json.dumps(finite(value), indent=2) + "\n")
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """A value of JSON with null in place of not-a-number and infinity: what `read_json` gives back of what `write_json` took."""
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: finite(item) for key, item in value.items()}
+    return [finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(path: str | Path) -> Any:
@@ -87,9 +93,11 @@ def read_json(path: str | Path) -> Any:
 def without_paths(text: str, words: Mapping[Path, str]) -> str:
     """A message with words for paths, and without the folders they lie in: names of folders are often names of patients."""
     for path in sorted(words, key=lambda path: len(str(path)), reverse=True):  # one may begin like another
-        text = text.replace(f"'{path}'", words[path]).replace(str(path), words[path])
+        name, word = re.escape(str(path)), words[path]
+        inside = r"(?=[/\\])" if os.sep not in str(path) else ""  # a bare name may be a word of the message: `scan`
+        text = word.join(re.split(rf"'{name}'|(?<!\w){name}{inside}", text))
     for folder in sorted({path.parent for path in words} - {Path()}, reverse=True):  # the inner ones first
-        text = text.replace(f"{folder}{os.sep}", "")
+        text = re.sub(rf"(?<!\w){re.escape(f'{folder}{os.sep}')}", "", text)
     return text
 
 
@@ -115,6 +123,8 @@ def sha256(path: str | Path) -> str:
 def lock(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder against a second process; the lock dies with its holder, however it ends.
 
+    On a disk that knows no locks, as some of clusters, a warning says so and the folder is not held.
+
     Args:
         folder: made if needed.
         wait: until the other process lets go, instead of giving up.
@@ -130,21 +140,30 @@ def lock(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     except OSError as error:
         raise _explain(error, folder) from error
     with stream:
-        try:
-            _lock_stream(stream, wait)
-        except OSError as error:
-            raise RunError(
-                f"'{folder}' is in use by another medseg process. Wait for it, or choose another folder."
-            ) from error
+        if not _locks(stream, folder):
+            if not wait:
+                raise RunError(
+                    f"'{folder}' is in use by another medseg process. Wait for it, or choose another folder."
+                )
+            progress.say(f"waiting for another medseg process that uses '{folder}'")
+            while not _locks(stream, folder):
+                time.sleep(_POLL_S)
         yield
 
 
-def _lock_stream(stream: Any, wait: bool) -> None:
-    if os.name == "nt":
-        import msvcrt
+def _locks(stream: IO[str], folder: Path) -> bool:
+    """Whether the lock was to be had."""
+    try:
+        if os.name == "nt":
+            import msvcrt
 
-        msvcrt.locking(stream.fileno(), msvcrt.LK_LOCK if wait else msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
-    else:
-        import fcntl
+            msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
 
-        fcntl.flock(stream, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
+            return False
+        progress.warn(f"'{folder}' cannot be locked ({error.strerror or error}): let no second medseg process use it")
+    return True

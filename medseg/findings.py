@@ -52,7 +52,7 @@ class Report:
 
     @property
     def ok(self) -> bool:
-        """Whether training can start."""
+        """Whether nothing in the data stops a training: no finding is an error. What a run's own settings need is not looked at."""
         return self.count("error") == 0
 
     @property

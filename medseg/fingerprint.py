@@ -59,8 +59,7 @@ class Fingerprint(Settings):
         spacing_mm, shape: medians, in RAS order.
         thick_spacing_mm: percentile 10 of each axis, for axes with thick slices.
         channels: intensities.
-        label_ml: median volume of each label over the cases that have it, and of its largest extent.
-        presence: share of cases that have it.
+        label_ml: median volume of each label over the cases that have it; a label that no case has is left out.
     """
 
     cases: int
@@ -69,7 +68,6 @@ class Fingerprint(Settings):
     shape: tuple[int, int, int]
     channels: tuple[ChannelFacts, ...]
     label_ml: dict[str, float]
-    presence: dict[str, float]
 
 
 class _CaseFacts(NamedTuple):
@@ -98,8 +96,7 @@ def take(cases: Sequence[Case], labels: Labels, channels: Sequence[str]) -> Fing
         thick_spacing_mm=_triple(np.percentile(spacings, 10, axis=0)),
         shape=(sizes[0], sizes[1], sizes[2]),
         channels=tuple(_channel(n, name, facts) for n, name in enumerate(names[: len(facts[0].inside)])),
-        label_ml={name: float(np.median(found)) for name, found in _volumes(facts, labels).items() if found},
-        presence={name: len(found) / len(facts) for name, found in _volumes(facts, labels).items()},
+        label_ml={name: float(np.median(found)) for name in labels.names if (found := _volumes(facts, name))},
     )
 
 
@@ -115,14 +112,18 @@ def _same_channels(cases: Sequence[Case], facts: Sequence[_CaseFacts]) -> None:
 def _facts(case: Case, labels: Labels) -> _CaseFacts:
     with named(case):
         image, mask = (geo.reorient(volume) for volume in read_case(case))
-        present = {item.name: labels.mask(mask.array, item) for item in labels}
-        anywhere = np.any(list(present.values()), axis=0) if present else np.zeros(mask.geometry.shape, bool)
+        anywhere, label_ml = np.zeros(mask.geometry.shape, bool), dict[str, float]()
+        for item in labels:
+            where = labels.mask(mask.array, item)
+            anywhere |= where
+            if count := np.count_nonzero(where):
+                label_ml[item.name] = count * mask.geometry.voxel_ml
         return _CaseFacts(
             spacing_mm=image.geometry.spacing_mm,
             shape=image.geometry.shape,
             inside=[_thinned(channel[anywhere]) for channel in image.array],
             minima=[float(channel.min()) for channel in image.array],
-            label_ml={n: float(where.sum()) * mask.geometry.voxel_ml for n, where in present.items() if where.any()},
+            label_ml=label_ml,
         )
 
 
@@ -140,8 +141,8 @@ def _channel(n: int, name: str, facts: Sequence[_CaseFacts]) -> ChannelFacts:
     )
 
 
-def _volumes(facts: Sequence[_CaseFacts], labels: Labels) -> dict[str, list[float]]:
-    return {name: [f.label_ml[name] for f in facts if name in f.label_ml] for name in labels.names}
+def _volumes(facts: Sequence[_CaseFacts], label: str) -> list[float]:
+    return [f.label_ml[label] for f in facts if label in f.label_ml]
 
 
 def _triple(values: Array) -> Triple:

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import GeometryError
+from medseg.extent import bounding_box
 from medseg.interpolation import Mode, pull
 from medseg.volume import Geometry, Volume
 
@@ -182,11 +183,10 @@ def _reach(
         matrix: index of the target -> index of the source.
         shape: of the target.
     """
-    along = [np.flatnonzero(where.any(tuple(b for b in range(3) if b != a))) for a in range(3)]
-    low = np.maximum([n[0] - 1 for n in along], 0)
-    high = np.minimum([n[-1] + 1 for n in along], np.array(where.shape) - 1)
+    box = bounding_box(where, margin=1)
+    low, end = np.array([(s.start, s.stop) for s in box]).T
     back = np.linalg.inv(matrix)
-    corners = np.array(list(itertools.product(*zip(low - 1.0, high + 1.0, strict=True))))
+    corners = np.array(list(itertools.product(*zip(low - 1.0, end, strict=True))))
     reached = corners @ back[:3, :3].T + back[:3, 3]
     first = np.clip(np.floor(reached.min(0)), 0, shape).astype(int)
     stop = np.clip(np.ceil(reached.max(0)) + 1, 0, shape).astype(int)
@@ -194,8 +194,5 @@ def _reach(
         return None
     part = matrix.copy()
     part[:3, 3] += matrix[:3, :3] @ first - low
-    boxes = [
-        (slice(None), *(slice(int(a), int(b)) for a, b in zip(*ends, strict=True)))
-        for ends in ((low, high + 1), (first, stop))
-    ]
-    return boxes[0], boxes[1], part
+    reach = (slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
+    return (slice(None), *box), (slice(None), *reach), part

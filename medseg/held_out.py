@@ -23,7 +23,7 @@ def predict(cases: Sequence[Case], folder: Path, device: str, module: str | None
     Raises:
         DataError: a case cannot be predicted; a report without it would flatter the model.
     """
-    masks = {case.id: folder / "predictions" / f"{case.id}.nii.gz" for case in cases}
+    masks = {case.id: cohort.mask_path(folder / "predictions", case.id) for case in cases}
     missing = [cohort.Scan(case.id, case.images) for case in cases if not masks[case.id].exists()]
     if missing:
         outcomes = cohort.predict(
@@ -60,7 +60,8 @@ def _draw(
         by_case.setdefault(row["case"], []).append(row["dice"])
     means = {case: float(np.nanmean(values)) for case, values in by_case.items() if not np.isnan(values).all()}
     order = sorted(means, key=lambda case: means[case])
-    places = {0: "worst", len(order) - 1: "best", len(order) // 2: "median"} if order else {}
+    ends = {0: "worst", len(order) - 1: "best"} if len(order) > 1 else {}
+    places = {len(order) // 2: "median"} | ends if order else {}
     index = []
     for place, kind in sorted(places.items()):
         name = order[place]
@@ -81,6 +82,6 @@ def _overlay(case: Case, mask: Path, labels: Labels) -> bytes:
 def _flat(array: np.ndarray, labels: Labels) -> np.ndarray:
     """One map of values to draw: overlapping labels lie over each other in their order."""
     flat = np.zeros(array.shape[1:], np.int32)
-    for item in labels:
-        flat[labels.mask(array, item)] = item.values[0]
+    for item, value in zip(labels, labels.written, strict=True):
+        flat[labels.mask(array, item)] = value
     return flat

@@ -13,14 +13,14 @@ from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import Field
+from pydantic import Field, PositiveInt
 from torch import Tensor
 
 from medseg.errors import ConfigError
 from medseg.labels import best_class
 from medseg.sample import window_starts
-from medseg.settings import Settings
-from medseg.stitching import Range, Sums
+from medseg.settings import Settings, parse
+from medseg.stitching import Range, Sums, box
 
 Network = Callable[[Tensor], Tensor]
 _SUMS_BYTES = 1 << 30
@@ -34,13 +34,13 @@ class Config(Settings):
         window: voxels of a window along i, j and k; 1 along k for 2D models.
         overlap: least share of a window that its neighbour covers too, 0 to below 1.
         batch: windows computed at once.
-        mirror_axes: axes that test-time augmentation flips.
+        mirror_axes: axes that test-time augmentation flips, of 0, 1 and 2.
     """
 
-    window: tuple[int, int, int]
+    window: tuple[PositiveInt, PositiveInt, PositiveInt]
     overlap: float = Field(default=0.5, ge=0, lt=1)
     batch: int = Field(default=4, ge=1)
-    mirror_axes: tuple[int, ...] = ()
+    mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
 
     def __str__(self) -> str:
         return f"windows of {' x '.join(map(str, self.window))} voxels, overlap {self.overlap:g}"
@@ -72,7 +72,7 @@ class Config(Settings):
         growing = [n > 1 for n in self.window]
         factor = max(1.0, (voxels / float(np.prod(self.window))) ** (1 / max(1, sum(growing))))
         sides = [
-            max(w, min(int(w * factor / 8) * 8, -(-n // 8) * 8)) if grows else w
+            max(w, min(int(w * factor / 8) * 8, -(-int(n) // 8) * 8)) if grows else w
             for w, n, grows in zip(self.window, longest, growing, strict=True)
         ]
         batch = max(1, int(self.batch * np.prod(self.window) / np.prod(sides)))
@@ -91,6 +91,11 @@ class Slab:
     def stop(self) -> int:
         """Index behind the last one."""
         return self.start + self.logits.shape[self.axis + 1]
+
+    @property
+    def finite(self) -> bool:
+        """Whether all logits are numbers: one that is none makes the sum none, and a sum needs no copy."""
+        return bool(self.logits.sum().isfinite())
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,12 @@ class Stream:
         most = max(1, 2 * int(shape[across]) // int(window[across]))
         return across, int(min(most, np.ceil(sums / _SUMS_BYTES)))
 
+    def regions(self, classes: int) -> Iterator[list[Range]]:
+        """The regions of `strips`, which together cover the image once."""
+        (across, count), whole = self.strips(classes), [(0, n) for n in self.image.shape[1:]]
+        for ends in itertools.pairwise(np.linspace(0, whole[across][1], count + 1).astype(int).tolist()):
+            yield [*whole[:across], ends, *whole[across + 1 :]]
+
 
 def slabs(
     image: Tensor,
@@ -142,7 +153,8 @@ def slabs(
     """
     size = image.shape[1:]
     short = [max(0, w - n) for w, n in zip(config.window, size, strict=True)]
-    image = torch.nn.functional.pad(image, [n for s in reversed(short) for n in (s // 2, s - s // 2)])
+    if any(short):  # padding by nothing would copy the image
+        image = torch.nn.functional.pad(image, [n for s in reversed(short) for n in (s // 2, s - s // 2)])
     before = [s // 2 for s in short]
     wanted = [(b + start, b + stop) for b, (start, stop) in zip(before, region or [(0, n) for n in size], strict=True)]
     axis, corners = _corners(image.shape[1:], config.window, config.overlap, wanted)
@@ -176,20 +188,16 @@ def _windows(
     first, most = 0, 1
     while first < len(corners):
         batch = corners[first : first + most]
-        cut = torch.stack([image[_box(corner, config.window)] for corner in batch])
+        cut = torch.stack([image[box(corner, config.window)] for corner in batch])
         logits = _run(network, cut, config.mirror_axes if mirrors else ())
         yield from zip(batch, logits, strict=True)
         first, most = first + len(batch), max(1, min(config.batch, _LOGITS // logits[0].numel()))
 
 
-def _box(corner: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
-    return (slice(None), *(slice(c, c + n) for c, n in zip(corner, size, strict=True)))
-
-
 def _run(network: Network, windows: Tensor, mirror_axes: Sequence[int]) -> Tensor:
     """float32 logits `(B, K, I, J, K)` of windows, averaged over flips."""
     flat = windows.shape[-1] == 1
-    axes = [a + 2 for a in mirror_axes if windows.shape[a + 2] > 1]
+    axes = [a + 2 for a in range(3) if a in mirror_axes and windows.shape[a + 2] > 1]
     flips = [f for n in range(len(axes) + 1) for f in itertools.combinations(axes, n)]
     total: Tensor | None = None
     for flip in flips:
@@ -223,10 +231,13 @@ def sliding_window(
 
     Returns:
         Logits `(K, I, J, K)`, or classes `(I, J, K)` uint8 (int16 above 256 classes); with a leading 1 if the image had one.
+
+    Raises:
+        ConfigError: the image has other axes, or a setting is out of its range.
     """
-    if image.ndim == 5 and len(image) != 1:
-        raise ConfigError(f"one image at a time: expected (1, C, I, J, K), got {tuple(image.shape)}")
-    config = Config(window=tuple(window), overlap=overlap, batch=batch)  # type: ignore[arg-type]
+    if image.ndim not in (4, 5) or (image.ndim == 5 and len(image) != 1):
+        raise ConfigError(f"one image at a time: expected (C, I, J, K) or (1, C, I, J, K), got {tuple(image.shape)}")
+    config = parse(Config, {"window": window, "overlap": overlap, "batch": batch}, "sliding_window")
     image, lead = (image[0], (1,)) if image.ndim == 5 else (image, ())
     result: Tensor | None = None
     with torch.inference_mode():

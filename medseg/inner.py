@@ -17,13 +17,16 @@ from torch import Tensor, nn
 from medseg import inference, io, metrics, postprocess, progress
 from medseg.bundle import Bundle
 from medseg.cases import Case
+from medseg.errors import MedsegError
 from medseg.inference import Stream
+from medseg.metrics import statistics
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared
 
 Array = npt.NDArray[Any]
 _QUICKER = 0.9  # of the planned windows' cost: less is not worth a measurement
 _LOST = 0.001  # of Dice, for quicker windows
+_ADVICE = "Train again with train.precision=fp32 or a lower optim.learning_rate."
 
 
 class Inner:
@@ -41,12 +44,15 @@ class Inner:
         self.predictor = Predictor.of(described, [self.network], device=device)
 
     def dice(self, weights: Mapping[str, Tensor]) -> float:
-        """Mean over labels of the mean Dice over cases, on the prepared grid; absent structures as in `metrics`."""
+        """Mean over labels of the mean Dice over cases, on the prepared grid; absent structures as in `metrics`.
+
+        Raises:
+            MedsegError: the weights give values that are no numbers, so that nothing can be chosen by them.
+        """
         self.network.load_state_dict(dict(weights))
         self.network.eval()
-        scores = np.array([self._of_case(case) for case in self.cases])
-        means = [np.nanmean(column) for column in scores.T if not np.isnan(column).all()]
-        return float(np.mean(means)) if means else 0.0
+        scores = np.array([self._of_case(case) for case in self.cases]).reshape(-1, len(self.predictor.labels))
+        return float(np.nan_to_num(statistics.mean(statistics.mean(scores))))
 
     def _of_case(self, case: Prepared) -> list[float]:
         labels = self.predictor.labels
@@ -59,11 +65,16 @@ class Inner:
         ]
 
     def _classes(self, stream: Stream) -> Array:
-        parts, axis = [], 0
-        for slab in stream():
-            parts.append(self.predictor.labels.of_logits(slab.logits).to(torch.int16).cpu().numpy())
-            axis = slab.axis
-        return np.concatenate(parts, axis + 1)
+        labels, shape = self.predictor.labels, stream.image.shape[1:]
+        found = np.zeros((1 if labels.exclusive else len(labels), *shape), np.int16)
+        for region in stream.regions(labels.channels):  # memory follows the regions, not the number of labels
+            for slab in stream(region):
+                if not slab.finite:
+                    raise MedsegError(f"the model gives values that are no numbers on the inner split. {_ADVICE}")
+                box = [slice(*ends) for ends in region]
+                box[slab.axis] = slice(slab.start, slab.stop)
+                found[:, *box] = labels.of_logits(slab.logits).cpu().numpy()
+        return found
 
     def windows(self, weights: Mapping[str, Tensor], dice: float, candidates: Mapping[inference.Config, float]) -> None:
         """Take the quickest windows that are as good as the planned ones, for what is predicted from here on.
@@ -101,6 +112,7 @@ class Inner:
     def postprocess(self, weights: Mapping[str, Tensor], cases: Sequence[Case]) -> postprocess.Config:
         """What to clean, judged on the scans' own grids."""
         self.network.load_state_dict(dict(weights))
-        masks = [self.predictor(list(case.images)).mask for case in cases]
-        references = [io.read(case.label, "labels") for case in cases if case.label]
-        return postprocess.choose(masks, references, self.predictor.labels)
+        pairs = (
+            (self.predictor(list(case.images)).mask, io.read(case.label, "labels")) for case in cases if case.label
+        )
+        return postprocess.choose(pairs, self.predictor.labels)

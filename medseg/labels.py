@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
@@ -41,17 +41,19 @@ class Labels(Settings):
     """The structures of a dataset. Background (0) is not among them.
 
     In files a structure has its value; in tensors classes are numbered 0 (background), 1, 2, ... in the order of `items`.
-    Overlapping labels have one channel each instead, without background.
+    Overlapping labels have one channel each instead, without background, and in written masks too unless there is an `order`.
 
     Args:
         items: the structures, in order.
         exclusive: a voxel belongs to one structure at most. Regions overlap.
         ignore: the value of voxels that nobody annotated; they are left out of loss and metrics.
+        order: the value of its own that is written for each structure, later ones over earlier ones; by default its first.
     """
 
     items: tuple[Label, ...]
     exclusive: bool = True
     ignore: int | None = None
+    order: tuple[int, ...] | None = None
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -66,13 +68,20 @@ class Labels(Settings):
             raise ValueError("a single label has nothing to overlap with: leave it exclusive")
         if self.exclusive and len(set(values)) < len(values):
             raise ValueError("a value belongs to two labels: declare them as overlapping (exclusive: false)")
+        if len(self.written) != len(self.items) or any(
+            value not in item.values for value, item in zip(self.written, self.items, strict=True)
+        ):
+            raise ValueError(
+                f"the order of regions needs one value for each, out of its own; it is {list(self.written)}"
+            )
         return self
 
     @classmethod
-    def of(cls, names: Mapping[str, Any] | Iterable[int]) -> Labels:
+    def of(cls, names: Mapping[str, Any] | Iterable[int], order: Sequence[int] | None = None) -> Labels:
         """From `{"background": 0, "liver": 1, "tumour": [2, 3]}`, its reverse `{"1": "liver"}`, or bare values.
 
-        `ignore` names the value of voxels to leave out, as nnU-Net writes it. Labels overlap where two share a value.
+        `ignore` names the value of voxels to leave out, as nnU-Net writes it. Labels overlap where two share a value; `order` is
+        nnU-Net's `regions_class_order`, which counts where there are regions alone.
 
         Raises:
             ConfigError: the declaration contradicts itself.
@@ -91,7 +100,8 @@ class Labels(Settings):
             items = tuple(
                 Label(name=name, values=values, colour=picture.colour(n + 1)) for n, (name, values) in enumerate(kept)
             )
-            return cls(items=items, exclusive=len(set(used)) == len(used), ignore=ignore)
+            values = tuple(int(v) for v in order) if order and any(len(values) > 1 for _, values in kept) else None
+            return cls(items=items, exclusive=len(set(used)) == len(used), ignore=ignore, order=values)
         except (TypeError, ValueError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
             raise ConfigError(f"labels: {reason}, got {dict(pairs)}") from error
@@ -118,9 +128,19 @@ class Labels(Settings):
         return tuple(sorted({v for item in self.items for v in item.values}))
 
     @property
+    def written(self) -> tuple[int, ...]:
+        """The value of each label in a map of values."""
+        return self.order or tuple(item.values[0] for item in self.items)
+
+    @property
+    def allowed_channels(self) -> tuple[int, ...]:
+        """How many channels a written mask may have: one, or one a label where they overlap."""
+        return (1,) if self.exclusive else (1, len(self))
+
+    @property
     def colours(self) -> dict[int, tuple[int, int, int]]:
-        """RGB by the first value of each label."""
-        return {item.values[0]: item.colour for item in self.items}
+        """RGB by the value that is written for each label."""
+        return {value: item.colour for value, item in zip(self.written, self.items, strict=True)}
 
     def undeclared(self, array: Array) -> tuple[int, ...]:
         """Values of a mask that no label declares, sorted."""
@@ -152,11 +172,25 @@ class Labels(Settings):
         return best_class(logits)[None] if self.exclusive else logits > 0
 
     def decode(self, classes: Array) -> Array:
-        """Classes `(1, ...)` -> file values `(1, ...)` in the smallest integer type; overlapping channels stay channels."""
-        if not self.exclusive:
+        """Classes `(1, ...)` -> file values `(1, ...)` in the smallest integer type; without `order` channels stay channels."""
+        if not self.exclusive and self.order is None:
             return classes.astype(np.uint8)
-        table = np.array([0, *(item.values[0] for item in self.items)])
-        return table.astype(np.min_scalar_type(int(table.max())) if table.min() >= 0 else np.int16)[classes]
+        table = np.array([0, *self.written])
+        table = table.astype(np.min_scalar_type(int(table.max())) if table.min() >= 0 else np.int16)
+        if self.exclusive:
+            return table[classes]
+        flat = np.zeros((1, *classes.shape[1:]), table.dtype)
+        for channel, value in zip(classes, table[1:], strict=True):
+            flat[0][channel > 0] = value
+        return flat
+
+    def without(self, values: Array, item: Label) -> Array:
+        """What file values become where a label is taken away: those of the last other label that lies there, or background."""
+        left = np.zeros_like(values)
+        for other, value in zip(self.items, self.written, strict=True):
+            if value not in item.values:
+                left[np.isin(values, other.values)] = value
+        return left
 
     def mask(self, array: Array, item: Label) -> Array:
         """Where a written mask `(C, I, J, K)` shows one label, as booleans `(I, J, K)`."""
@@ -164,6 +198,10 @@ class Labels(Settings):
             return np.isin(array[0], item.values)
         channel = array[self.items.index(item)]
         return np.asarray((channel > 0) & (channel != self.ignore))
+
+    def known(self, array: Array) -> Array:
+        """Where a written mask `(C, I, J, K)` is annotated, as booleans `(I, J, K)`: not marked as to be ignored."""
+        return np.ones(array.shape[1:], bool) if self.ignore is None else (array != self.ignore).all(axis=0)
 
     def _repr_html_(self) -> str:
         rows = (

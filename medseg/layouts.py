@@ -15,6 +15,7 @@ from medseg.files import read_json
 from medseg.labels import Labels
 
 FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("image", "label"), ("image", "mask"))
+UNNAMED = "dataset"  # its folder's name may be a patient's, and would become the model's
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's ending of one file a channel
 
 
@@ -63,10 +64,11 @@ def _recognise(path: Path) -> Dataset:
     for images, labels in FOLDERS:
         if (root / images).is_dir() and (root / labels).is_dir():
             cases = _pairs(root / images, root / labels)
-            return Dataset(root.resolve().name, f"{images}/ beside {labels}/", cases, None, (), root)
+            return Dataset(UNNAMED, f"{images}/ beside {labels}/", cases, None, (), root)
     raise DataError(
         f"'{path}' is no dataset that medseg knows. Looked for dataset.json (MSD, nnU-Net), a CSV or dataset.csv, and "
-        f"{', '.join(f'{a}/ beside {b}/' for a, b in FOLDERS)}. Put scans in images/ and masks of equal name in labels/."
+        f"{', '.join(f'{a}/ beside {b}/' for a, b in FOLDERS)}. Put scans in images/ and masks of "
+        "equal name in labels/, or write a CSV with the columns id,image,label and a row for each scan."
     )
 
 
@@ -86,7 +88,8 @@ def _declared(root: Path) -> Dataset:
     content = read_json(root / "dataset.json")
     if not isinstance(content, Mapping) or not isinstance(content.get("labels", {}), Mapping):
         raise DataError(f"'{root / 'dataset.json'}' must hold names and values, with 'labels' as a mapping of them")
-    labels = Labels.of(content.get("labels", {})) or None  # background alone declares nothing
+    order = content.get("regions_class_order")
+    labels = Labels.of(content.get("labels", {}), order) or None  # background alone declares nothing
     channels = _channel_names(content.get("channel_names") or content.get("modality") or {})
     listed, test = _entries(root, content, "training"), _entries(root, content, "test")
     if "training" in content:
@@ -95,7 +98,9 @@ def _declared(root: Path) -> Dataset:
         layout, cases = "MSD dataset.json", _listed(root, listed) + _listed(root, test, "test")
     else:
         layout, cases = "nnU-Net raw folder", _nnunet(root, len(channels))
-    return Dataset(str(content.get("name") or root.resolve().name), layout, cases, labels, channels, root)
+    return Dataset(
+        str(content.get("name") or (few(labels.names) if labels else UNNAMED)), layout, cases, labels, channels, root
+    )
 
 
 def _channel_names(given: Any) -> tuple[str, ...]:

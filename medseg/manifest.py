@@ -13,6 +13,7 @@ from medseg.errors import DataError
 
 SPLITS = {"": None, "train": "train", "val": "validation", "validation": "validation", "test": "test"}
 _COLUMNS = ("id", "label", "group", "split")  # any other is a channel
+_MASKS = ("mask", "seg", "segmentation")  # taken for `label` where there is none
 
 
 def read(path: Path) -> Dataset:
@@ -23,11 +24,13 @@ def read(path: Path) -> Dataset:
     """
     columns, *rows = _rows(path) or [(1, [])]
     header = [name.lower() if name.lower() in _COLUMNS else name for name in columns[1]]
+    if "label" not in header:
+        header = ["label" if name.lower() in _MASKS else name for name in header]
     channels = tuple(name for name in header if name and name not in _COLUMNS)
     named = [name for name in header if name]
     if "id" not in header or not channels or len(set(named)) < len(named):
         raise DataError(
-            f"'{path}' needs a column 'id', one a channel such as 'image', and no name twice; it has: {few(header, 8)}"
+            f"'{path}' needs a column 'id', one a channel such as 'image', and no name twice; it has: {few(columns[1], 8)}"
         )
     table = [(line, dict(zip_longest(header, row, fillvalue=""))) for line, row in rows if any(row)]
     cases = tuple(_case(cells, channels, path, line) for line, cells in table)

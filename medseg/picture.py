@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medseg.extent import profiles
+
 Array = npt.NDArray[Any]
 # Okabe and Ito's palette: told apart by colour-blind readers too. Labels beyond it start again.
 PALETTE: tuple[tuple[int, int, int], ...] = (
@@ -75,7 +77,7 @@ def middle(mask: Array | None, shape: Sequence[int]) -> list[int]:
     if mask is None or not mask.any():
         return [n // 2 for n in shape]
     # The slice that shows most of the mask, axis by axis: a centre of mass may lie outside a curved structure.
-    return [int(np.argmax(np.count_nonzero(mask, axis=tuple(a for a in range(3) if a != axis)))) for axis in range(3)]
+    return [int(counts.argmax()) for counts in profiles(mask, np.count_nonzero)]
 
 
 def _window(image: Array) -> Array:

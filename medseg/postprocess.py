@@ -5,7 +5,8 @@ Whether it helps is decided by `choose`, on cases that are not the ones reported
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,9 @@ import numpy.typing as npt
 from pydantic import Field, NonNegativeFloat
 
 from medseg.errors import ConfigError
+from medseg.extent import bounding_box
 from medseg.labels import Label, Labels
+from medseg.metrics.overlap import dice_of
 from medseg.registry import did_you_mean
 from medseg.settings import Settings
 from medseg.volume import Volume
@@ -36,7 +39,8 @@ class Config(Settings):
 
 
 def apply(mask: Volume, labels: Labels, config: Config) -> Volume:
-    """Remove pieces of a mask. Pieces hang together by faces, edges or corners; what is removed becomes background.
+    """Remove pieces of a mask. Pieces hang together by faces, edges or corners; what is removed becomes background, or what
+    else lies there (see `Labels.without`).
 
     Args:
         mask: labels, in file values or one channel a label (see `Labels.mask`).
@@ -50,17 +54,22 @@ def apply(mask: Volume, labels: Labels, config: Config) -> Volume:
     items = {item.name: item for item in labels}
     if unknown := [name for name in named if name not in items]:
         raise ConfigError(f"postprocess: no label '{unknown[0]}'. {did_you_mean(unknown[0], items)}")
+    if not named:
+        return mask
     array = np.array(mask.array)
     for name in named:
         found = labels.mask(mask.array, items[name])
         minimum = config.minimum_ml.get(name, 0) / mask.geometry.voxel_ml
-        kept = _kept(found, name in config.largest_component, minimum)
-        channel = 0 if labels.exclusive or mask.channels == 1 else labels.items.index(items[name])
-        array[channel][found & ~kept] = 0
+        box = bounding_box(found)
+        pieces, sizes = _pieces(found[box])
+        keep = _keep(sizes, name in config.largest_component, minimum)
+        gone = ~np.concatenate([[True], keep])[pieces]
+        channel = array[0 if mask.channels == 1 else labels.items.index(items[name])][box]
+        channel[gone] = labels.without(channel[gone], items[name]) if mask.channels == 1 else 0
     return mask.replace(array=array)
 
 
-def choose(predictions: Sequence[Volume], references: Sequence[Volume], labels: Labels) -> Config:
+def choose(pairs: Iterable[tuple[Volume, Volume]], labels: Labels) -> Config:
     """Decide for each label what to remove: whatever raises the mean Dice of cases kept aside for choices.
 
     Tried are the largest component, and a minimum of half the smallest piece of any reference. One is taken if it raises
@@ -68,20 +77,17 @@ def choose(predictions: Sequence[Volume], references: Sequence[Volume], labels: 
     nothing is predicted and as 0 where something is; a true structure that is removed counts as 0.
 
     Args:
-        predictions: masks of the inner split, in file values.
-        references: their references, in the same order and space.
+        pairs: mask of the inner split, in file values, and its reference in the same space; one pair is in memory at a time.
         labels: what the values mean.
 
     Returns:
         The best of the tried for each label; without cases, nothing.
     """
+    cases = [[_judged(*pair, labels, item) for item in labels] for pair in pairs]
     largest, minimum_ml = [], {}
-    for item in labels if len(references) else ():
-        pieces_ml = [size for mask in references for size in _sizes_ml(mask, labels, item)]
-        half_ml = float(f"{min(pieces_ml, default=0) / 2:.3g}")
-        dices = np.array(
-            [_tried(*pair, labels, item, half_ml) for pair in zip(predictions, references, strict=True)]
-        )  # (cases, 3): as predicted, the largest piece, no small piece
+    for item, found in zip(labels, zip(*cases, strict=True), strict=False):  # without cases there is nothing to judge
+        half_ml = float(f"{min(np.concatenate([case.reference_ml for case in found]), default=0) / 2:.3g}")
+        dices = np.array([case.tried(half_ml) for case in found])
         of_largest, of_minimum = _gain(dices[:, 1], dices[:, 0]), _gain(dices[:, 2], dices[:, 0])
         if of_largest > _WORTHWHILE and of_largest >= of_minimum:
             largest.append(item.name)
@@ -90,38 +96,62 @@ def choose(predictions: Sequence[Volume], references: Sequence[Volume], labels: 
     return Config(largest_component=tuple(largest), minimum_ml=minimum_ml)
 
 
-def _kept(found: Array, largest: bool, minimum_voxels: float) -> Array:
-    """The voxels of a mask that stay."""
-    pieces, sizes = _pieces(found)
-    keep = sizes >= minimum_voxels
-    if largest and len(sizes):
-        keep &= np.arange(len(sizes)) == np.argmax(sizes)
-    return np.asarray(np.concatenate([[False], keep])[pieces])
+@dataclass(frozen=True)
+class _Judged:
+    """One label in one case: so much that what is removed can be judged without the masks.
+
+    Args:
+        sizes: voxels of each piece that was predicted.
+        counted: of these, how many are annotated.
+        hits: of these, how many the reference has too.
+        true: annotated voxels of the reference.
+        voxel_ml: volume of a voxel.
+        reference_ml: volume of each piece of the reference.
+    """
+
+    sizes: Array
+    counted: Array
+    hits: Array
+    true: int
+    voxel_ml: float
+    reference_ml: Array
+
+    def tried(self, minimum_ml: float) -> list[float]:
+        """Dice as predicted, of the largest piece, and without small pieces.
+
+        Agreement on nothing is 1: all that is tried is judged on the same cases.
+        """
+        kept = (self.sizes > 0, _keep(self.sizes, True, 0), _keep(self.sizes, False, minimum_ml / self.voxel_ml))
+        dices = [dice_of(self.hits[keep].sum(), self.counted[keep].sum(), self.true) for keep in kept]
+        return [1.0 if np.isnan(dice) else float(dice) for dice in dices]
+
+
+def _judged(prediction: Volume, reference: Volume, labels: Labels, item: Label) -> _Judged:
+    found, true = labels.mask(prediction.array, item), labels.mask(reference.array, item)
+    box = bounding_box(found | true)  # numbering the pieces of all of a scan takes seconds
+    found, true, known = found[box], true[box], labels.known(reference.array[:, *box])
+    (pieces, sizes), (_, reference_sizes) = _pieces(found), _pieces(true)
+    counted, hits = (np.bincount(pieces[where], minlength=len(sizes) + 1)[1:] for where in (known, known & true))
+    voxel_ml = prediction.geometry.voxel_ml
+    return _Judged(sizes, counted, hits, int(np.count_nonzero(known & true)), voxel_ml, reference_sizes * voxel_ml)
 
 
 def _pieces(found: Array) -> tuple[Array, Array]:
     """Connected pieces numbered from 1, and their sizes in voxels."""
     import cc3d
 
+    if not found.size:  # cc3d would take its axes away
+        return found.astype(np.uint32), np.zeros(0, int)
     pieces = cc3d.connected_components(np.ascontiguousarray(found), connectivity=26)
     return pieces, np.bincount(pieces.ravel())[1:]
 
 
-def _sizes_ml(mask: Volume, labels: Labels, item: Label) -> Array:
-    return _pieces(labels.mask(mask.array, item))[1] * mask.geometry.voxel_ml
-
-
-def _tried(prediction: Volume, reference: Volume, labels: Labels, item: Label, minimum_ml: float) -> list[float]:
-    found, true = labels.mask(prediction.array, item), labels.mask(reference.array, item)
-    known = True if labels.ignore is None else (reference.array != labels.ignore).all(axis=0)
-    kept = (found, _kept(found, True, 0), _kept(found, False, minimum_ml / prediction.geometry.voxel_ml))
-    return [_dice(mask & known, true & known) for mask in kept]
-
-
-def _dice(found: Array, true: Array) -> float:
-    """As `medseg.metrics`, but agreement on nothing is 1: all candidates are judged on the same cases."""
-    total = np.count_nonzero(found) + np.count_nonzero(true)
-    return 2 * np.count_nonzero(found & true) / total if total else 1.0
+def _keep(sizes: Array, largest: bool, minimum_voxels: float) -> Array:
+    """Which pieces stay."""
+    keep = sizes >= minimum_voxels
+    if largest and len(sizes):
+        keep &= np.arange(len(sizes)) == np.argmax(sizes)
+    return np.asarray(keep)
 
 
 def _gain(after: Array, before: Array) -> float:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg import bundle as bundles
-from medseg import models, postprocess, preprocess, suitability
+from medseg import models, postprocess, preprocess, suitability, system
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
 from medseg.errors import BundleError, DataError
@@ -35,7 +35,7 @@ class Prediction:
     """A mask and what follows from it.
 
     Args:
-        mask: labels in file values, on the scan's own grid; one channel a label where labels overlap.
+        mask: labels in file values, on the scan's own grid; one channel a label where labels overlap without an order.
         labels: what the values mean.
         probabilities: `(K, I, J, K)` float32 on the same grid, background first unless labels overlap; None unless asked for.
         warnings: why the mask should be looked at, one line each: see `medseg.suitability`; or that nothing was found.
@@ -67,7 +67,7 @@ class Predictor:
         folder: a bundle, or a run that holds one.
         device: "auto" takes a GPU where there is one.
         mirrors: test-time augmentation over the flips that the bundle allows.
-        precision: "auto" takes the bundle's.
+        precision: "auto" takes the bundle's, or fp32 where the device has no bf16.
         module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
 
     Raises:
@@ -83,7 +83,7 @@ class Predictor:
         precision: str = "auto",
         module: str | None = None,
     ) -> None:
-        described, members = bundles.load(locate(folder))
+        described, members = bundles.load(bundles.locate(folder))
         self._set(described, _build(described, members, module), device, mirrors, precision)
 
     @classmethod
@@ -99,8 +99,10 @@ class Predictor:
         self, described: Bundle, networks: Sequence[nn.Module], device: str, mirrors: bool, precision: str
     ) -> None:
         self.bundle, self.labels, self.mirrors = described, described.labels, mirrors
-        bf16 = (described.precision if precision == "auto" else precision) == "bf16"
-        self.ensemble = Ensemble(networks, pick_device(device), bf16=bf16)
+        where = system.pick_device(device)
+        trained = "bf16" if described.precision == "bf16" and system.has_bf16(where) else "fp32"
+        bf16 = (trained if precision == "auto" else precision) == "bf16"
+        self.ensemble = Ensemble(networks, where, bf16=bf16)
 
     @property
     def networks(self) -> Sequence[nn.Module]:
@@ -123,7 +125,7 @@ class Predictor:
         del prepared  # the tensor is a copy
         warnings = suitability.warnings(volume, grid, self.bundle.preprocess, self.bundle.inference.window)
         mask, likely = self._mask(image, grid, volume.geometry, probabilities)
-        meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "xyzt_units")}
+        meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "axes")}
         found = Volume(self.labels.decode(mask), volume.geometry, "labels", meta)
         found = postprocess.apply(found, self.labels, self.bundle.postprocess)
         if not found.array.any():
@@ -154,41 +156,23 @@ class Predictor:
 
     def _numbers(self, stream: Stream) -> Callable[[Sequence[Range]], Iterator[Slab]]:
         """The stream, as long as its logits are numbers."""
-
-        def checked(region: Sequence[Range]) -> Iterator[Slab]:
-            for slab in stream(region):
-                if not slab.logits.sum().isfinite():  # one that is none makes the sum none, and a sum needs no copy
-                    raise DataError(f"the model gives values that are no numbers on this scan. {advice}")
-                yield slab
-
         advice = (
-            "Set its precision to fp32, in config.json or as `Predictor(..., precision='fp32')`."
+            "Load it as `Predictor(..., precision='fp32')`."
             if self.ensemble.bf16
             else "Look at the scan's values; if other scans fail too, train the model again."
         )
+
+        def checked(region: Sequence[Range]) -> Iterator[Slab]:
+            for slab in stream(region):
+                if not slab.finite:
+                    raise DataError(f"the model gives values that are no numbers on this scan. {advice}")
+                yield slab
+
         return checked
 
     def stream(self, image: Tensor, use: Callable[[Stream], T]) -> T:
         """What a function makes of the logits of a prepared image `(C, I, J, K)`; see `Ensemble.stream`."""
         return self.ensemble.stream(image, use, self.bundle.inference, mirrors=self.mirrors)
-
-
-def locate(folder: str | Path) -> Path:
-    """The bundle of a folder: the folder itself, or the one a run holds.
-
-    Raises:
-        BundleError: neither; a run that has not finished has none.
-    """
-    folder = Path(folder)
-    for place in (folder, folder / "bundle"):
-        if (place / "config.json").is_file():
-            return place
-    state = (
-        "this run has not finished (finish it with --resume)"
-        if (folder / "config.yaml").is_file()
-        else "no model there"
-    )
-    raise BundleError(f"'{folder}' holds no bundle: {state}. Give a run folder or its bundle/.")
 
 
 def _build(described: Bundle, members: Sequence[Mapping[str, Tensor]], module: str | None) -> list[nn.Module]:
@@ -214,24 +198,6 @@ def _build(described: Bundle, members: Sequence[Mapping[str, Tensor]], module: s
             ) from error
         networks.append(network)
     return networks
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of a name; "auto" takes a GPU where there is one.
-
-    Raises:
-        DataError: no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-        return device
-    except (RuntimeError, AssertionError) as error:
-        raise DataError(
-            f"device '{name}' cannot be used here. Use auto, cpu, cuda, cuda:1 or mps, as the machine has them."
-        ) from error
 
 
 def _paths(scan: str | Path | Sequence[str | Path]) -> list[Path]:

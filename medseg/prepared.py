@@ -6,13 +6,12 @@ It holds patient data: arrays of scans without names, each entry under the hash 
 from __future__ import annotations
 
 import functools
-import glob
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +19,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg import files, preprocess, sample
+from medseg import files, io, preprocess, progress, sample
 from medseg.cases import Case, named
 from medseg.errors import DataError
-from medseg.io import itk
 from medseg.labels import Labels
 from medseg.reading import each, read_case
 from medseg.volume import Geometry
@@ -77,26 +75,18 @@ def prepare_cases(
         make = functools.partial(_entry, config=config, labels=labels, cache=cache, recipe=recipe)
         entries = each(make, cases, "preparing", len(config.intensity))
         _evict(cache, limit_gb, keep=set(entries))
-        return [_load(case.id, entry) for case, entry in zip(cases, entries, strict=True)]
+        return [_loaded(case, entry, make) for case, entry in zip(cases, entries, strict=True)]
 
 
 def _entry(case: Case, config: preprocess.Config, labels: Labels, cache: Path, recipe: str) -> Path:
     assert case.label is not None
     with named(case):
-        content = [files.sha256(part) for path in (*case.images, case.label) for part in _parts(path)]
+        content = [files.sha256(part) for path in (*case.images, case.label) for part in io.parts(path)]
         entry = cache / hashlib.sha256("\n".join([recipe, *content]).encode()).hexdigest()[:32]
         if not entry.exists():
             _store(entry, case, config, labels)
         os.utime(entry)
         return entry
-
-
-def _parts(path: Path) -> list[Path]:
-    """The files of a scan: a header may name another file for its voxels, or they lie beside it under its own name."""
-    if itk.matches(path) and path.is_file():
-        return sorted({path, itk.voxel_file(path)})
-    pair = path.suffix.lower() in (".hdr", ".img")
-    return sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")) if pair else [path]
 
 
 def _store(entry: Path, case: Case, config: preprocess.Config, labels: Labels) -> None:
@@ -119,6 +109,16 @@ def _store(entry: Path, case: Case, config: preprocess.Config, labels: Labels) -
             raise DataError(
                 f"cannot write the cache of prepared cases: {error.strerror or error}. Free space, or set cache=FOLDER."
             ) from error
+
+
+def _loaded(case: Case, entry: Path, make: Callable[[Case], Path]) -> Prepared:
+    """An entry, made again where a failing disk or machine damaged it."""
+    try:
+        return _load(case.id, entry)
+    except (ValueError, EOFError, FileNotFoundError):
+        progress.warn(f"{case.id}: the cache of prepared cases is damaged; preparing it again")
+        shutil.rmtree(entry)
+        return _load(case.id, make(case))
 
 
 def _load(name: str, entry: Path) -> Prepared:
@@ -149,11 +149,13 @@ def empty(cache: str | Path) -> int:
 
     Raises:
         DataError: no such folder.
+        RunError: another process is preparing cases in it.
     """
     cache = Path(cache)
     if not cache.is_dir():
         raise DataError(f"no such folder: '{cache}'. Name the cache of prepared cases, medseg_cache beside the runs.")
-    entries = _entries(cache)
-    for entry in (*entries, *cache.glob(f"{_MAKING}*")):
-        shutil.rmtree(entry)
+    with files.lock(cache):
+        entries = _entries(cache)
+        for entry in (*entries, *cache.glob(f"{_MAKING}*")):
+            shutil.rmtree(entry)
     return len(entries)

@@ -14,6 +14,7 @@ from pydantic import Field, field_validator
 from medseg import geometry as geo
 from medseg import io
 from medseg.errors import DataError, GeometryError
+from medseg.extent import bounding_box
 from medseg.labels import Labels
 from medseg.settings import Settings
 from medseg.volume import Geometry, Volume
@@ -81,9 +82,9 @@ def prepare(volume: Volume, config: Config) -> Volume:
             "Give one file a channel, in the order the model was trained with."
         )
     if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
-        share = 1 - float(np.isfinite(volume.array).mean())
+        bad, size = int(np.count_nonzero(~np.isfinite(volume.array))), volume.array.size
         raise DataError(
-            f"the scan holds NaN or infinite values in {share:.2%} of its voxels. Replace them by a number."
+            f"the scan holds NaN or infinite values in {bad} of its {size} voxels. Replace them by a number."
         )
     if volume.geometry.shear_deg > _UPRIGHT_DEG:
         target = _affordable(geo.upright(volume.geometry), volume.geometry)
@@ -118,7 +119,7 @@ def prepare_labels(volume: Volume, prepared: Geometry, labels: Labels) -> Array:
     moved = geo.resample_to(volume, prepared, "one_hot").array
     if len(moved) == 1:
         return labels.encode(moved[0])
-    if labels.exclusive or len(moved) != len(labels):
+    if len(moved) not in labels.allowed_channels:
         raise DataError(
             f"a mask of {len(moved)} channels was found where {labels.channels - labels.exclusive} label(s) are declared in one"
         )
@@ -142,16 +143,32 @@ def combine(volumes: Sequence[Volume]) -> Volume:
     first = volumes[0]
     moved = [first]
     for number, volume in enumerate(volumes[1:], 2):
-        if (share := _covered(first.geometry, volume.geometry)) < 0.5:
-            raise GeometryError(
-                f"channel {number} covers only {share:.0%} of channel 1: they do not show the same place. "
-                "Register them, or give the files of one patient and session."
-            )
+        check_cover(first.geometry, volume.geometry, number)
         same = geo.same_space(first.geometry, volume.geometry)
         moved.append(volume if same else geo.resample_to(volume, first.geometry, fill=float(volume.array.min())))
-    return (
-        first if len(moved) == 1 else first.replace(array=np.concatenate([v.array.astype(np.float32) for v in moved]))
-    )
+    if len(moved) == 1:
+        return first
+    notes = dict.fromkeys(note for volume in volumes for note in volume.meta.get("notes", ()))
+    array = np.concatenate([volume.array.astype(np.float32) for volume in moved])
+    return first.replace(array=array, meta={**first.meta, "notes": tuple(notes)})
+
+
+def check_cover(first: Geometry, other: Geometry, number: int) -> None:
+    """Refuse a channel that shows another place than the first, by their grids alone.
+
+    Args:
+        first: grid of the first channel.
+        other: grid of another one.
+        number: of the other one, counted from 1, for the message.
+
+    Raises:
+        GeometryError: less than half of the first one's grid is covered.
+    """
+    if (share := _covered(first, other)) < 0.5:
+        raise GeometryError(
+            f"channel {number} covers only {share:.0%} of channel 1: they do not show the same place. "
+            "Register them, or give the files of one patient and session."
+        )
 
 
 def grid(geometry: Geometry, config: Config) -> Geometry:
@@ -168,11 +185,8 @@ def _covered(a: Geometry, b: Geometry) -> float:
 
 
 def _without_empty_margins(volume: Volume) -> Volume:
-    present = volume.array.any(0)
-    if not present.any():
-        return volume
-    spans = [np.flatnonzero(np.any(present, axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
-    return geo.crop(volume, [int(s[0]) for s in spans], [int(s[-1]) + 1 for s in spans])
+    box = bounding_box(np.any(volume.array, axis=0))
+    return geo.crop(volume, [s.start for s in box], [s.stop for s in box]) if box[0].stop else volume
 
 
 def _normalise(channel: Array, how: Intensity) -> Array:

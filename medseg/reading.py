@@ -12,7 +12,7 @@ import numpy as np
 
 from medseg import geometry as geo
 from medseg import io, memory, preprocess, progress, system
-from medseg.cases import Case, Dataset, MaskValues, named
+from medseg.cases import Case, Dataset, MaskValues, few, named
 from medseg.errors import DataError, GeometryError
 from medseg.labels import Labels
 from medseg.volume import Geometry, Volume
@@ -90,13 +90,22 @@ def label_values(dataset: Dataset) -> dict[str, MaskValues]:
 def _values(case: Case) -> tuple[str, MaskValues]:
     assert case.label is not None
     with named(case):
-        found = [np.unique(channel) for channel in io.read(case.label, "labels").array]
-        if (most := max(map(len, found))) > MOST_VALUES:
-            raise DataError(
-                f"the mask holds {most} distinct values; a mask of structures has at most {MOST_VALUES}. "
-                "Is it an image, or a map of numbered instances?"
-            )
-    return case.id, tuple(frozenset(int(v) for v in values if v) for values in found)
+        return case.id, mask_values(io.read(case.label, "labels"))
+
+
+def mask_values(mask: Volume) -> MaskValues:
+    """The values besides 0 in each channel of a mask.
+
+    Raises:
+        DataError: more than 256 distinct values.
+    """
+    found = [np.unique(channel) for channel in mask.array]
+    if (most := max(map(len, found))) > MOST_VALUES:
+        raise DataError(
+            f"the mask holds {most} distinct values; a mask of structures has at most {MOST_VALUES}. "
+            "Is it an image, or a map of numbered instances?"
+        )
+    return tuple(frozenset(int(v) for v in values if v) for values in found)
 
 
 def empty_masks(count: int) -> str:
@@ -107,12 +116,30 @@ def empty_masks(count: int) -> str:
     )
 
 
+def refuse_negative(values: Mapping[str, MaskValues]) -> None:
+    """Values below 0 in masks that nobody explained are no structures: "not annotated", or a number that went wrong.
+
+    Args:
+        values: of each case, by id.
+
+    Raises:
+        DataError: there are some; it names the cases.
+    """
+    found = {case: [v for v in frozenset[int]().union(*mask) if v < 0] for case, mask in values.items()}
+    if bad := [case for case, below in found.items() if below]:
+        raise DataError(
+            f"masks hold negative values ({few(sorted({v for case in bad for v in found[case]}))}) in {few(bad)}; structures "
+            "are numbered from 1 on. Export them again, or declare the value as 'ignore' among the labels of a dataset.json."
+        )
+
+
 def discover_labels(values: Mapping[str, MaskValues]) -> Labels:
     """The structures of a dataset that declares none: one a value in its masks (see `label_values`), named after it.
 
     Raises:
-        DataError: their values are more than 255 in all.
+        DataError: a value is negative, or they are more than 255 in all.
     """
+    refuse_negative(values)
     distinct = sorted({value for mask in values.values() for channel in mask for value in channel})
     if len(distinct) >= MOST_VALUES:
         raise DataError(

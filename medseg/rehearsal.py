@@ -13,8 +13,8 @@ import yaml
 
 from medseg import losses, progress, training
 from medseg.engine.trial import Trial
-from medseg.predictor import pick_device
 from medseg.study import Study, settle
+from medseg.system import pick_device
 
 _CASES = 8  # prepared for the measurement
 
@@ -24,15 +24,17 @@ class Rehearsal:
     """What a run would do here.
 
     Args:
-        study: what was settled.
+        study: what was settled; of several that hold back one part each, the first.
+        models: trained by the run, one a study.
         trial: steps that were made.
         prepare_s: seconds to prepare all cases.
         disk_gb: of prepared cases and checkpoints.
-        steps: that the run makes.
-        run_s: of the whole run, without its held-out cases.
+        steps: that the run makes, over all models.
+        run_s: seconds of the whole run: its budget, or without one those of preparing and steps alone.
     """
 
     study: Study
+    models: int
     trial: Trial
     prepare_s: float
     disk_gb: float
@@ -50,6 +52,7 @@ class Rehearsal:
     def table(self) -> str:
         """The plan and what was measured, as text."""
         steps = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in self.trial.seconds.items())
+        parts = f", for {self.models} models together" if self.models > 1 else ""
         return "\n".join(
             [
                 self.yaml(),
@@ -58,7 +61,7 @@ class Rehearsal:
                 f"memory        {self.trial.memory_gb:.2g} GB",
                 f"disk          {self.disk_gb:.2g} GB for prepared cases and checkpoints",
                 f"preparing     {progress.clock(self.prepare_s)} (less where it was done before)",
-                f"whole run     {progress.clock(self.run_s)} for {self.steps} steps on {len(self.study.inner.train)} cases",
+                f"whole run     {progress.clock(self.run_s)} for {self.steps} steps on {len(self.study.inner.train)} cases{parts}",
             ]
         )
 
@@ -73,22 +76,26 @@ def rehearse(data: str | Path, user: Mapping[str, Any]) -> Rehearsal:
     Raises:
         MedsegError: as for a run.
     """
-    study = settle(data, user)[0]
+    studies = settle(data, user)
+    study, models = studies[0], len(studies)
     with tempfile.TemporaryDirectory(prefix="medseg-plan-") as folder:
         began = time.monotonic()
         ids = study.inner.train[:_CASES]
         cases = training.prepared(study, ids, Path(folder))
-        share = (len(study.inner.train) + len(study.inner.test)) / len(ids)
+        share = len({name for study in studies for name in study.fold.train}) / len(ids)
         prepare_s = (time.monotonic() - began) * share
         disk_gb = sum(file.stat().st_size for file in Path(folder).rglob("*.npy")) / 1e9 * share
         device, config = pick_device(study.config.device), study.config
         model = training.network(study)
         trial = training.tried(study, model, losses.create_loss(config.loss), cases, device)
+    copies = 6 * models + (models if models > 1 else 0)  # checkpoints and bundle, and the ensemble's bundle
     weights_gb = sum(tensor.numel() for tensor in model.state_dict().values()) * 4 / 1e9
-    steps = config.train.steps
+    steps = models * config.train.steps
     run_s = prepare_s + trial.step_s * steps
     if config.train.budget_s:
-        # a run makes one step, whatever the clock says
-        steps = max(1, int((config.train.budget_s - prepare_s) / trial.step_s))
-        run_s = max(config.train.budget_s, prepare_s + trial.step_s)
-    return Rehearsal(study.with_batch(trial.batch), trial, prepare_s, disk_gb + 6 * weights_gb, steps, run_s)
+        budget_s = models * config.train.budget_s
+        # a model gets one step, whatever the clock says
+        steps = max(models, int((budget_s - prepare_s) / trial.step_s))
+        run_s = max(budget_s, prepare_s + models * trial.step_s)
+    fitting = study.with_batch(trial.batch)
+    return Rehearsal(fitting, models, trial, prepare_s, disk_gb + copies * weights_gb, steps, run_s)

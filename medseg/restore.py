@@ -46,7 +46,7 @@ def restore(
     """
     matrix = np.linalg.inv(source.affine) @ target.affine
     axis = int(np.abs(matrix[strips[0], :3]).argmax())
-    ends = np.linspace(0, target.shape[axis], strips[1] + 1).astype(int)
+    ends = np.linspace(0, target.shape[axis], min(strips[1], target.shape[axis]) + 1).astype(int)
     for first, stop in itertools.pairwise(ends):
         part, shape = matrix.copy(), [stop - first if a == axis else n for a, n in enumerate(target.shape)]
         part[:3, 3] += first * matrix[:3, axis]

@@ -15,6 +15,7 @@ from medseg import files, held_out, layouts, postprocess, progress, reporting, s
 from medseg.cases import Fold, few
 from medseg.errors import ConfigError, MedsegError, RunError
 from medseg.evaluation import Evaluation
+from medseg.settings import differences
 from medseg.study import Study, find, settle
 
 _BEGINNING = (".lock", "log.txt", "plan.json", "splits.json", "environment.json")  # before config.yaml there is no run
@@ -79,12 +80,16 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
     except RunError:
         layouts.find(data)  # what is wrong with the data is said first
         raise
+    if resume and not (folder / "config.yaml").exists():
+        progress.warn("there is no run to go on with in that folder: a new one begins")
     with files.lock(folder), _all_or_nothing(folder, resume), progress.log_to(folder / "log.txt"):
         studies = _studies(data, folder, user, resume)
         _write(studies, folder)
-        for number, (study, part) in enumerate(_parts(studies, folder)):
-            _train_one(study, part, _cache(study, folder), started if number == 0 else time.monotonic(), resume)
-        if len(studies) > 1:
+        left = [(study, part) for study, part in _parts(studies, folder) if not _finished(part)]
+        for study, part in left:
+            _train_one(study, part, _cache(study, folder), started, resume)
+            started = time.monotonic()
+        if len(studies) > 1 and (left or not _finished(folder)):
             _pool(studies, folder)
     return folder
 
@@ -117,6 +122,10 @@ def _learned(part: Path) -> bool:
     return (part / "bundle" / "config.json").exists()
 
 
+def _finished(part: Path) -> bool:
+    return _learned(part) and (part / "report.html").exists()
+
+
 def _studies(data: str | Path, folder: Path, user: Mapping[str, Any], resume: bool) -> tuple[Study, ...]:
     return _read(data, folder, user) if resume and (folder / "config.yaml").exists() else settle(data, user)
 
@@ -135,8 +144,6 @@ def _train_one(study: Study, folder: Path, cache: Path, started: float, resume: 
     _write([study], folder)
     if not _learned(folder):
         training.learn(study, folder, cache, started=started, resume=resume)
-    if (folder / "report.html").exists():
-        return
     held_back = study.cases(study.fold.test)
     if held_back:
         masks = _predict(study, folder)
@@ -219,12 +226,13 @@ def _read(data: str | Path, folder: Path, user: Mapping[str, Any]) -> tuple[Stud
     asked = next(choice["value"] for choice in plan["choices"] if choice["name"] == "train.batch")
     # config.yaml has the batch that fitted, where fewer samples than were asked for did
     stored = configs.merge(configs.read(folder / "config.yaml"), {"train": {"batch": asked}})
-    share = (
-        {"train": {"budget_s": user["train"]["budget_s"] / len(parts)}} if "budget_s" in user.get("train", {}) else {}
-    )
+    share = {}
+    if "budget_s" in user.get("train", {}):
+        budget_s = configs.check(user).train.budget_s
+        share = {"train": {"budget_s": budget_s and budget_s / len(parts)}}
     wanted = configs.complete(configs.resolve(stored, configs.merge(user, share)))
     config = configs.complete(configs.resolve(stored, {}))
-    if changed := configs.differences(config, wanted):
+    if changed := differences(config, wanted):
         raise ConfigError(
             f"the run was started with other settings ({few(changed, 5)}). Give the same, or a new folder with -o."
         )

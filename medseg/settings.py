@@ -90,3 +90,15 @@ def _fields_at(cls: Any, path: list[str]) -> list[str]:
     for part in path:
         cls = get_args(cls)[0] if part.isdigit() else cls.model_fields[part].annotation
     return list(cls.model_fields)
+
+
+def differences(a: Settings, b: Settings) -> list[str]:
+    """Dotted names of the settings in which two configurations differ."""
+    return _differences(a.model_dump(mode="json"), b.model_dump(mode="json"), "")
+
+
+def _differences(a: Any, b: Any, name: str) -> list[str]:
+    if isinstance(a, dict) and isinstance(b, dict):
+        keys = dict.fromkeys([*a, *b])
+        return [d for key in keys for d in _differences(a.get(key), b.get(key), f"{name}.{key}" if name else key)]
+    return [] if a == b else [name]

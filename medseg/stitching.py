@@ -50,10 +50,10 @@ class Sums:
 
     def _add(self, corner: Sequence[int], low: Sequence[int], high: Sequence[int], logits: Tensor) -> None:
         size = [b - a for a, b in zip(low, high, strict=True)]
-        part = _box([a - c for a, c in zip(low, corner, strict=True)], size)
+        part = box([a - c for a, c in zip(low, corner, strict=True)], size)
         at = [self._place(a) if n == self.axis else a - self.region[n][0] for n, a in enumerate(low)]
-        self.total[_box(at, size)].addcmul_(logits[part], self.weight[part[1:]])
-        self.weights[_box(at, size)].add_(self.weight[part[1:]])
+        self.total[box(at, size)].addcmul_(logits[part], self.weight[part[1:]])
+        self.weights[box(at, size)].add_(self.weight[part[1:]])
 
     def _place(self, index: int) -> int:
         return (index - self.region[self.axis][0]) % self.length
@@ -79,6 +79,6 @@ class Sums:
             self.begin += count
 
 
-def _box(start: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
-    """Of all channels."""
+def box(start: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
+    """Where a box lies in all channels of `(C, I, J, K)`, from its first index and size along i, j and k."""
     return (slice(None), *(slice(s, s + n) for s, n in zip(start, size, strict=True)))

@@ -9,12 +9,12 @@ from typing import Any, Literal
 
 from medseg import cases as splits
 from medseg import config as configs
-from medseg import fingerprint, layouts, limits, planning, progress, reading, system
-from medseg.cases import Case, Dataset, Fold
+from medseg import fingerprint, layouts, limits, losses, planning, progress, reading, system
+from medseg.cases import Case, Dataset, Fold, few
 from medseg.config import RunConfig
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 from medseg.labels import Labels
-from medseg.predictor import pick_device
+from medseg.system import pick_device
 
 
 @dataclass(frozen=True)
@@ -76,17 +76,19 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     progress.say(f"{len(dataset.labelled)} labelled cases ({dataset.layout}), labels: {', '.join(labels.names)}")
     presence = splits.presence(values, labels)
     folds = divide(dataset, asked, presence)
+    inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
+    _look_for_leaks(dataset, folds, inner)
     seen = {name for fold in folds for name in fold.train}
     found = fingerprint.take([case for case in dataset.labelled if case.id in seen], labels, dataset.channels)
     device: limits.Device = "cpu" if pick_device(asked.device).type == "cpu" else "gpu"
     budget_s = asked.train.budget_s and asked.train.budget_s / len(folds)
     choices = planning.plan(found, labels, limits.afforded(device, system.cores(), budget_s), asked.dims)
-    config = configs.resolve(configs.merge(planning.nested(choices), _for_overlapping(labels)), user)
+    config = configs.resolve(planning.nested(choices), user)
+    config = config.model_copy(update={"loss": _activated(config.loss, labels)})
     if budget_s:
         config = config.model_copy(update={"train": config.train.model_copy(update={"budget_s": budget_s})})
     plan = {"fingerprint": found.model_dump(), "choices": _chosen(choices, config, user)}
     config = configs.complete(config)  # what this adds is nobody's choice
-    inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
     return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
 
 
@@ -129,6 +131,13 @@ def divide(dataset: Dataset, config: RunConfig, presence: splits.Presence | None
     index, parts = splits.parse_fold(
         config.fold.replace("all", "0", 1) if "/" in config.fold else "0/5" if every else config.fold
     )
+    if config.fold == RunConfig.model_fields["fold"].default:  # whoever asks for nothing else gets what there is
+        patients = len({case.group for case in dataset.labelled})
+        if 2 <= patients < parts:
+            progress.say(
+                f"{patients} labelled patients: one of {patients} parts is held back, instead of one of {parts}"
+            )
+            parts = patients
     if config.folds == "nnunet" and parts != 5:
         raise ConfigError(f"nnU-Net's folds are five; got fold={config.fold}")
     made = (
@@ -139,5 +148,39 @@ def divide(dataset: Dataset, config: RunConfig, presence: splits.Presence | None
     return made if every else (made[index],)
 
 
-def _for_overlapping(labels: Labels) -> dict[str, Any]:
-    return {} if labels.exclusive else {"loss": {"name": "dice_ce", "activation": "sigmoid"}}
+def _look_for_leaks(dataset: Dataset, folds: Sequence[Fold], inner: Sequence[Fold]) -> None:
+    """Patients on both sides of a split that others made; medseg's own keeps them whole.
+
+    Raises:
+        DataError: the dataset declares test cases of patients who are learned from.
+    """
+    held_out, chosen = (
+        [name for fold in split for name in splits.shared_groups(dataset.cases, fold)] for split in (folds, inner)
+    )
+    words = "of patients whose other cases are learned from"
+    if held_out and splits.declared(dataset.cases):
+        raise DataError(
+            f"declared as test cases, but {words}: {few(held_out)}. Declare all cases of a patient alike (medseg check lists them)."
+        )
+    if held_out:
+        progress.warn(
+            f"held out, but {words}: {few(held_out)}; their scores flatter. folds=medseg keeps patients whole"
+        )
+    if chosen:
+        progress.warn(
+            f"declared for validation, but {words}: {few(chosen)}; the checkpoint is chosen on them all the same"
+        )
+
+
+def _activated(loss: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+    """A loss that sees the output as prediction will: overlapping labels are channels of their own, others exclude each other.
+
+    A user's own module without the option is left alone.
+    """
+    asked, needed = losses.resolve(loss).get("activation"), "softmax" if labels.exclusive else "sigmoid"
+    if asked is None:
+        return {**loss}
+    if "activation" in loss and asked != needed:
+        how = "exclude each other" if labels.exclusive else "overlap"
+        raise ConfigError(f"loss.activation: labels that {how} need {needed}, got {asked}. Leave it out.")
+    return {**loss, "activation": needed}

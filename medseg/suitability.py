@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medseg import geometry as geo
+from medseg.io import raster
 from medseg.preprocess import Config
 from medseg.volume import Geometry, Volume
 
@@ -24,7 +24,12 @@ def warnings(scan: Volume, prepared: Geometry, config: Config, window: Sequence[
         config: how the model prepares scans.
         window: voxels of the model's window on that grid.
     """
-    return (*_values(scan, config), *_spacing(scan, config), *_extent(prepared, window))
+    return (*_noted(scan), *_values(scan, config), *_spacing(scan, config), *_extent(prepared, window))
+
+
+def _noted(scan: Volume) -> list[str]:
+    """What was odd about the file; that a picture has no place in space is not."""
+    return [note for note in scan.meta.get("notes", ()) if note != raster.NOTE]
 
 
 def _values(scan: Volume, config: Config) -> list[str]:
@@ -44,7 +49,7 @@ def _values(scan: Volume, config: Config) -> list[str]:
 
 
 def _spacing(scan: Volume, config: Config) -> list[str]:
-    own = geo.reorient(scan, config.orientation).geometry.spacing_mm
+    own = scan.geometry.spacing_along(config.orientation)
     ratios = [1.0 if wanted is None else mm / wanted for mm, wanted in zip(own, config.spacing_mm, strict=True)]
     if min(ratios) >= 1 / _FINER and max(ratios) <= _COARSER:
         return []

@@ -9,11 +9,17 @@ import re
 import shlex
 import sys
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from medseg.errors import DataError
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("medseg", "torch", "lightning-fabric", "numpy", "nibabel", "SimpleITK", "pydicom")
 # How torch's CPU allocator (on Linux and Windows), MPS, cuDNN and cuBLAS put it.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
+_BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux lists them, of x86 and of ARM; other systems have no such list
 
 
 def facts() -> dict[str, Any]:
@@ -51,8 +57,40 @@ def cores() -> int:
 
 
 def ranks() -> tuple[int, int]:
-    """Number of this process and how many train together, as `torchrun` and Slurm set them."""
+    """Number of this process and how many train together, as `torchrun` sets them (under Slurm: `srun torchrun`)."""
     return int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name; "auto" takes a GPU where there is one.
+
+    Raises:
+        DataError: no such device here.
+    """
+    import torch
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+        return device
+    except (RuntimeError, AssertionError) as error:
+        raise DataError(
+            f"device '{name}' cannot be used here. Use auto, cpu, cuda, cuda:1 or mps, as the machine has them."
+        ) from error
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Whether a device computes in bf16 itself. What has to imitate it takes many times longer than in fp32."""
+    import torch
+
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return not _BF16.isdisjoint(_cpuinfo("flags", "Features").split())
+    return device.type == "mps" and torch.backends.mps.is_macos_or_newer(14, 0)
 
 
 def memory_gb() -> float:
@@ -106,12 +144,17 @@ def spin_briefly() -> None:
 
 
 def _cpu() -> str:
+    return _cpuinfo("model name") or platform.processor() or platform.machine()
+
+
+def _cpuinfo(*names: str) -> str:
+    """What Linux says of the first core under one of the names, which differ between kinds of processors; else nothing."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as stream:
-            names = [line.partition(":")[2].strip() for line in stream if line.startswith("model name")]
-        return names[0] if names else platform.machine()
+            found = (line.partition(":")[2].strip() for line in stream if line.split(":")[0].strip() in names)
+            return next(found, "")
     except OSError:
-        return platform.processor() or platform.machine()
+        return ""
 
 
 def _version(name: str) -> str:

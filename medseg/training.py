@@ -23,9 +23,9 @@ from medseg.engine.trial import Trial, measure
 from medseg.errors import MedsegError
 from medseg.inner import Inner
 from medseg.loader import Batches
-from medseg.predictor import pick_device
 from medseg.prepared import Prepared, prepare_cases
 from medseg.study import Study
+from medseg.system import pick_device
 
 _REPORT_S = 10.0  # of a budget, for evaluation and report
 _FEW_STEPS = 100
@@ -44,7 +44,8 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
     """
     system.keep_heap()
     device = pick_device(study.config.device)
-    learned, chosen = (prepared(study, ids, cache) for ids in (study.inner.train, study.inner.test))
+    cases = {case.id: case for case in prepared(study, (*study.inner.train, *study.inner.test), cache)}
+    learned, chosen = ([cases[name] for name in ids] for ids in (study.inner.train, study.inner.test))
     torch.manual_seed(study.config.seed)
     model, loss = network(study), losses.create_loss(study.config.loss)
     together = _fabric(device, "fp32")  # before anything is measured, for what one process chooses holds for all
@@ -77,7 +78,8 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
 
 def prepared(study: Study, ids: Sequence[str], cache: Path) -> list[Prepared]:
     """Cases of a study as its network sees them."""
-    return prepare_cases(study.cases(ids), study.config.preprocess, study.labels, cache)
+    config = study.config
+    return prepare_cases(study.cases(ids), config.preprocess, study.labels, cache, limit_gb=config.cache_gb)
 
 
 def network(study: Study) -> nn.Module:
@@ -134,7 +136,7 @@ def _measured(
 
 
 def _fabric(device: torch.device, precision: str) -> Fabric:
-    """Device, precision and processes; as many of these as `torchrun` or Slurm started."""
+    """Device, precision and processes; as many of these as `torchrun` started."""
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what `_measured` says
     _, ranks = system.ranks()
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
@@ -157,9 +159,10 @@ def _optimiser(study: Study, trial: Trial) -> optim.Config:
 
 
 def _reserve(study: Study, candidates: Mapping[inference.Config, float]) -> Callable[[float], float]:
-    """Seconds of a budget to keep for windows, held-out cases and report, from the seconds that one validation took."""
+    """Seconds of a budget to keep for windows, cleaning, held-out cases and report, from the seconds that one validation took."""
     # on its own grid, with reading and writing, a case takes about twice what it takes in a validation
-    ratio = 2 * len(study.fold.test) / len(study.inner.test) + sum(candidates.values())
+    whole = len(study.inner.test) + len(study.fold.test)
+    ratio = 2 * whole / len(study.inner.test) + sum(candidates.values())
     return lambda validation_s: _REPORT_S + ratio * validation_s
 
 
@@ -186,7 +189,7 @@ def _store(
         f"best Dice on the inner split {run.best:.3f} at step {run.best_step}"
     )
     if run.step < _FEW_STEPS:
-        progress.warn(f"only {run.step} steps were made, and some hundreds are needed: give it more time")
+        progress.warn(f"only {run.step} step(s) were made, and some hundreds are needed: give it more time")
     facts: dict[str, Any] = {
         "cases": len(study.inner.train),
         "inner_cases": len(study.inner.test),

@@ -22,6 +22,7 @@ from medseg.errors import GeometryError
 
 Kind = Literal["image", "labels"]
 Array = npt.NDArray[Any]
+_ENDS = str.maketrans("LPI", "RAS")  # each axis by one of its ends
 
 
 def diagonal(shape: Sequence[int], axes_mm: Array) -> float:
@@ -98,6 +99,12 @@ class Geometry:
         from nibabel.orientations import aff2axcodes
 
         return "".join(code or "?" for code in aff2axcodes(self.affine))
+
+    def spacing_along(self, axcodes: str) -> tuple[float, float, float]:
+        """Voxel size in mm along anatomical directions, whatever the order of the axes: `RAS`, and `LPS` alike."""
+        own, wanted = (codes.translate(_ENDS) for codes in (self.axcodes, axcodes))
+        i, j, k = (self.spacing_mm[own.index(code)] for code in wanted)
+        return i, j, k
 
     def to_world(self, index_ijk: npt.ArrayLike) -> Array:
         """World coordinates in mm of indices `(..., 3)`, whole or fractional."""

@@ -65,7 +65,7 @@ def segment(predictor: medseg.Predictor, scan: Path, mask: Path) -> medseg.Predi
     if mask.exists():
         return medseg.Prediction(medseg.read(mask, "labels"), predictor.labels)
     prediction = predictor(scan)
-    medseg.write(prediction.mask, mask)
+    medseg.write(prediction.mask, mask, parents=True)
     return prediction
 
 

@@ -85,7 +85,7 @@ def write_dataset(
         for channel in range(channels):
             image = (mask * 60 + rng.normal(100, 10, shape)).astype(np.uint8)
             ending = f"_{channel:04d}" if description else ""
-            io.write(Volume(image, geometry), root / images / f"case_{number}{ending}{suffix}")
+            io.write(Volume(image, geometry), root / images / f"case_{number}{ending}{suffix}", parents=True)
         io.write(Volume(mask, geometry, "labels"), root / labels / f"case_{number}{suffix}")
     if description:
         names = {str(n): f"sequence {n}" for n in range(channels)}

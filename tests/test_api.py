@@ -30,7 +30,7 @@ def test_check(data: Path) -> None:
 
 
 def test_plan(data: Path, quick: dict[str, Any]) -> None:
-    assert medseg.plan(data, **quick).study.dataset.name == "data"
+    assert medseg.plan(data, **quick).study.dataset.name == "big, small"
 
 
 def test_names_stand_for_models_and_losses(data: Path, tmp_path: Path) -> None:

@@ -282,26 +282,6 @@ def test_margin_leaves_the_patch_in_the_middle() -> None:
     assert margin((40, 56, 40), only(gamma_p=1)) == (40, 56, 40)
 
 
-def test_left_and_right_trade_places_in_mirrored_samples() -> None:
-    size = (6, 4, 4)
-    target = torch.zeros(2, 1, *size, dtype=torch.int16)
-    target[:, :, 0], target[:, :, 1], target[:, :, 2], target[:, :, 5] = 1, 3, -1, 2
-    mirror = np.array([[True, False, False], [False, True, True]])
-    parameters = replace(drawn(only(swap=((1, 2),)), size), mirror=mirror)
-    new = apply(target.float(), target, parameters, size)[1]
-    assert new[0, 0, :, 0, 0].tolist() == [1, 0, 0, -1, 3, 2]  # left stays where left is
-    assert new[1, 0, :, 0, 0].tolist() == [1, 3, -1, 0, 0, 2]
-
-
-def test_overlapping_left_and_right_trade_channels() -> None:
-    size = (6, 4, 1)
-    target = torch.zeros(1, 3, 6, 4, dtype=torch.uint8)
-    target[0, 0, :2], target[0, 1, 2:4], target[0, 2, 5:] = 1, 1, 1
-    parameters = replace(drawn(only(swap=((1, 3),)), size, batch=1), mirror=np.array([[True, False]]))
-    new = apply(target[:, :1].float(), target, parameters, size)[1]
-    assert new[0, :, :, 0].tolist() == [[1, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0], [0, 0, 0, 0, 1, 1]]
-
-
 # Intensity: each is applied to the second of two samples alone
 
 

@@ -48,8 +48,11 @@ def stored(tmp_path: Path) -> Path:
     return tmp_path / "bundle"
 
 
-def changed(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+def changed(folder: Path, change: Callable[[dict[str, Any]], Any], *, keep: bool = False) -> None:
+    """Write another description, with the checksum of the old one or, as in the first bundles, without any."""
     content = json.loads((folder / "config.json").read_text())
+    if not keep:
+        del content["checksum"]
     change(content)
     (folder / "config.json").write_text(json.dumps(content))
 
@@ -126,6 +129,33 @@ def test_a_changed_byte_is_noticed(stored: Path) -> None:
         BundleError, match=r"'model\.safetensors' is not the file that was saved \(its SHA-256 differs\)"
     ):
         bundle.load(stored)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c["preprocess"].update(spacing_mm=[1.0, 1.5, None]),
+        lambda c: c["labels"]["items"].reverse(),
+        lambda c: c["scores"].update(inner_dice=0.9),
+        lambda c: c.update(checksum="0"),
+    ],
+)
+def test_a_changed_value_is_noticed(stored: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    changed(stored, change, keep=True)
+    with pytest.raises(BundleError, match=r"config\.json is not what was saved \(its checksum differs\)\. Copy"):
+        bundle.read(stored)
+
+
+def test_a_description_may_be_spaced_and_ordered_otherwise(stored: Path) -> None:
+    before = bundle.read(stored)
+    changed(stored, lambda c: c.update(name=c.pop("name")), keep=True)
+    assert bundle.read(stored) == before
+
+
+@pytest.mark.parametrize("folder", [3, None, ["a"]])
+def test_a_model_that_is_no_folder(folder: Any) -> None:
+    with pytest.raises(BundleError, match=r"^a model is named by its folder.*; got (int|NoneType|list)\.$"):
+        Predictor(folder)
 
 
 def test_a_hash_that_was_changed_along_does_not_make_weights_of_it(stored: Path) -> None:
@@ -216,6 +246,22 @@ def test_a_full_disk_leaves_no_half_of_a_model(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(DataError, match=r"no space left for '.*model\.safetensors'"):
         bundle.save(tmp_path, DESCRIBED, [weights()])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bundle_is_found_in_a_run(stored: Path) -> None:
+    run = stored.parent / "run"
+    shutil.copytree(stored, run / "bundle")
+    assert bundle.locate(run) == bundle.locate(run / "bundle") == run / "bundle"
+
+
+def test_where_there_is_no_bundle(tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="holds no bundle: no model there"):
+        Predictor(tmp_path)
+    with pytest.raises(BundleError, match="holds no bundle: no model there"):
+        bundle.locate(tmp_path / "nothing")
+    (tmp_path / "config.yaml").write_text("seed: 0\n")
+    with pytest.raises(BundleError, match=r"this run has not finished \(finish it with --resume\)"):
+        bundle.locate(tmp_path)
 
 
 def test_a_model_of_format_1_is_loaded_for_ever() -> None:

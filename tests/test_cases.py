@@ -20,6 +20,7 @@ from medseg.cases import (
     nnunet_folds,
     parse_fold,
     presence,
+    shared_groups,
 )
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.labels import Labels
@@ -134,6 +135,12 @@ def test_declared_split() -> None:
     assert declared(cases(3)) is None
     members = [case("a"), case("b", split="test"), case("c", split="train"), case("d", split="validation")]
     assert declared(members) == Fold(("a", "c", "d"), ("b",))
+
+
+def test_cases_of_one_patient_on_both_sides_are_found() -> None:
+    members = [case("a", "p"), case("b", "p"), case("c", "q"), case("d"), case("e", "q")]
+    assert shared_groups(members, Fold(("a", "c"), ("b", "d"))) == ("b",)
+    assert shared_groups(members, Fold(("a", "b"), ("c", "d", "e"))) == ()
 
 
 @pytest.mark.parametrize(("n", "least", "most"), [(2, 1, 1), (9, 3, 3), (203, 17, 20), (1000, 20, 24)])

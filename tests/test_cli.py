@@ -218,7 +218,7 @@ def damage(data: Path, how: str) -> str:
         array = np.full((20, 18, 12), 5, np.float32)
         array[3, 4, 5] = np.nan
         io.write(Volume(array, io.read_geometry(image)), image)
-        return "case_1: the scan holds NaN or infinite values in 0.02% of its voxels"
+        return "case_1: the scan holds NaN or infinite values in 1 of its 4320 voxels"
     raise AssertionError(how)
 
 
@@ -351,6 +351,18 @@ def test_masks_that_do_not_go_together(refused: Callable[..., str], tmp_path: Pa
     assert not (tmp_path / "eval").exists()
 
 
+def test_a_folder_that_may_not_be_read(
+    refused: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(*arguments: object, **named: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "data/closed")
+
+    monkeypatch.setattr("medseg.layouts.find", closed)
+    assert refused("check", tmp_path) == (
+        "error: 'data/closed' cannot be used: Permission denied. See that it is there and that you may read and write it."
+    )
+
+
 def test_reports_of_nothing(refused: Callable[..., str], tmp_path: Path) -> None:
     assert "Give the folder of a run or evaluation" in refused("report", tmp_path)
     assert "no such folder" in refused("cache", tmp_path / "absent")
@@ -423,6 +435,13 @@ def test_plans(cli: Callable[..., Ended], tmp_path: Path, make_dataset: Make, wo
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]
 
 
+@pytest.mark.parametrize("words", [["plan"], ["train", "--dry-run"]])
+def test_a_plan_is_for_the_device_that_is_asked_for(refused: Callable[..., str], words: list[str]) -> None:
+    """As a setting, and as an option, which wins."""
+    assert "device 'tpu' cannot be used here" in refused(words[0], MR, *words[1:], "device=tpu")
+    assert "device 'npu' cannot be used here" in refused(words[0], MR, *words[1:], "device=tpu", "--device", "npu")
+
+
 def test_catalogues(cli: Callable[..., Ended]) -> None:
     assert "unet" in cli("models").out
     assert "dice_ce" in cli("losses").out.split()
@@ -443,7 +462,7 @@ def test_a_signal_ends_with_its_own_code_and_resume_completes(tmp_path: Path, ma
     process.send_signal(signal.SIGTERM)
     _, err = process.communicate(timeout=30)
     assert process.returncode == 75
-    assert err.splitlines()[-1].startswith("error: stopped by a signal after step ")
+    assert err.splitlines()[-1].startswith("stopped by a signal after step ")
     assert "--resume" in err
     assert "Traceback" not in err
     assert not (run / "bundle").exists()

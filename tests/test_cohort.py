@@ -223,6 +223,23 @@ def test_probabilities_lie_beside_the_mask(tmp_path: Path) -> None:
     np.testing.assert_allclose(likely.array.sum(0), 1, atol=1e-5)
 
 
+def test_a_scan_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans, whole = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz")), io.nifti.write
+
+    def full(volume: Volume, path: Path) -> None:
+        if path.name == "a_probabilities.nii.gz":
+            raise DataError(f"no space left for '{path}'")
+        whole(volume, path)
+
+    monkeypatch.setattr(io.nifti, "write", full)
+    bad, good = cohort.predict(model(), scans, tmp_path / "deep" / "er" / "out", probabilities=True)
+    assert bad.error == "no space left for 'a_probabilities.nii.gz'"
+    assert bad.mask is None
+    assert good.mask is not None
+    left = sorted(path.name for path in (tmp_path / "deep" / "er" / "out").glob("*.nii.gz"))
+    assert left == ["b.nii.gz", "b_probabilities.nii.gz"]
+
+
 def test_a_bad_scan_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, "a.nii.gz", "c.nii.gz")
     (tmp_path / "b.nii.gz").write_text("not a scan")
@@ -310,6 +327,9 @@ def test_slicer_and_itksnap_read_the_names_and_colours(tmp_path: Path) -> None:
     slicer = [line.split(" ") for line in (tmp_path / "out" / "slicer.ctbl").read_text().splitlines()]
     assert slicer[0] == ["0", "background", "0", "0", "0", "0"]
     assert [row[:2] for row in slicer[1:]] == [["1", "liver_left"], ["4", "tu_mour"]]
+    assert cohort._words(["海马体", "left  lobe", "left_lobe", "Großhirn (re.)", "हाथ", "?"]) == [
+        "海马体", "left_lobe", "left_lobe_", "Großhirn_re.", "हाथ", "label",
+    ]  # fmt: skip
     assert all(len(row) == 6 and all(0 <= int(n) <= 255 for n in row[2:]) for row in slicer)
     snap = (tmp_path / "out" / "itksnap.txt").read_text().splitlines()
     for line, value, (r, g, b) in zip(snap, (0, 1, 4), ((0, 0, 0), (230, 159, 0), (86, 180, 233)), strict=True):
@@ -336,5 +356,64 @@ def test_a_scan_is_never_replaced_by_its_mask(tmp_path: Path) -> None:
 
 
 def test_a_file_name_of_no_format(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"'mask\.nii\.gx' ends in no format"):
-        cohort.predict(model(), cohort.find(write(tmp_path, "a.nii.gz")), tmp_path / "mask.nii.gx")
+    scans = cohort.find(write(tmp_path, "a.nii.gz"))
+    with pytest.raises(DataError, match=r"'mask\.nii\.gx' ends in no format that masks are .*gz, \.nii, [^j]*\)\."):
+        cohort.predict(model(), scans, tmp_path / "mask.nii.gx")
+    with pytest.raises(DataError, match=r"^masks cannot be written as 'jpg'\. Known: nii\.gz, nii, "):
+        cohort.predict(model(), scans, tmp_path / "mask.jpg")
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "locked").mkdir()
+    iterdir = Path.iterdir
+
+    def refuse(folder: Path) -> Any:
+        if folder.name == "locked":
+            raise PermissionError(13, "Permission denied", str(folder))
+        return iterdir(folder)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(DataError, match=r"locked' cannot be read \(Permission denied\)"):
+        cohort.find([tmp_path])
+
+
+def test_a_second_start_keeps_the_rows_of_the_first(tmp_path: Path) -> None:
+    first, second, third = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz"))
+    out = tmp_path / "out"
+    cohort.predict(model(), [first, second], out)
+    kept = table(out / "volumes.csv")
+    (out / "volumes.csv").write_text((out / "volumes.csv").read_text().replace(kept[1]["liver, left_ml"], "7.0000"))
+    cohort.predict(model(), [third, second], out)
+    rows = table(out / "volumes.csv")
+    assert [row["case"] for row in rows] == ["a", "b", "c"]
+    assert rows[:2] == kept  # what is predicted again is written again
+
+
+def test_a_table_of_another_model_is_not_continued(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "volumes.csv").write_text("case,spleen_ml,note,error\nz,1,,\n")
+    cohort.predict(model(), cohort.find(write(tmp_path, "a.nii.gz")), tmp_path / "out")
+    assert [row["case"] for row in table(tmp_path / "out" / "volumes.csv")] == ["a"]
+
+
+def test_a_start_that_is_killed_leaves_the_rows_of_its_masks(tmp_path: Path) -> None:
+    scans = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz"))
+
+    class Killed(Levels):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.sum() == torch.tensor(scan(2).array).sum():
+                raise KeyboardInterrupt
+            return super().forward(x)
+
+    killed = Predictor.of(model().bundle, [Killed()], device="cpu")
+    with pytest.raises(KeyboardInterrupt):
+        cohort.predict(killed, scans, tmp_path / "out")
+    cohort.predict(model(), scans[2:], tmp_path / "out")
+    assert [row["case"] for row in table(tmp_path / "out" / "volumes.csv")] == ["a", "b", "c"]
+
+
+def test_a_table_beside_a_single_file_is_of_that_file_alone(tmp_path: Path) -> None:
+    for scan_ in cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz")):
+        cohort.predict(model(), [scan_], tmp_path / "out" / "mask.nii.gz")
+    assert [row["case"] for row in table(tmp_path / "out" / "mask_volumes.csv")] == ["b"]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import pytest
 
 from medseg import io
-from medseg.cases import Case, Dataset, Fold
+from medseg.cases import Case, Dataset
 from medseg.doctor import check
 from medseg.findings import Report
 from medseg.labels import Labels
@@ -39,6 +39,11 @@ def mask(geometry: Geometry | None = None, **boxes: Any) -> Volume:
     return Volume(array, geometry, "labels")
 
 
+def numbered(count: int, first: int = 0) -> Volume:
+    """Many values in a mask."""
+    return Volume((np.arange(960) % count + first).astype(np.uint16).reshape(SHAPE), grid(), "labels")
+
+
 class Maker:
     """Writes a sound dataset of three cases, into which a test then breaks something."""
 
@@ -55,8 +60,8 @@ class Maker:
         if label is not None:
             io.write(label, self.root / f"{name}_m.nii.gz")
 
-    def check(self, splits: list[Fold] | None = None) -> Report:
-        return check(Dataset("set", "by hand", tuple(self.cases.values()), self.labels, ("CT",), self.root), splits)
+    def check(self) -> Report:
+        return check(Dataset("set", "by hand", tuple(self.cases.values()), self.labels, ("CT",), self.root))
 
 
 @pytest.fixture
@@ -159,6 +164,20 @@ def test_float_masks(made: Maker) -> None:
     assert "whole numbers" in message
 
 
+def test_negative_values_are_no_structures(made: Maker) -> None:
+    label = mask(_1=slice(2, 5)).array.astype(np.int16)
+    label[0, :, 5:, :] = -1
+    made.put("b", label=Volume(label, grid(), "labels"))
+    made.labels = None
+    severity, _, message = one(made.check(), "labels")
+    assert severity == "error"
+    assert message.startswith("masks hold negative values (-1) in b; structures are numbered from 1 on.")
+    made.labels = Labels.of({"bone": 1})
+    assert one(made.check(), "undeclared")[0] == "error"
+    made.labels = Labels.of({"bone": 1, "ignore": -1})
+    assert made.check().ok
+
+
 def test_colour_masks(made: Maker) -> None:
     made.put("a", label=Volume(np.ones((3, *SHAPE), np.uint8), grid(), "labels"))
     assert one(made.check(), "mask-channels")[2] == "the mask has 3 channels, expected 1; is it a colour picture?"
@@ -200,27 +219,28 @@ def test_constant_images(made: Maker) -> None:
 
 def test_equal_voxels_are_found_under_another_header(made: Maker) -> None:
     made.put("c", scan(0, grid((5, 5, 5))), mask(grid((5, 5, 5)), _1=slice(2, 5)))
+    severity, case, message = one(made.check(), "duplicate")
+    assert (severity, case) == ("error", "c")
+    assert message.startswith("the image's voxels are those of a, as of another patient")
+    made.cases["c"] = Case("c", made.cases["c"].images, made.cases["c"].label, group="a")
     assert one(made.check(), "duplicate") == ("warning", "c", "the image's voxels are those of a")
+    made.cases["c"] = Case("c", made.cases["c"].images)
+    assert one(made.check(), "duplicate")[0] == "warning", "without a mask it is not used"
 
 
-def test_patients_and_copies_on_both_sides_of_a_split(made: Maker) -> None:
-    made.cases["a"] = Case("a", made.cases["a"].images, made.cases["a"].label, "p")
-    made.cases["b"] = Case("b", made.cases["b"].images, made.cases["b"].label, "p")
+def test_patients_and_copies_on_both_sides_of_a_declared_split(made: Maker) -> None:
+    def put(name: str, group: str, split: str | None) -> None:
+        made.cases[name] = Case(name, made.cases[name].images, made.cases[name].label, group, split)
+
+    put("a", "p", None)
+    put("b", "p", None)
+    assert made.check().ok, "without a declared split, patients stay together"
     made.put("c", scan(0))
-    assert made.check().ok
-    report = made.check([Fold(("b", "c"), ("a",))])
-    assert [(f.case, f.message) for f in report.findings if f.code == "leak"] == [
-        ("b", "same patient as a, but one is in train, the other in test (fold 0)"),
-        ("c", "same image as a, but one is in train, the other in test (fold 0)"),
+    put("a", "p", "test")
+    assert [(f.case, f.message) for f in made.check().findings if f.code == "leak"] == [
+        ("b", "same patient as a, but one is in train, the other in test (the declared split)"),
+        ("c", "same image as a, but one is in train, the other in test (the declared split)"),
     ]
-
-
-def test_the_declared_split_is_looked_at_too(made: Maker) -> None:
-    for name, split in (("a", "train"), ("b", "test")):
-        made.cases[name] = Case(name, made.cases[name].images, made.cases[name].label, "p", split)
-    assert (
-        one(made.check(), "leak")[2] == "same patient as a, but one is in test, the other in train (the declared split)"
-    )
 
 
 def test_left_and_right_are_told_by_the_world_and_not_by_the_array(made: Maker) -> None:
@@ -260,6 +280,16 @@ def test_channels_on_other_grids(made: Maker, origin: tuple[float, ...], severit
     assert [(f.case, f.severity) for f in found] == [("a", severity)]
 
 
+def test_grids_alone_tell_whether_channels_show_one_place(made: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Resampling whole channels would take longer than all else."""
+    monkeypatch.setattr("medseg.geometry.resample_to", lambda *_, **__: pytest.fail("resampled"))
+    for name, x in (("second", 0.5), ("third", 90.0)):
+        io.write(scan(9, grid((x, 0, 0))), made.root / f"{name}.nii.gz")
+    more = (made.root / "second.nii.gz", made.root / "third.nii.gz")
+    made.cases["a"] = Case("a", (*made.cases["a"].images, *more), made.cases["a"].label)
+    assert one(made.check(), "unusable")[2].startswith("channel 3 covers only 0% of channel 1")
+
+
 def test_spacing_outliers_whatever_the_order_of_axes(made: Maker) -> None:
     for seed, name in enumerate("abc"):
         here = grid(spacing=(1, 1, 4))
@@ -292,10 +322,28 @@ def test_cases_without_mask_are_noted(made: Maker) -> None:
 
 def test_instance_maps_are_suspected(made: Maker) -> None:
     made.labels = None
-    made.put("a", label=Volume(np.arange(960, dtype=np.uint16).reshape(SHAPE), grid(), "labels"))
+    made.put("a", label=numbered(100))
     severity, _, message = one(made.check(), "labels")
     assert severity == "warning"
     assert "numbered instances" in message
+
+
+@pytest.mark.parametrize("labels", [None, Labels.of({"bone": 1})])
+def test_a_mask_of_more_values_than_training_takes_is_an_error(made: Maker, labels: Labels | None) -> None:
+    made.labels = labels
+    made.put("a", label=numbered(300))
+    assert not made.check().ok
+    severity, case, message = one(made.check(), "unusable")
+    assert (severity, case) == ("error", "a")
+    assert message.startswith("the mask holds 300 distinct values; a mask of structures has at most 256.")
+
+
+def test_more_values_in_all_masks_than_training_takes_are_an_error(made: Maker) -> None:
+    made.labels = None
+    made.put("a", label=numbered(200))
+    made.put("b", label=numbered(200, 200))
+    text = "the masks hold 399 distinct values besides 0; at most 255 are expected"
+    assert one(made.check(), "labels") == ("error", "", text)
 
 
 def test_notes_of_the_reader_are_passed_on(shared_data: Path) -> None:

@@ -76,7 +76,7 @@ def test_interval_is_over_patients_and_repeatable() -> None:
     assert (organ["low"], organ["high"]) == (0.5, 1.0)
     assert first["mean_dice_low"] < first["mean_dice"] < first["mean_dice_high"]
     assert first["mean_dice"] == other["mean_dice"]
-    one = evaluate(four_cases(), LABELS, groups=dict.fromkeys("abcd", "one patient")).summary
+    one = evaluate([pair._replace(group="one patient") for pair in four_cases()], LABELS).summary
     assert math.isnan(one["mean_dice_low"])
     assert one["patients"] == 1
 
@@ -181,6 +181,9 @@ def test_what_cannot_be_evaluated() -> None:
 
 def test_undeclared_labels_are_found() -> None:
     assert labels_in(four_cases()).values == (1, 2)
+    below = mask(slice(2, 6)).replace(array=np.full((1, *mask(slice(2, 6)).geometry.shape), -1, np.int16))
+    with pytest.raises(DataError, match=r"negative values \(-1\) in x;"):
+        labels_in([Pair("x", mask(slice(2, 6)), below)])
 
 
 def write_folder(folder: Path, *names: str) -> Path:
@@ -199,6 +202,19 @@ def test_folders_are_paired_by_name(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert "extra" in caplog.text
     assert evaluate(pairs, LABELS).summary["labels"]["organ"]["dice"]["mean"] == 1
     assert pair_folders(predictions / "b.nii.gz", references / "a.nii")[0].case == "a"
+
+
+def test_references_may_be_a_whole_dataset(tmp_path: Path) -> None:
+    """Its masks go by the ids of their cases, whatever their files are called, and its patients are known."""
+    predictions = write_folder(tmp_path / "p", "a.nii.gz", "b.nii.gz")
+    write_folder(tmp_path / "data", "scan_1.nii", "scan_2.nii", "mask_1.nii", "mask_2.nii")
+    lines = ["id,image,label,group", "a,scan_1.nii,mask_1.nii,P1", "b,scan_2.nii,mask_2.nii,P1"]
+    manifest = tmp_path / "data/cases.csv"
+    manifest.write_text("\n".join(lines))
+    pairs = pair_folders(predictions, manifest)
+    assert [(pair.case, Path(str(pair.reference)).name, pair.group) for pair in pairs] == [
+        ("a", "mask_1.nii", "P1"), ("b", "mask_2.nii", "P1"),
+    ]  # fmt: skip
 
 
 def test_a_reference_without_prediction_is_refused(tmp_path: Path) -> None:

@@ -117,6 +117,20 @@ def test_sha256_of_what_is_not_there(tmp_path: Path) -> None:
         files.sha256(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("the scan holds NaN", "the scan holds NaN"),
+        ("'scan' is no series", "'1' is no series"),
+        ("cannot read scan/Doe.dcm", "cannot read '1'/Doe.dcm"),
+        ("'in/x.nii' and in/x.nii within a/b/x", "'2' and '2' within a/b/x"),
+        ("no such file: /home/in/y.nii, main/z", "no such file: /home/y.nii, main/z"),
+    ],
+)
+def test_paths_leave_a_message_and_its_words_stay(text: str, shown: str) -> None:
+    assert files.without_paths(text, {Path("scan"): "'1'", Path("in/x.nii"): "'2'"}) == shown
+
+
 def test_a_lock_keeps_others_out_until_it_ends(tmp_path: Path) -> None:
     with files.lock(tmp_path / "run"):
         with pytest.raises(RunError, match="in use by another medseg process"), files.lock(tmp_path / "run"):
@@ -129,7 +143,8 @@ def test_a_lock_keeps_others_out_until_it_ends(tmp_path: Path) -> None:
         pass
 
 
-def test_a_waiting_lock_waits(tmp_path: Path) -> None:
+def test_a_waiting_lock_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "medseg")
     order: list[str] = []
 
     def second() -> None:
@@ -143,6 +158,22 @@ def test_a_waiting_lock_waits(tmp_path: Path) -> None:
         order.append("first")
     thread.join(5)
     assert order == ["first", "second"]
+    assert caplog.messages == [f"waiting for another medseg process that uses '{tmp_path}'"]
+
+
+@pytest.mark.parametrize("wait", [False, True])
+def test_a_disk_without_locks_is_used_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, wait: bool
+) -> None:
+    def none(*_: Any) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    with files.lock(tmp_path, wait=wait):
+        pass
+    assert caplog.messages == [
+        f"warning: '{tmp_path}' cannot be locked (No locks available): let no second medseg process use it"
+    ]
 
 
 def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -49,7 +51,6 @@ def test_numbers_by_hand(tmp_path: Path) -> None:
     assert found.thick_spacing_mm == pytest.approx((1, 1, 2.2))
     assert found.label_ml["big"] == pytest.approx(24 * 3e-3)
     assert found.label_ml["small"] == pytest.approx(8 * np.median([2e-3, 3e-3]))
-    assert found.presence == {"big": 1.0, "small": pytest.approx(2 / 3)}
     (channel,) = found.channels
     values = np.array([100.0] * 72 + [101.0] * 16)
     assert (channel.name, channel.minimum) == ("MRI", -5)
@@ -67,7 +68,23 @@ def test_axes_are_compared_by_direction_not_by_their_order_in_files(tmp_path: Pa
 def test_a_structure_that_no_case_has(tmp_path: Path) -> None:
     found = take([case(tmp_path, "a", small=False)], LABELS, ["MRI"])
     assert "small" not in found.label_ml
-    assert found.presence["small"] == 0
+
+
+def test_no_more_than_one_label_is_held_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = Labels.of({f"{n}": n for n in range(1, 9)})
+    held: list[weakref.ref[np.ndarray]] = []
+    alive: list[int] = []
+    mask = Labels.mask
+
+    def spy(*args: Any) -> np.ndarray:
+        alive.append(sum(one() is not None for one in held))
+        held.append(weakref.ref(found := mask(*args)))
+        return found
+
+    monkeypatch.setattr(Labels, "mask", spy)
+    take([case(tmp_path, "a")], labels, ["MRI"])
+    assert len(held) == 8
+    assert max(alive) <= 1
 
 
 def test_regions_are_measured_as_a_whole(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def cases(tmp_path: Path) -> list[Case]:
 
 def predicted(folder: Path, **widths: int) -> dict[str, Path]:
     for name, width in widths.items():
-        io.write(volume(width), folder / f"predictions/{name}.nii.gz")
+        io.write(volume(width), folder / f"predictions/{name}.nii.gz", parents=True)
     return {name: folder / f"predictions/{name}.nii.gz" for name in widths}
 
 
@@ -91,3 +91,10 @@ def test_nothing_to_draw_where_no_structure_is(tmp_path: Path) -> None:
     case = Case("a", (tmp_path / "image.nii.gz",), tmp_path / "mask.nii.gz")
     held_out.measure([case], {"a": tmp_path / "mask.nii.gz"}, LABELS, 1.0, tmp_path / "run")
     assert json.loads((tmp_path / "run/pictures/index.json").read_text()) == []
+
+
+def test_of_two_cases_one_is_the_worst_and_one_the_best(tmp_path: Path, cases: list[Case]) -> None:
+    masks = predicted(tmp_path / "run", a=8, b=2)
+    held_out.measure(cases[:2], masks, LABELS, 1.0, tmp_path / "run")
+    index = json.loads((tmp_path / "run/pictures/index.json").read_text())
+    assert [(entry["kind"], entry["case"]) for entry in index] == [("worst", "b"), ("best", "a")]

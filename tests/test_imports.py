@@ -13,13 +13,13 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 # From the ground up; a part may import from the rows below its own, never from its own.
 LAYERS = """
-errors
-registry resources files progress picture system memory
+errors progress extent
+registry resources files picture system memory
 settings
 volume labels interpolation stitching
 io geometry distance
-cases preprocess sample augment postprocess metrics plot
-reading manifest findings
+cases preprocess sample augment metrics plot
+reading manifest findings postprocess
 layouts examination fingerprint prepared limits models losses inference
 bundle loader doctor planning restore ensemble suitability
 predictor

@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from medseg.inference import Config, Slab, slabs, sliding_window
+from medseg import inference
+from medseg.errors import ConfigError
+from medseg.inference import Config, Slab, Stream, slabs, sliding_window
 from medseg.sample import window_starts
+from medseg.settings import parse
 
 Size = tuple[int, int, int]
 
@@ -241,3 +244,69 @@ def test_logits_are_float32_and_need_no_gradient() -> None:
     logits = sliding_window(noise(1, 6, 6, 6), lambda w: network(w.bfloat16()), (4, 4, 4))
     assert logits.dtype == torch.float32
     assert not logits.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"window": (0, 8, 8)}, r"inference\.window\.0: expected a number greater than 0, got 0"),
+        ({"window": (8, 8, 8), "mirror_axes": (5,)}, r"inference\.mirror_axes\.0: expected 0, 1 or 2, got 5"),
+    ],
+)
+def test_windows_and_axes_that_no_scan_has(values: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(Config, values, "inference")
+
+
+@pytest.mark.parametrize(
+    ("window", "options", "message"),
+    [
+        ((0, 4, 4), {}, r"window\.0: expected a number greater than 0"),
+        ((4, 4), {}, "window"),
+        (4, {}, "window: expected a list"),
+        ((4, 4, 4), {"overlap": 1.0}, "overlap: expected a number less than 1"),
+        ((4, 4, 4), {"batch": 0}, "batch"),
+    ],
+)
+def test_what_a_sliding_window_cannot_be(window: Any, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message) as caught:
+        sliding_window(noise(1, 4, 4, 4), convolution(1), window, **options)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(4, 4, 4), (2, 1, 4, 4, 4)])
+def test_an_image_of_other_axes_is_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ConfigError, match="one image at a time"):
+        sliding_window(noise(*shape), convolution(1), (4, 4, 4))
+
+
+def test_an_axis_named_twice_is_flipped_once() -> None:
+    image, network = noise(1, 6, 6, 6), convolution(1)
+    once, twice = (Config(window=(4, 4, 4), mirror_axes=axes) for axes in ((0,), (0, 0)))
+    with torch.inference_mode():
+        expected, found = (whole(list(slabs(image, network, c, mirrors=True))) for c in (once, twice))
+    torch.testing.assert_close(found, expected)
+
+
+def test_regions_cover_an_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "_SUMS_BYTES", 2000)
+    stream, times = Stream(noise(1, 24, 16, 9), convolution(1), Config(window=(8, 8, 8))), np.zeros((24, 16, 9), int)
+    regions = list(stream.regions(3))
+    for region in regions:
+        times[tuple(slice(*ends) for ends in region)] += 1
+    assert len(regions) == stream.strips(3)[1] > 1
+    assert (times == 1).all()
+
+
+def test_an_image_as_long_as_its_windows_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    padded: list[tuple[int, ...]] = []
+    pad = torch.nn.functional.pad
+
+    def watched(image: Tensor, widths: list[int]) -> Tensor:
+        padded.append(tuple(image.shape[1:]))
+        return pad(image, widths)
+
+    monkeypatch.setattr(torch.nn.functional, "pad", watched)
+    for size in ((8, 8, 8), (8, 3, 8)):
+        list(slabs(noise(1, *size), lambda w: w, Config(window=(4, 4, 4))))
+    assert padded == [(8, 3, 8)]

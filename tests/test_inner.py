@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg import io
+from medseg import inference, io
 from medseg.bundle import Bundle
 from medseg.cases import Case
+from medseg.errors import MedsegError
 from medseg.inference import Config as Inference
+from medseg.inference import Stream
 from medseg.inner import Inner
 from medseg.labels import Labels
 from medseg.prepared import Prepared
@@ -133,6 +135,7 @@ def test_candidates_are_quicker_than_planned_and_fit_the_memory() -> None:
     assert list(found.values()) == sorted(found.values())
     assert max(found.values()) <= 0.9
     for config, share in found.items():
+        assert {type(n) for n in config.window} == {int}, "a bundle holds plain numbers"
         assert share == pytest.approx(config.cost((48, 8, 6)) / planned.cost((48, 8, 6)))
         assert np.prod(config.window) * config.batch <= max(8**3, np.prod(planned.window) * planned.batch)
         assert config.overlap <= planned.overlap
@@ -157,3 +160,24 @@ def test_planned_windows_stay_where_quicker_ones_lose() -> None:
     planned = chooser.predictor.bundle.inference
     chooser.windows(weights(0.5), chooser.dice(weights(0.5)) + 0.002, chooser.candidates(voxels=512))
     assert chooser.predictor.bundle.inference == planned
+
+
+def test_values_that_are_no_numbers_end_a_run(image: np.ndarray) -> None:
+    judge = inner(ONE, [prepared(image, (image > 0)[None])], (0.5,))
+    with pytest.raises(MedsegError, match=r"no numbers on the inner split.*train\.precision=fp32"):
+        judge.dice(weights(float("nan")))
+
+
+def test_memory_follows_regions(image: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    regions: list[Any] = []
+    stream = Stream.__call__
+    monkeypatch.setattr(inference, "_SUMS_BYTES", 1000)
+
+    def watched(self: Stream, region: Any) -> Any:
+        regions.append(region)
+        return stream(self, region)
+
+    monkeypatch.setattr(Stream, "__call__", watched)
+    judge = inner(TWO, [prepared(image, np.stack([image > 0, image > 1]))], (0.5, 1.5))
+    assert judge.dice(weights(0.5, 1.5)) == 1
+    assert len(regions) > 1

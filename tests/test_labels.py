@@ -58,6 +58,34 @@ def test_values_shared_by_regions_make_them_overlap() -> None:
     assert REGIONS.decode(classes).dtype == np.uint8
 
 
+def test_regions_with_an_order_are_written_over_each_other() -> None:
+    """The values as nnU-Net's `convert_probabilities_to_segmentation` writes them."""
+    kidney = {"kidney": [1, 2, 3], "mass": [2, 3], "tumour": 2}
+    labels = Labels.of(kidney, [1, 3, 2])
+    channels = np.array([[0, 1, 1, 1, 0], [0, 0, 1, 1, 0], [0, 0, 0, 1, 1]]).reshape(3, 5, 1, 1)
+    written = labels.decode(channels)
+    assert (written.dtype, written.ravel().tolist()) == (np.uint8, [0, 1, 3, 2, 2])
+    read = [labels.mask(written, item).ravel().astype(int).tolist() for item in labels]
+    assert read == [[0, 1, 1, 1, 1], [0, 0, 1, 1, 1], [0, 0, 0, 1, 1]]
+    assert np.array_equal(labels.decode(labels.encode(written[0])), written)
+    assert set(labels.colours) == {1, 2, 3}
+    assert Labels.model_validate_json(labels.model_dump_json()) == labels
+    assert Labels.of({"necrosis": [1, 4], "oedema": 2}, [4, 2]).decode(np.array([[0, 1, 2]])).tolist() == [[0, 4, 2]]
+
+
+@pytest.mark.parametrize("order", [[1, 3], [1, 3, 2, 2], [1, 1, 2], [0, 3, 2]])
+def test_an_order_names_a_value_of_each_region(order: list[int]) -> None:
+    with pytest.raises(ConfigError, match="needs one value for each, out of its own"):
+        Labels.of({"kidney": [1, 2, 3], "mass": [2, 3], "tumour": 2}, order)
+
+
+def test_what_remains_where_a_label_is_taken_away() -> None:
+    labels = Labels.of({"kidney": [1, 2, 3], "mass": [2, 3], "tumour": 2}, [1, 3, 2])
+    left = [labels.without(np.array([0, 1, 2, 3]), item).tolist() for item in labels]
+    assert left == [[0, 0, 0, 0], [0, 1, 1, 1], [0, 1, 3, 3]]
+    assert ORGANS.without(np.array([5, 5]), ORGANS.items[1]).tolist() == [0, 0]
+
+
 def test_a_region_without_overlap_stays_exclusive() -> None:
     labels = Labels.of({"necrosis": [1, 4], "oedema": 2})
     assert labels.exclusive
@@ -154,3 +182,14 @@ def test_logits_become_the_likeliest_class_or_all_labels_that_are_likely() -> No
     logits = torch.tensor([[-1.0, 2], [1, 0], [3, -2]])
     assert Labels.of([1, 2]).of_logits(logits).tolist() == [[2, 0]]
     assert REGIONS.of_logits(logits).tolist() == [[False, True], [True, False], [True, False]]
+
+
+def test_voxels_to_ignore_are_not_known() -> None:
+    mask = np.array([[[[0, 1, 9]]], [[[0, 9, 1]]]])
+    assert Labels.of({"a": [1, 2], "b": 2}).known(mask).all()
+    assert Labels.of({"a": [1, 2], "b": 2, "ignore": 9}).known(mask).tolist() == [[[True, False, False]]]
+
+
+def test_channels_that_a_mask_may_have() -> None:
+    assert Labels.of({"a": 1, "b": 2}).allowed_channels == (1,)
+    assert Labels.of({"a": [1, 2], "b": 2}).allowed_channels == (1, 2)

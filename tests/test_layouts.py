@@ -53,7 +53,9 @@ def ids(path: Path) -> list[str]:
 )
 def test_folder_pairs(tmp_path: Path, images: str, labels: str) -> None:
     dataset = find(folder(tmp_path / "knees", images, labels))
-    assert (dataset.name, dataset.layout) == ("knees", f"{images}/ beside {labels}/")
+    assert (dataset.name, dataset.layout) == ("dataset", f"{images}/ beside {labels}/"), (
+        "a folder may be named by a patient"
+    )
     assert [case.id for case in dataset.cases] == ["a", "b"]
     assert dataset.cases[0].images == (tmp_path / "knees" / images / "a.nii.gz",)
     assert dataset.cases[0].label == tmp_path / "knees" / labels / "a.nii.gz"
@@ -162,7 +164,9 @@ def test_an_empty_dataset_is_refused(tmp_path: Path) -> None:
 
 
 def test_unknown_layouts_say_what_was_looked_for(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"dataset\.json.*images/ beside labels/"):
+    with pytest.raises(
+        DataError, match=r"dataset\.json.*images/ beside labels/.*a CSV with the columns id,image,label "
+    ):
         find(tmp_path)
     with pytest.raises(DataError, match="no such dataset"):
         find(tmp_path / "absent")
@@ -295,7 +299,8 @@ def nnunet(root: Path, **changes: Any) -> Path:
 
 def test_nnunet(tmp_path: Path) -> None:
     dataset = find(nnunet(tmp_path / "Dataset007_Cyst"))
-    assert (dataset.name, dataset.layout) == ("Dataset007_Cyst", "nnU-Net raw folder")
+    assert (dataset.name, dataset.layout) == ("cyst", "nnU-Net raw folder")
+    assert find(nnunet(tmp_path / "Doe^Jane", name="Cysts")).name == "Cysts"
     assert dataset.channels == ("T1", "T2")
     assert [(case.id, len(case.images)) for case in dataset.cases] == [("a", 2), ("b", 2)]
 
@@ -306,6 +311,19 @@ def test_nnunet_regions_and_ignored_voxels(tmp_path: Path) -> None:
     assert not labels.exclusive
     assert labels.ignore == 3
     assert [item.values for item in labels] == [(1, 2), (2,)]
+
+
+def test_nnunet_order_of_regions(tmp_path: Path) -> None:
+    regions = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "enhancing": 3}
+    labels = find(nnunet(tmp_path, labels=regions, regions_class_order=[1, 2, 3])).labels
+    assert labels is not None
+    assert labels.order == (1, 2, 3)
+    labels = find(nnunet(tmp_path, regions_class_order=[5])).labels
+    assert labels is not None
+    assert labels.order is None, "without regions nnU-Net does not look at it"
+    for wrong in ([1, 2], [2, 1, 3], [1, 2, 3, 4], 3, ["x", 2, 3]):
+        with pytest.raises(ConfigError, match=r"^labels: "):
+            find(nnunet(tmp_path, labels=regions, regions_class_order=wrong))
 
 
 def test_nnunet_held_out_cases(tmp_path: Path) -> None:

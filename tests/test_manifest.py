@@ -49,7 +49,8 @@ def test_csv_of_spreadsheets_and_channels(tmp_path: Path) -> None:
         ("id,id,image\na,b,images/a.nii.gz\n", "no name twice"),
         ("\n\n", "column 'id'"),
         ('id,image\na,"images/a.nii.gz\n', "not readable as a table.*unexpected end"),
-        ("id,image,mask\na,images/a.nii.gz,labels/a.nii.gz\n", "column 'label' of a manifest"),
+        ("id,image,outline\na,images/a.nii.gz,labels/a.nii.gz\n", "column 'label' of a manifest"),
+        ("id,image,mask,seg\na,images/a.nii.gz,labels/a.nii.gz,\n", "no name twice; it has: id, image, mask, seg"),
         ("id,image\na/b,images/a.nii.gz\n", "becomes a file's name"),
         ("id,image\na\n", "line 2"),
         ("id,image\na,images/a.nii.gz,more\n", "line 2"),
@@ -63,6 +64,18 @@ def test_csv_of_spreadsheets_and_channels(tmp_path: Path) -> None:
 def test_csv_malformed(tmp_path: Path, text: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         find(table(tmp_path, text))
+
+
+@pytest.mark.parametrize("name", ["mask", "Seg", "segmentation"])
+def test_csv_with_another_word_for_the_label(tmp_path: Path, name: str) -> None:
+    dataset = find(table(tmp_path, f"id,image,{name}\na,images/a.nii.gz,labels/a.nii.gz\n"))
+    assert dataset.channels == ("image",)
+    assert dataset.cases[0].label == tmp_path / "labels/a.nii.gz"
+
+
+def test_csv_with_a_mask_among_its_channels(tmp_path: Path) -> None:
+    dataset = find(table(tmp_path, "id,image,mask,label\na,images/a.nii.gz,images/b.nii.gz,labels/a.nii.gz\n"))
+    assert dataset.channels == ("image", "mask")
 
 
 def test_csv_in_another_encoding(tmp_path: Path) -> None:

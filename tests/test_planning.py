@@ -38,7 +38,6 @@ def facts(
         shape=shape,
         channels=channels,
         label_ml={"organ": label_ml},
-        presence={"organ": 1.0},
     )
 
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg import bundle, io, models
+from medseg import bundle, io, models, system
 from medseg import geometry as geo
 from medseg.bundle import Bundle
-from medseg.errors import BundleError, DataError
+from medseg.errors import DataError
 from medseg.inference import Config as Inference
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
-from medseg.predictor import Predictor, locate, pick_device
+from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.volume import Geometry, Volume
@@ -160,6 +160,22 @@ def test_the_scans_codes_go_with_the_mask(tmp_path: Path) -> None:
     assert written.get_data_dtype() == np.uint8
 
 
+@pytest.mark.parametrize("shape", [(16, 14), (16, 14, 1), (16, 14, 5, 1), (16, 14, 5, 1, 1)])
+def test_a_mask_has_as_many_axes_as_its_scan(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    import nibabel as nib
+
+    nib.save(nib.Nifti1Image(np.zeros(shape, np.float32), np.diag([-1.0, 1.5, 3, 1])), tmp_path / "a.nii.gz")
+    prediction = threshold()(tmp_path / "a.nii.gz", probabilities=True)
+    io.write(prediction.mask, tmp_path / "mask.nii.gz")
+    scan, mask = (nib.load(tmp_path / name) for name in ("a.nii.gz", "mask.nii.gz"))
+    assert mask.shape == scan.shape == shape  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(mask.affine, scan.affine)  # type: ignore[attr-defined]
+    assert io.read_geometry(tmp_path / "mask.nii.gz") == io.read_geometry(tmp_path / "a.nii.gz")
+    assert prediction.probabilities is not None
+    io.write(prediction.probabilities, tmp_path / "likely.nii.gz")
+    assert io.read(tmp_path / "likely.nii.gz").array.shape == prediction.probabilities.array.shape
+
+
 def test_probabilities_sum_to_one_and_agree_with_the_mask() -> None:
     prediction = threshold()(phantom(affine=OBLIQUE), probabilities=True)
     likely = prediction.probabilities
@@ -183,6 +199,16 @@ def test_overlapping_labels_have_a_mask_each() -> None:
     )
     ml = scan.geometry.voxel_ml
     assert prediction.volumes_ml["core"] == pytest.approx(float((scan.array > 0.5).sum()) * ml)
+
+
+def test_overlapping_labels_with_an_order_have_one_mask() -> None:
+    labels = Labels.of({"whole": [1, 2], "core": [2]}, [1, 2])
+    scan, whole_ml = phantom(), phantom().geometry.voxel_ml * phantom().array.size
+    found = threshold(labels=labels)(scan)
+    np.testing.assert_array_equal(found.mask.array, np.where(scan.array > 0.5, 2, 1))  # everything is one or the other
+    assert found.volumes_ml["whole"] == pytest.approx(whole_ml)
+    clean = threshold(labels=labels, postprocess=Postprocess(minimum_ml={"core": 1e6}))(scan)
+    assert clean.volumes_ml == {"whole": pytest.approx(whole_ml), "core": 0}
 
 
 def test_many_labels_keep_their_values() -> None:
@@ -243,9 +269,18 @@ def test_mirrors_make_an_answer_that_flips_with_the_scan() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "bundled", "expected"), [("auto", "bf16", True), ("fp32", "bf16", False), ("bf16", "fp32", True)]
+    ("asked", "bundled", "here", "expected"),
+    [
+        ("auto", "bf16", True, True),
+        ("auto", "bf16", False, False),
+        ("fp32", "bf16", True, False),
+        ("bf16", "fp32", False, True),
+    ],
 )
-def test_precision_is_the_bundles_unless_asked(tmp_path: Path, asked: str, bundled: str, expected: bool) -> None:
+def test_precision_is_the_bundles_where_the_device_has_it_unless_asked(
+    tmp_path: Path, asked: str, bundled: str, here: bool, expected: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(system, "has_bf16", lambda device: here)
     seen: list[torch.dtype] = []
     whole = described(model=models.resolve({"name": "unet", "preset": "tiny"}), precision=bundled)
     bundle.save(tmp_path, whole, [tiny(0).state_dict()])
@@ -268,8 +303,12 @@ class Sick(nn.Module):
         return torch.cat([sick - sick, sick], 1)
 
 
-@pytest.mark.parametrize(("precision", "advice"), [("bf16", "precision to fp32"), ("fp32", "the scan's values")])
-def test_logits_that_are_no_numbers_are_an_error(precision: str, advice: str) -> None:
+@pytest.mark.parametrize(
+    ("precision", "advice"),
+    [("bf16", r"Load it as `Predictor\(\.\.\., precision=.fp32.\)`\.$"), ("fp32", "the scan's values")],
+)
+def test_logits_that_are_no_numbers_are_an_error(precision: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "has_bf16", lambda device: True)
     predictor = Predictor.of(described(precision=precision), [Sick()], device="cpu")
     with pytest.raises(DataError, match=f"no numbers on this scan.*{advice}"):
         predictor(phantom((11, 9, 7)))
@@ -303,33 +342,7 @@ def test_a_mask_is_whole_where_memory_ran_out_in_its_middle(caplog: pytest.LogCa
     given = described(inference=Inference(window=(8, 8, 8), batch=2))
     mask = Predictor.of(given, [Forgetful()], device="cpu")(scan).mask
     np.testing.assert_array_equal(mask.array > 0, scan.array > 0.5)
-    assert "out of memory on cpu: going on with 1 window(s) of 8 x 8 x 8 voxels at once" in caplog.text
-
-
-def test_a_bundle_is_found_in_a_run(tmp_path: Path) -> None:
-    whole = described(model=models.resolve({"name": "unet", "preset": "tiny"}))
-    bundle.save(tmp_path / "run" / "bundle", whole, [tiny(0).state_dict()])
-    assert locate(tmp_path / "run") == locate(tmp_path / "run" / "bundle") == tmp_path / "run" / "bundle"
-
-
-def test_where_there_is_no_bundle(tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="holds no bundle: no model there"):
-        Predictor(tmp_path)
-    with pytest.raises(BundleError, match="holds no bundle: no model there"):
-        locate(tmp_path / "nothing")
-    (tmp_path / "config.yaml").write_text("seed: 0\n")
-    with pytest.raises(BundleError, match=r"this run has not finished \(finish it with --resume\)"):
-        locate(tmp_path)
-
-
-@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpuu"])
-def test_a_device_that_is_not_here(name: str) -> None:
-    with pytest.raises(DataError, match=f"device '{name}' cannot be used here"):
-        pick_device(name)
-
-
-def test_auto_is_a_device_that_works() -> None:
-    assert torch.zeros(1, device=pick_device("auto")).item() == 0
+    assert "out of memory on cpu: going on with windows of 8 x 8 x 8 voxels, overlap 0.5, 1 at once" in caplog.text
 
 
 def test_a_prediction_shows_itself() -> None:

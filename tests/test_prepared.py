@@ -187,7 +187,7 @@ def test_mistakes_name_the_case(cases: list[Case], cache: Path) -> None:
     with pytest.raises(DataError, match=r"^case_0: the model expects 2 channel"):
         prepare_cases(cases, preprocess.Config(intensity=(Intensity(), Intensity())), LABELS, cache)
     cases[1].images[0].unlink()
-    with pytest.raises(DataError, match=r"^case_1: cannot read the image: No such file"):
+    with pytest.raises(DataError, match=r"^case_1: no such file or folder: the image$"):
         prepare_cases(cases, PLAIN, LABELS, cache)
 
 
@@ -235,6 +235,23 @@ def test_what_a_killed_process_left_is_cleared(cases: list[Case], cache: Path) -
     (left / "image.npy").write_bytes(b"half a patient")
     prepare_cases(cases[:1], PLAIN, LABELS, cache)
     assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"), [("image.npy", 0), ("image.npy", 500), ("points.npy", 0), ("affine.npy", 9), ("target.npy", None)]
+)
+def test_a_damaged_entry_is_made_again(
+    cases: list[Case], cache: Path, caplog: pytest.LogCaptureFixture, name: str, kept: int | None
+) -> None:
+    prepare_cases(cases[:1], PLAIN, LABELS, cache)
+    (entry,) = entries(cache)
+    damaged = cache / entry / name
+    damaged.unlink() if kept is None else os.truncate(damaged, kept)
+    found = prepare_cases(cases, PLAIN, LABELS, cache)
+    np.testing.assert_array_equal(found[0].image[0], scan(0))
+    np.testing.assert_array_equal(found[0].target[0], mask(0))
+    assert caplog.text.count("case_0: the cache of prepared cases is damaged; preparing it again") == 1
+    assert "case_1" not in caplog.text
 
 
 def test_a_cache_that_cannot_be_made(cases: list[Case], tmp_path: Path) -> None:
@@ -295,6 +312,14 @@ def test_emptying_removes_prepared_cases_alone(cases: list[Case], cache: Path) -
     assert empty(cache) == 0
     with pytest.raises(DataError, match="no such folder"):
         empty(cache / "nothing")
+
+
+def test_nothing_is_emptied_while_another_process_prepares(cases: list[Case], cache: Path) -> None:
+    prepare_cases(cases, PLAIN, LABELS, cache)
+    (cache / ".making-x").mkdir()
+    with files.lock(cache), pytest.raises(RunError, match="in use by another medseg process"):
+        empty(cache)
+    assert len(entries(cache)) == 4
 
 
 def test_no_name_of_a_patient_is_in_the_cache(tmp_path: Path, cache: Path) -> None:

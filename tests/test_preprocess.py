@@ -149,11 +149,16 @@ def test_images_are_read_channel_by_channel_or_all_at_once(tmp_path: Path) -> No
         np.testing.assert_array_equal(found.array, two.array)
 
 
+def test_what_was_odd_about_any_channel_is_kept() -> None:
+    parts = [phantom().replace(meta={"notes": notes, "axes": 3}) for notes in (("a",), ("b", "a"), ())]
+    assert combine(parts).meta == {"notes": ("a", "b"), "axes": 3}
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_values_that_are_not_finite_are_refused(value: float) -> None:
     array = np.ones((10, 10, 10), np.float32)
     array[0, 0, :5] = value
-    with pytest.raises(DataError, match=r"NaN or infinite values in 0\.50% of its voxels"):
+    with pytest.raises(DataError, match=r"NaN or infinite values in 5 of its 1000 voxels"):
         prepare(Volume(array, Geometry((10, 10, 10), np.eye(4))), PLAIN)
 
 

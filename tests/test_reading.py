@@ -120,6 +120,14 @@ def test_a_mask_of_many_values_is_no_mask(tmp_path: Path) -> None:
         discover_labels(many)
 
 
+def test_negative_values_are_no_structures() -> None:
+    masks = {"a": (frozenset({1}),), "b": (frozenset({1, -1}),), "c": (frozenset({2}), frozenset({-1024}))}
+    with pytest.raises(
+        DataError, match=r"^masks hold negative values \(-1024, -1\) in b, c; .*or declare the value as 'ig"
+    ):
+        discover_labels(masks)
+
+
 def test_a_mask_of_fractions_is_no_mask(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"^a: the mask has 24 voxels whose values are no labels.*whole numbers"):
         label_values(dataset(case(tmp_path, "a", np.full(SHAPE, 0.5, np.float32))))

@@ -47,6 +47,22 @@ def test_a_budget_counts_steps(tmp_path: Path, quick: dict[str, Any], make_datas
     assert found.steps == pytest.approx((60 - found.prepare_s) / found.trial.step_s, rel=0.01)
 
 
+@pytest.mark.parametrize("train", [{}, {"budget_s": 60.0}])
+def test_all_folds_are_counted(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Callable[..., Path], train: dict[str, Any]
+) -> None:
+    found = rehearse(make_dataset(tmp_path / "data"), configs.merge(quick, {"fold": "all/2", "train": train}))
+    assert found.models == 2
+    whole = found.prepare_s + found.steps * found.trial.step_s
+    if train:
+        assert found.run_s == 60
+        assert whole == pytest.approx(60, rel=0.01)
+    else:
+        assert found.steps == 2 * 4
+        assert found.run_s == pytest.approx(whole)
+    assert "on 1 cases, for 2 models together" in found.table()
+
+
 def test_a_budget_that_preparing_outlasts(
     tmp_path: Path, quick: dict[str, Any], make_dataset: Callable[..., Path]
 ) -> None:

@@ -173,3 +173,9 @@ def test_chunks_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     _, count = collect(restore(cut(logits(), 0, 14), SOURCE, target, reduce, OUTSIDE), target.shape)
     assert max(sizes) <= 3 * 24 * 20 * 2
     assert count == 14
+
+
+def test_more_strips_than_slices_are_as_many_as_slices() -> None:
+    target = Geometry((14, 12, 2), np.diag([1.5, 1.5, 10.0, 1]))
+    found, _ = collect(restore(cut(logits(), 0, 3), SOURCE, target, lambda x: x, OUTSIDE, (2, 5)), target.shape)
+    np.testing.assert_allclose(found, by_scipy(logits(), target), atol=1e-3)

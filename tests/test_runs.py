@@ -266,6 +266,16 @@ def test_resuming_a_finished_run_changes_nothing(run: Path, quick: dict[str, Any
     assert all(path.read_bytes() == content for path, content in before.items())
 
 
+@pytest.mark.parametrize("budget_s", [None, "1200"])
+def test_a_budget_is_compared_as_it_is_understood(run: Path, quick: dict[str, Any], budget_s: Any) -> None:
+    changes = {"fold": "0/8", "sample": {"patch": (32, 32, 32)}, "train": {"budget_s": budget_s}}
+    if budget_s is None:
+        train(shipped("sample_data/mr"), run, quick, resume=True, **changes)
+    else:
+        with pytest.raises(ConfigError, match=r"other settings \(train\.budget_s\)"):
+            train(shipped("sample_data/mr"), run, quick, resume=True, **changes)
+
+
 def test_resuming_with_another_dataset_is_refused(run: Path) -> None:
     with pytest.raises(RunError, match=r"labelled cases that .* does not hold: mr_01"):
         runs.train(shipped("sample_data/ct"), run, {}, resume=True)
@@ -301,9 +311,13 @@ def test_all_folds_make_an_ensemble_and_one_report(tmp_path: Path, quick: dict[s
     both = medseg.load(run)(scan, probabilities=True)
     assert both.probabilities is not None
     assert len({member.mask.array.tobytes() for member in (*members, both)}) > 1  # members differ
-    before = (run / "bundle/model_0.safetensors").read_bytes()
+    written = [path for path in run.rglob("*") if path.is_file() and path.name not in ("log.txt", ".lock")]
+    before = {path: path.stat().st_mtime_ns for path in written}
     train(data, run, quick, fold="all/2", resume=True)
-    assert (run / "bundle/model_0.safetensors").read_bytes() == before
+    assert {path: path.stat().st_mtime_ns for path in before} == before  # nothing is made again
+    (run / "fold_1/report.html").unlink()
+    train(data, run, quick, fold="all/2", resume=True)
+    assert (run / "report.html").stat().st_mtime_ns > before[run / "report.html"]
 
 
 def test_a_budget_is_shared_by_the_folds(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
@@ -513,6 +527,19 @@ def test_a_truncated_scan_is_named(tmp_path: Path, quick: dict[str, Any], make_d
         train(data, tmp_path / "run", quick, fold="none")
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_few_patients_are_divided_into_as_many_parts(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Unless more parts were asked for."""
+    data = make_dataset(tmp_path / "data", cases=3)
+    settings = {name: value for name, value in quick.items() if name != "fold"}
+    (part,) = parts(runs.train(data, tmp_path / "run", settings))
+    assert len(part["held_out"]) == 1
+    assert "3 labelled patients: one of 3 parts is held back" in caplog.text
+    with pytest.raises(MedsegError, match="4 folds need at least 4 labelled patients"):
+        train(data, tmp_path / "other", quick, fold="0/4")
 
 
 def test_one_patient_is_too_few(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:

@@ -9,7 +9,7 @@ import pytest
 from medseg import config as configs
 from medseg import losses, models
 from medseg.cases import Case, Dataset
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, DataError
 from medseg.labels import Labels
 from medseg.study import divide, settle
 
@@ -107,6 +107,77 @@ def test_dimensions_follow_the_patch(tmp_path: Path, make_dataset: Make) -> None
 def test_regions_are_learned_one_by_one(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
     data = make_dataset(tmp_path, labels={"background": 0, "whole": [1, 2], "core": [2]})
     assert settle(data, quick)[0].config.loss.items() >= {"name": "dice_ce", "activation": "sigmoid"}.items()
+
+
+@pytest.mark.parametrize("loss", ["tversky", "focal", {"name": "dice_ce", "ce_weight": 0.5}])
+def test_any_loss_sees_regions_one_by_one(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make, loss: str | dict[str, Any]
+) -> None:
+    """As prediction will."""
+    data = make_dataset(tmp_path, labels={"background": 0, "whole": [1, 2], "core": [2]})
+    (study,) = settle(data, quick | configs.named({"loss": loss}))
+    assert study.config.loss["activation"] == "sigmoid"
+    assert study.config.loss["name"] == (loss if isinstance(loss, str) else "dice_ce")
+    contradiction = {"loss": {"name": "dice", "activation": "softmax"}}
+    with pytest.raises(ConfigError, match=r"loss\.activation: labels that overlap need sigmoid, got softmax"):
+        settle(data, quick | contradiction)
+
+
+def test_labels_that_exclude_each_other_are_learned_so(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make
+) -> None:
+    data = make_dataset(tmp_path)
+    assert settle(data, quick | {"loss": {"name": "focal"}})[0].config.loss["activation"] == "softmax"
+    with pytest.raises(ConfigError, match=r"labels that exclude each other need softmax, got sigmoid"):
+        settle(data, quick | {"loss": {"name": "focal", "activation": "sigmoid"}})
+
+
+# --- patients on both sides
+
+
+def manifest(data: Path, **splits: str) -> Path:
+    """Five cases of four patients: 0 and 1 are of one."""
+    rows = [
+        f"case_{n},images/case_{n}.nii.gz,labels/case_{n}.nii.gz,p{max(n, 1)},{splits.get(f'case_{n}', '')}"
+        for n in range(5)
+    ]
+    (data / "cases.csv").write_text("\n".join(["id,image,label,group,split", *rows]) + "\n")
+    return data / "cases.csv"
+
+
+def test_declared_test_cases_of_known_patients_are_refused(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make
+) -> None:
+    data = make_dataset(tmp_path, cases=5)
+    with pytest.raises(
+        DataError, match=r"declared as test cases.*learned from: case_1\. Declare all cases of a patient"
+    ):
+        settle(manifest(data, case_1="test", case_3="test"), quick)
+    (study,) = settle(manifest(data, case_0="test", case_1="test"), quick)
+    assert study.fold.test == ("case_0", "case_1")
+
+
+@pytest.mark.parametrize(
+    ("user", "splits", "said"),
+    [
+        ({"fold": "all", "folds": "nnunet"}, {}, "held out, but of patients whose other cases are learned from: case_"),
+        ({"fold": "none"}, {"case_0": "validation"}, "declared for validation, but of patients"),
+        ({"fold": "0/2"}, {}, ""),
+    ],
+)
+def test_other_splits_of_known_patients_are_said(
+    tmp_path: Path,
+    quick: dict[str, Any],
+    make_dataset: Make,
+    caplog: pytest.LogCaptureFixture,
+    user: dict[str, Any],
+    splits: dict[str, str],
+    said: str,
+) -> None:
+    settle(manifest(make_dataset(tmp_path, cases=5), **splits), quick | user)
+    found = [record.getMessage() for record in caplog.records if "of patients" in record.getMessage()]
+    assert len(found) == bool(said)
+    assert all(said in line for line in found)
 
 
 def test_another_batch() -> None:

@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from medseg.io import raster
 from medseg.preprocess import Config, Intensity, prepare
 from medseg.suitability import warnings
 from medseg.volume import Geometry, Volume
@@ -28,6 +29,12 @@ def test_nothing_is_said_of_a_scan_like_those_of_the_training() -> None:
     assert said(volume()) == ()
     assert said(volume(-1000, 800), intensity=(HU,)) == ()
     assert said(volume(0, 9), intensity=(Intensity(kind="clip", low=0, high=20),)) == (), "SUV are no HU"
+
+
+def test_what_the_reader_noticed_is_said() -> None:
+    odd = "sform and qform disagree by up to 3.00 mm; the sform is used"
+    assert said(volume().replace(meta={"notes": (odd,)})) == (odd,)
+    assert said(volume().replace(meta={"notes": (raster.NOTE,)})) == (), "true of every picture"
 
 
 def test_a_channel_of_one_value() -> None:
@@ -65,6 +72,8 @@ def test_axes_are_compared_by_direction_and_not_by_order() -> None:
     scan = volume(spacing_mm=(1.0, 1.0, 9.0))
     turned = Volume(np.moveaxis(scan.array[0], 2, 0), Geometry((16, 20, 18), scan.geometry.affine[:, [2, 0, 1, 3]]))
     assert said(turned, (1, 1, 1)) == said(scan, (1, 1, 1)) != ()
+    sideways = {"orientation": "SAR", "spacing_mm": (9.0, 1.0, 1.0)}
+    assert said(turned, (1, 1, 1), **sideways) == said(scan, (1, 1, 1), **sideways) == ()
 
 
 def test_a_scan_that_shows_little() -> None:

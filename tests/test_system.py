@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import getpass
+import io
 import os
 import platform
 import shlex
@@ -12,6 +13,7 @@ import pytest
 import torch
 
 from medseg import system
+from medseg.errors import DataError
 
 
 def test_facts_are_of_the_machine_and_of_nobody() -> None:
@@ -103,3 +105,37 @@ def test_peak_memory_follows_what_was_held() -> None:
     block = bytearray(int((before + 0.2) * 1e9))
     block[::4096] = b"x" * len(block[::4096])
     assert system.peak_memory_gb(False) > before + 0.15
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags : fpu avx2 avx512f avx512_bf16", True),
+        ("flags : fpu amx_bf16 amx_tile", True),
+        ("Features : fp asimd bf16", True),
+        ("flags : fpu avx2 avx512f avx512_vnni", False),
+        ("", False),
+    ],
+)
+def test_a_cpu_has_bf16_where_linux_lists_it(monkeypatch: pytest.MonkeyPatch, flags: str, expected: bool) -> None:
+    monkeypatch.setattr("builtins.open", lambda *_, **__: io.StringIO(f"processor : 0\n{flags}\nbugs : none\n"))
+    assert system.has_bf16(torch.device("cpu")) is expected
+
+
+def test_where_nothing_is_listed_there_is_no_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_file(*_: object, **__: object) -> None:
+        raise FileNotFoundError
+
+    monkeypatch.setattr("builtins.open", no_such_file)
+    assert not system.has_bf16(torch.device("cpu"))
+    assert system.facts()["cpu"]
+
+
+@pytest.mark.parametrize("name", ["nonsense", "cuda:99", "cpuu"])
+def test_a_device_that_is_not_here(name: str) -> None:
+    with pytest.raises(DataError, match=f"device '{name}' cannot be used here"):
+        system.pick_device(name)
+
+
+def test_auto_is_a_device_that_works() -> None:
+    assert torch.zeros(1, device=system.pick_device("auto")).item() == 0

@@ -11,6 +11,7 @@ import torch
 
 from medseg import bundle, training
 from medseg import config as configs
+from medseg.cases import Fold
 from medseg.engine.trial import Trial
 from medseg.errors import MedsegError
 from medseg.study import Study, settle
@@ -54,6 +55,29 @@ def test_a_seed_gives_a_model(study: Study, tmp_path: Path) -> None:
 def test_the_held_out_cases_are_not_even_prepared(study: Study, tmp_path: Path) -> None:
     learn(study, tmp_path / "run")
     assert len(list((tmp_path / "cache").glob("*/image.npy"))) == len(study.fold.train)
+
+
+def test_a_small_cache_holds_what_its_own_run_needs(study: Study, tmp_path: Path) -> None:
+    """All cases of a run are prepared together, so that none makes way for another."""
+    config = study.config.model_copy(update={"cache_gb": 1e-9})
+    small = Study(**(vars(study) | {"config": config}))
+    (tmp_path / "cache").mkdir()
+    old = tmp_path / "cache" / ("0" * 32)
+    old.mkdir()
+    (old / "target.npy").write_bytes(b"of another run")
+    learn(small, tmp_path / "run")
+    assert len(list((tmp_path / "cache").glob("*/image.npy"))) == len(study.fold.train) > 1
+    assert not old.exists()
+
+
+def test_time_is_kept_for_all_that_is_predicted_after_training(study: Study) -> None:
+    """Each inner case once more for its cleaning, with and without held-out cases."""
+    reserve = training._reserve(study, {})
+    inner, test = len(study.inner.test), len(study.fold.test)
+    assert reserve(inner) - reserve(0) == pytest.approx(2 * (inner + test))
+    alone = Study(**(vars(study) | {"fold": Fold(study.fold.train, ())}))
+    reserve = training._reserve(alone, {})
+    assert reserve(inner) - reserve(0) == pytest.approx(2 * inner)
 
 
 def test_what_was_measured_is_kept(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

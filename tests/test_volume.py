@@ -32,6 +32,12 @@ def test_a_landmark_lies_where_the_affine_says() -> None:
     assert grid.voxel_ml == pytest.approx(0.006)
 
 
+def test_spacing_by_direction_and_not_by_the_order_of_axes() -> None:
+    grid = Geometry((4, 5, 6), ODD)
+    assert grid.spacing_along("RAS") == grid.spacing_along("LPI") == (2, 1, 3)
+    assert grid.spacing_along("SAR") == (3, 1, 2)
+
+
 def test_shear_changes_neither_volume_nor_the_way_back() -> None:
     grid = Geometry((10, 10, 5), sheared(20))
     assert grid.shear_deg == pytest.approx(20)

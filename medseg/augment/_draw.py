@@ -47,8 +47,6 @@ class Config(Settings):
         elastic: lowest and highest amplitude of the control points of a cubic B-spline, as a share of their distance. Up to
             0.4 the map never folds (Choi and Lee 2000).
         mirror_axes: axes that are flipped, each with probability 0.5. Volumes lie in RAS+, so axis 0 is left to right.
-        swap: pairs of classes that trade places in samples flipped along axis 0: a left and a right structure. With
-            overlapping labels class n is channel n - 1.
         bias: lowest and highest amplitude of a smooth field; intensities above the patch's lowest are multiplied by exp(field).
         noise: standard deviation of Gaussian noise.
         blur: standard deviation of a Gaussian filter, in voxels.
@@ -69,7 +67,6 @@ class Config(Settings):
     elastic_p: Probability = 0.1
     elastic: Unfolded = (0.1, 0.4)
     mirror_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
-    swap: tuple[tuple[int, int], ...] = ()
     bias_p: Probability = 0.1
     bias: Range = (0, 1)
     noise_p: Probability = 0.1
@@ -97,7 +94,6 @@ class Parameters:
         blur, resolution: `(B, C, D)`, for each axis; neutral across thick slices.
         noise, brightness, contrast, gamma: `(B, C)`; like the others, the value that changes nothing where not drawn.
         inverted: `(B, C)` gamma acts on the negative. noise_seed: `(B, C)`.
-        swap: as in `Config`.
     """
 
     matrix: Array
@@ -113,7 +109,6 @@ class Parameters:
     resolution: Array
     gamma: Array
     inverted: Array
-    swap: tuple[tuple[int, int], ...]
 
 
 def margin(patch: Size, config: Config) -> Size:
@@ -151,7 +146,7 @@ def draw(
         space = _draw_space(config, rng, np.array(patch[:dims]), spacing, free)
         samples.append(space | _draw_intensity(config, rng, channels, free, dims))
     stacked: dict[str, Any] = {name: np.stack([sample[name] for sample in samples]) for name in samples[0]}
-    return Parameters(swap=config.swap, **stacked)
+    return Parameters(**stacked)
 
 
 def _draw_space(

@@ -30,14 +30,11 @@ def resample(image: Tensor, target: Tensor, parameters: Parameters, size: tuple[
 
 
 def mirror(image: Tensor, target: Tensor, parameters: Parameters) -> None:
-    """Flip axes in place, and let left and right structures trade places where the first axis was flipped."""
+    """Flip axes in place."""
     for axis in range(image.ndim - 2):
         rows = np.flatnonzero(parameters.mirror[:, axis])
         if len(rows):
             image[rows], target[rows] = image[rows].flip(axis + 2), target[rows].flip(axis + 2)
-    rows = np.flatnonzero(parameters.mirror[:, 0])
-    if len(rows) and parameters.swap:
-        target[rows] = _swapped(target[rows], parameters.swap)
 
 
 def _middle(batch: Tensor, size: Sequence[int]) -> Tensor:
@@ -73,15 +70,3 @@ def _grid(
         field = smooth(tensor(points[bent], device).flatten(0, 1), size)
         grid[bent] += field.view(len(bent), dims, *size).movedim(1, -1)
     return grid
-
-
-def _swapped(target: Tensor, pairs: tuple[tuple[int, int], ...]) -> Tensor:
-    if target.shape[1] > 1:  # overlapping labels: class n is channel n - 1
-        order = list(range(target.shape[1]))
-        for a, b in pairs:
-            order[a - 1], order[b - 1] = b - 1, a - 1
-        return target[:, order]
-    swapped = target.clone()
-    for a, b in pairs:
-        swapped.masked_fill_(target == a, b).masked_fill_(target == b, a)
-    return swapped

@@ -25,20 +25,23 @@ from medseg.losses import LossContext
 from medseg.settings import Settings
 
 _ROWS = 200  # of history.csv in a whole run
+_TWICE_S = 1.0  # signals within it are one: `torchrun` passes on what the terminal has sent already
 
 
 class Config(Settings):
     """How long and how a model is trained.
 
     Args:
-        budget_s: seconds of wall clock for the whole run, from its first read to its report; None counts steps.
+        budget_s: seconds of wall clock that the whole run aims at, from its first read to its report; several folds share
+            them. None counts steps.
         steps: number of steps when there is no budget.
         batch: samples in a step, on each device.
         validations: how often the inner split is predicted, evenly over the run.
         patience: stop early after so many validations without a better one; None never does.
         save_every_s: seconds between checkpoints.
         tensorboard: write curves for TensorBoard too, into the run's `tensorboard/`.
-        precision: "auto" takes bf16 where the hardware has it and it was measured to be faster.
+        precision: "auto" takes bf16 where the hardware has it and steps were measured to be a tenth quicker in it, or do not
+            fit otherwise; "fp32" and "bf16" are taken without a comparison.
     """
 
     budget_s: float | None = Field(default=None, gt=0)
@@ -91,6 +94,7 @@ def fit(
 
     Raises:
         Interrupted: SIGINT or SIGTERM came; the step was finished and saved.
+        KeyboardInterrupt: a second one came before that.
         MedsegError: the loss stopped being a number.
     """
     model, loss = fabric.to_device(model), fabric.to_device(loss)
@@ -98,9 +102,12 @@ def fit(
     average = optim.Average(model, how.ema if how.ema is not None else optim.ema_decay(config.steps))
     keep = Keeper(folder, model, loss, optimiser, average, every_s=config.save_every_s, writes=fabric.is_global_zero)
     run = keep.restore() if resume else Run()
+    if resume:
+        progress.say(f"going on after step {run.step}" if run.step else "nothing was saved yet: from the first step")
     network, optimiser = fabric.setup(model, optimiser)
     network.train()
     clock, meter = _Clock(run, config, fabric, started, reserve_s), Meter()
+    buffers = [buffer for module in (model, loss) for buffer in module.buffers()]
     track = tracker(config.tensorboard and fabric.is_global_zero, folder.parent)
     with _signals() as caught, progress.Bar("training", 1.0) as bar:
         while (share := clock.share()) < 1 or run.validations == 0:  # without a validation there is no model
@@ -108,6 +115,7 @@ def fit(
             asked = time.monotonic()
             image, target = batches(run.step)
             run.waited_s += time.monotonic() - asked
+            before = [buffer.clone() for buffer in buffers]
             output = network(image)
             value = loss(output, target, LossContext(image=image, spacing_mm=batches.spacing_mm, progress=share))
             fabric.backward(value)
@@ -118,6 +126,9 @@ def fit(
             if meter.add(_mean(value, fabric), norm.item() if norm is not None else 0.0):
                 optimiser.step()
                 average.update()
+            else:  # the running figures of normalisation have seen the bad batch already
+                for buffer, old in zip(buffers, before, strict=True):
+                    buffer.copy_(old)
             optimiser.zero_grad(set_to_none=True)
             run.step += 1
             share = clock.share()
@@ -133,7 +144,8 @@ def fit(
             if run.stale >= (config.patience or math.inf):
                 break
             stop = _agree(bool(caught), fabric)
-            keep.now_and_then(run, now=stop)
+            # right after the best weights, so that neither file speaks of what the other does not know
+            keep.now_and_then(run, now=stop or run.best_step == run.step)
             if stop:
                 raise Interrupted(
                     f"stopped by a signal after step {run.step}, saved; the same command with --resume goes on"
@@ -204,13 +216,23 @@ def _validate(
 
 
 @contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """A list that fills when SIGINT or SIGTERM comes, instead of the process ending in the middle of a step."""
-    caught: list[int] = []
+def _signals() -> Iterator[list[float]]:
+    """A list that fills when SIGINT or SIGTERM comes, instead of the process ending in the middle of a step.
+
+    Who asks again, because the step or a validation takes long, is not made to wait.
+    """
+    caught: list[float] = []
+
+    def catch(*_: object) -> None:
+        now = time.monotonic()
+        if caught and now - caught[0] > _TWICE_S:
+            raise KeyboardInterrupt
+        caught.append(now)
+
     if threading.current_thread() is not threading.main_thread():
         yield caught  # only the main thread may handle signals
         return
-    before = {s: signal.signal(s, lambda number, _: caught.append(number)) for s in (signal.SIGINT, signal.SIGTERM)}
+    before = {s: signal.signal(s, catch) for s in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield caught
     finally:

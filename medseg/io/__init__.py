@@ -1,7 +1,7 @@
 """Bytes and volumes: any supported file becomes a `Volume` in RAS+ mm, and back.
 
 A format is one module with `SUFFIXES`, `matches(path)`, `read(path, kind)`, `read_geometry(path)` and, where it can,
-`write(volume, path)` for the names that end in its `WRITTEN`.
+`write(volume, path)` for the names that end in its `WRITTEN`; `parts(path)` where a scan may lie in several files.
 """
 
 from __future__ import annotations
@@ -48,17 +48,36 @@ def read_geometry(path: str | Path) -> Geometry:
     return geometry
 
 
-def write(volume: Volume, path: str | Path) -> None:
+def write(volume: Volume, path: str | Path, *, parents: bool = False) -> None:
     """Write a volume whole or not at all, masks in the smallest integer type, in the format of the name's ending.
 
+    Args:
+        volume: image or mask.
+        path: of the file; its folder is made if needed.
+        parents: make the folders above that as well; otherwise they must exist, for a name may be mistyped.
+
     Raises:
-        DataError: the ending is not one that can be written, the format cannot hold the volume, or the disk is full.
+        DataError: the ending is not one that can be written, the format cannot hold the volume, a folder is missing, or the
+            disk is full.
     """
     path = Path(path)
+    if not parents and not (above := path.parent.parent).is_dir():
+        raise DataError(f"cannot write '{path}': there is no folder '{above}'. Correct the name, or make the folder.")
     for form in _FORMATS:
         if path.name.lower().endswith(getattr(form, "WRITTEN", ())):
             return form.write(volume, path)
     raise DataError(f"cannot write '{path}': its ending names no format that is written. Use {', '.join(WRITTEN)}.")
+
+
+def parts(path: str | Path) -> list[Path]:
+    """The files, or the DICOM folder, that hold a scan: a header may name another file for its voxels.
+
+    Raises:
+        DataError: as `read`, for a header that is refused.
+    """
+    path = Path(path)
+    form = _format(path)
+    return form.parts(path) if hasattr(form, "parts") else [path]
 
 
 def stem(path: str | Path) -> str:

@@ -44,7 +44,7 @@ def read(path: Path, kind: Kind) -> Volume:
     grid = _grid(path, reader)
     bits = re.findall(r"\d+", sitk.GetPixelIDValueAsString(reader.GetPixelID()))[0]
     promised = math.prod(reader.GetSize()) * reader.GetNumberOfComponents() * int(bits) // 8
-    _common.check_size(voxel_file(path), promised, compressed=True)  # or text: nothing may be shorter
+    _common.check_size(_voxel_file(path), promised, compressed=True)  # or text: nothing may be shorter
     try:
         array = sitk.GetArrayFromImage(reader.Execute()).T
     except RuntimeError as error:
@@ -64,7 +64,7 @@ def _reader(path: Path) -> Any:
     """SimpleITK's reader with the header read."""
     import SimpleITK as sitk
 
-    voxel_file(path)  # refuses a header before ITK follows it
+    _voxel_file(path)  # refuses a header before ITK follows it
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     reader.SetImageIO(_format(path))
@@ -87,7 +87,12 @@ def _format(path: Path) -> str:
     return "NrrdImageIO" if _common.has_suffix(path, (".nrrd", ".nhdr")) else "MetaImageIO"
 
 
-def voxel_file(path: Path) -> Path:
+def parts(path: Path) -> list[Path]:
+    """The header, and the file of voxels that it names."""
+    return sorted({path, _voxel_file(path)})
+
+
+def _voxel_file(path: Path) -> Path:
     """The file that holds the voxels: the header's own, or the one that it names beside itself.
 
     Raises:

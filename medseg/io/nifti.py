@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import math
 import zlib
 from collections.abc import Callable
@@ -60,6 +61,12 @@ def read_geometry(path: Path) -> Geometry:
     return _grid(path, _load(path))[0]
 
 
+def parts(path: Path) -> list[Path]:
+    """The file, or all of its name where header and voxels are two."""
+    pair = _common.has_suffix(path, (".hdr", ".img"))
+    return sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")) if pair else [path]
+
+
 def _load(path: Path) -> nib.nifti1.Nifti1Pair:
     try:
         image = nib.load(path)
@@ -114,7 +121,8 @@ def _grid(path: Path, image: nib.nifti1.Nifti1Pair) -> tuple[Geometry, dict[str,
         off_mm = unit_mm * Geometry(grid.shape, sform).apart_mm(Geometry(grid.shape, qform))
         if off_mm > 0.01:
             notes.append(f"sform and qform disagree by up to {off_mm:.2f} mm; the sform is used")
-    return grid, {**codes, "xyzt_units": unit, "notes": (*notes, *_common.shear_note(grid))}
+    axes = len(shape) if math.prod(shape[3:]) == 1 else 3
+    return grid, {**codes, "axes": axes, "xyzt_units": unit, "notes": (*notes, *_common.shear_note(grid))}
 
 
 def _unit(path: Path, header: nib.nifti1.Nifti1Header) -> tuple[str, float]:
@@ -137,7 +145,8 @@ def _form(get: Callable[..., tuple[Array | None, int]]) -> Array | None:
 
 
 def write(volume: Volume, path: Path) -> None:
-    """Write `.nii` or `.nii.gz` atomically, with the codes of the scan that the volume came from; channels on axis four.
+    """Write `.nii` or `.nii.gz` atomically, with the codes and the number of axes of the scan that the volume came from;
+    channels on axis four.
 
     A qform cannot hold a sheared grid: its code becomes 0 then.
 
@@ -145,7 +154,7 @@ def write(volume: Volume, path: Path) -> None:
         DataError: the file cannot be written.
     """
     array = _common.stored(volume)
-    data = array[0] if volume.channels == 1 else np.moveaxis(array, 0, -1)
+    data = _with_axes(array[0], volume.meta.get("axes", 3)) if volume.channels == 1 else np.moveaxis(array, 0, -1)
     make = nib.Nifti2Image if max(data.shape) > _NIFTI1_SIDE else nib.Nifti1Image
     image = make(data, volume.geometry.affine, dtype=data.dtype)
     sform_code, qform_code = _codes(volume, image.header)
@@ -154,6 +163,12 @@ def write(volume: Volume, path: Path) -> None:
     image.header.set_xyzt_units("mm")
     with atomic(path) as temporary:
         nib.save(image, temporary)
+
+
+def _with_axes(array: Array, axes: int) -> Array:
+    """One channel `(I, J, K)` with further axes of one, or without its own last where that is one."""
+    shape = array.shape[:2] if axes == 2 and array.shape[2] == 1 else (*array.shape, *(1,) * (axes - 3))
+    return array.reshape(shape)
 
 
 def _codes(volume: Volume, header: nib.nifti1.Nifti1Header) -> tuple[int, int]:

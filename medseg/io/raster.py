@@ -37,7 +37,7 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )  # Pillow's ways
-_NOTE = "plain images hold no position and no size: a pixel is taken as 1 mm"
+NOTE = "plain images hold no position and no size: a pixel is taken as 1 mm"
 
 
 def matches(path: Path) -> bool:
@@ -59,7 +59,7 @@ def read(path: Path, kind: Kind) -> Volume:
         raise DataError(
             f"'{path}' is a colour image; a mask holds one number a pixel. Export label values as grey PNG."
         )
-    return _common.volume(path, array.T.reshape((-1, *grid.shape)), grid, kind, {"notes": (_NOTE,)})
+    return _common.volume(path, array.T.reshape((-1, *grid.shape)), grid, kind, {"notes": (NOTE,)})
 
 
 def read_geometry(path: Path) -> Geometry:

@@ -5,7 +5,8 @@ Each of `overlap`, `surface` and `volume` decides the empty case at its top; `sc
 
 from __future__ import annotations
 
-from medseg.metrics._grid import Array, Spacing, axes_mm, bounding_box, check
+from medseg.extent import bounding_box
+from medseg.metrics._grid import Array, Spacing, axes_mm, check
 from medseg.metrics.overlap import dice, iou, precision, recall
 from medseg.metrics.surface import SurfaceDistances
 from medseg.metrics.volume import relative_volume_error, volume_error_ml, volume_ml

@@ -1,4 +1,4 @@
-"""What every metric needs of its grid: the axes of a voxel in mm, and the box that holds both masks."""
+"""What every metric needs of its grid: the axes of a voxel in mm, and two masks that can be compared."""
 
 from __future__ import annotations
 
@@ -34,15 +34,6 @@ def axes_mm(spacing_mm: Spacing, ndim: int) -> Array:
 def measure(edges: Array) -> Array:
     """Length, area or volume of the parallelepipeds that edges `(..., number of edges, frame)` span."""
     return np.asarray(np.sqrt(np.maximum(np.linalg.det(edges @ np.swapaxes(edges, -1, -2)), 0)))
-
-
-def bounding_box(mask: Array, margin: int = 0) -> tuple[slice, ...]:
-    """The smallest box around the true voxels, widened by a margin that stays on the grid; empty for an empty mask."""
-    box = []
-    for axis, size in enumerate(mask.shape):
-        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(mask.ndim) if a != axis)))
-        box.append(slice(max(hit[0] - margin, 0), min(hit[-1] + 1 + margin, size)) if len(hit) else slice(0, 0))
-    return tuple(box)
 
 
 def check(prediction: Array, reference: Array) -> None:

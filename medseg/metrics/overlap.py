@@ -24,7 +24,11 @@ def dice(prediction: Array, reference: Array, *, spacing_mm: Spacing = None) -> 
 
     Reference: Dice, Ecology 26 (1945) 297.
     """
-    both, predicted, true = _counts(prediction, reference)
+    return dice_of(*_counts(prediction, reference))
+
+
+def dice_of(both: int, predicted: int, true: int) -> float:
+    """Dice coefficient of numbers of voxels: in both masks, in the prediction and in the reference; empty case as in `dice`."""
     return _ratio(2 * both, predicted + true, predicted + true)
 
 

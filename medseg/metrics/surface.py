@@ -17,7 +17,8 @@ from typing import Self
 import numpy as np
 
 from medseg import distance
-from medseg.metrics._grid import Array, Spacing, axes_mm, bounding_box, check
+from medseg.extent import bounding_box
+from medseg.metrics._grid import Array, Spacing, axes_mm, check
 from medseg.metrics._surfels import corners, surface_of_codes
 from medseg.volume import diagonal
 

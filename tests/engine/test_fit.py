@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import itertools
+import json
 import math
 import os
 import signal
@@ -14,9 +15,11 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from medseg.engine import fit as fits
 from medseg.engine import optim
 from medseg.engine.fit import Config, _average_gradients, fit
 from medseg.engine.optim import learning_rate
@@ -243,6 +246,37 @@ def test_sigint_stops_too_and_handlers_are_put_back(tmp_path: Path, fabric: Fabr
     assert [signal.getsignal(s) for s in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_a_second_signal_is_not_made_to_wait(tmp_path: Path, fabric: Fabric, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two at once are one, for a launcher passes on what the terminal has sent already."""
+
+    def twice() -> None:
+        term()
+        term()
+
+    with pytest.raises(Interrupted, match="after step 2"):
+        run(tmp_path / "one", fabric, Data(step_1=twice))
+    monkeypatch.setattr(fits, "_TWICE_S", 0.0)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "two", fabric, Data(step_1=twice))
+
+
+def test_the_checkpoint_knows_the_best_weights(tmp_path: Path, fabric: Fabric) -> None:
+    """Killed two steps after the best validation: the next start must not take lesser weights for better ones."""
+
+    def kill() -> None:
+        raise SystemError
+
+    with pytest.raises(SystemError):
+        run(tmp_path, fabric, Data(step_3=kill))
+    facts = {}
+    for name in ("best", "last"):
+        with safe_open(str(tmp_path / f"checkpoints/{name}.safetensors"), "pt") as stream:
+            facts[name] = json.loads(stream.metadata()["facts"])
+    assert facts["last"]["run"]["best"] == facts["best"]["dice"] == 0.5
+    assert facts["last"]["run"]["best_step"] == facts["best"]["step"] == 2
+    assert len(facts["last"]["run"]["rows"]) == 2
+
+
 def test_it_runs_in_a_thread_where_signals_cannot_be_caught(tmp_path: Path, fabric: Fabric) -> None:
     done: list[Run] = []
     thread = threading.Thread(target=lambda: done.append(run(tmp_path, fabric)))
@@ -359,6 +393,21 @@ def test_a_bad_step_is_left_out(tmp_path: Path, fabric: Fabric) -> None:
     assert same == [n in (3, 4) for n in range(9)]
     assert all(torch.isfinite(tensor).all() for tensor in last(tmp_path).values())
     assert all(math.isfinite(float(row["loss"])) for row in history(tmp_path))
+
+
+def test_a_bad_batch_leaves_no_trace_in_the_running_figures_of_normalisation(tmp_path: Path, fabric: Fabric) -> None:
+    class Spoilt(Data):
+        def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+            image, target = super().__call__(step)
+            return (image * math.inf if step == 3 else image), target
+
+    seen: list[dict[str, Tensor]] = []
+    model = network()
+    look = {f"step_{n}": lambda: seen.append({k: b.clone() for k, b in model.named_buffers()}) for n in range(6)}
+    run(tmp_path, fabric, Spoilt(**look), model=model, train={"steps": 6})
+    assert all(torch.equal(before, seen[4][name]) for name, before in seen[3].items())
+    assert not torch.equal(seen[4]["1.running_mean"], seen[5]["1.running_mean"])
+    assert all(torch.isfinite(tensor).all() for tensor in last(tmp_path).values())
 
 
 @pytest.mark.parametrize("clip_norm", [12.0, None])

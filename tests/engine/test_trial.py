@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import time
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from medseg import system
 from medseg.engine import trial
 from medseg.errors import MedsegError
 from medseg.losses import create_loss
@@ -27,6 +30,12 @@ class Picky(nn.Conv2d):
 
 
 CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def has_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On every machine."""
+    monkeypatch.setattr(system, "has_bf16", lambda device: True)
 
 
 def test_it_measures_and_leaves_everything_as_it_was() -> None:
@@ -54,8 +63,32 @@ def test_one_arithmetic_alone(precision: str) -> None:
 def test_bf16_must_be_a_tenth_quicker(
     monkeypatch: pytest.MonkeyPatch, fp32: float | None, bf16: float | None, chosen: str
 ) -> None:
-    monkeypatch.setattr(trial, "_step_s", lambda *arguments: bf16 if arguments[-1] else fp32)
+    found = {False: fp32, True: bf16}
+    monkeypatch.setattr(trial, "_times", lambda *arguments: [9.0, s] if (s := found[arguments[4]]) else [])
     assert trial.measure(nn.Conv2d(1, 2, 1), create_loss("dice_ce"), Data(), CPU).precision == chosen
+
+
+def test_bf16_is_not_tried_where_it_is_imitated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "has_bf16", lambda device: False)
+    assert trial.measure(nn.Conv2d(1, 2, 1), create_loss("dice_ce"), Data(), CPU).seconds.keys() == {"fp32"}
+
+
+class Slow(nn.Conv2d):
+    """Imitates bf16, many times slower than fp32."""
+
+    steps = 0
+
+    def forward(self, input: Tensor) -> Tensor:
+        if torch.is_autocast_enabled("cpu"):
+            Slow.steps += 1
+            time.sleep(0.5)
+        return super().forward(input)
+
+
+def test_bf16_is_given_up_after_one_slow_step() -> None:
+    found = trial.measure(Slow(1, 2, 1), create_loss("dice_ce"), Data(), CPU)
+    assert (found.precision, Slow.steps) == ("fp32", 1)
+    assert found.seconds["bf16"] > 0.4
 
 
 def test_an_arithmetic_that_is_missing_is_not_taken() -> None:
@@ -80,7 +113,21 @@ class Hungry(nn.Conv2d):
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "auto"])
 def test_out_of_memory_is_told_so_that_the_run_can_be_planned_again(precision: str) -> None:
-    with pytest.raises(RuntimeError, match="allocate memory"):
+    with pytest.raises(MemoryError, match="1 samples does not fit in the memory of cpu"):
         trial.measure(Hungry(1, 2, 1), create_loss("dice_ce"), Data(), CPU, precision)
+
+
+class Large(nn.Conv2d):
+    """Fits in bf16 alone."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not torch.is_autocast_enabled("cpu"):
+            raise torch.OutOfMemoryError("too much")
+        return super().forward(input)
+
+
+def test_what_fits_in_one_arithmetic_is_trained_in_it() -> None:
+    found = trial.measure(Large(1, 2, 1), create_loss("dice_ce"), Data(), CPU)
+    assert (found.precision, set(found.seconds)) == ("bf16", {"bf16"})

@@ -27,6 +27,22 @@ def test_a_stem_is_the_name_without_its_ending(name: str, stem: str) -> None:
     assert io.stem(name) == stem
 
 
+def test_the_parts_of_a_scan(tmp_path: Path) -> None:
+    import nibabel as nib
+    import SimpleITK as sitk
+
+    io.write(MASK, tmp_path / "a.nii.gz")
+    assert io.parts(tmp_path / "a.nii.gz") == [tmp_path / "a.nii.gz"]
+    nib.save(nib.Nifti1Pair(MASK.array[0], np.eye(4)), tmp_path / "b[1].hdr")  # type: ignore[no-untyped-call]
+    assert io.parts(tmp_path / "b[1].hdr") == [tmp_path / "b[1].hdr", tmp_path / "b[1].img"]
+    sitk.WriteImage(sitk.GetImageFromArray(MASK.array[0]), str(tmp_path / "c.mhd"))
+    assert io.parts(tmp_path / "c.mhd") == [tmp_path / "c.mhd", tmp_path / "c.raw"]
+    (tmp_path / "series").mkdir()
+    assert io.parts(tmp_path / "series") == [tmp_path / "series"]
+    with pytest.raises(DataError, match="no such file"):
+        io.parts(tmp_path / "d.mha")
+
+
 def test_missing_unknown_and_unwritable_files_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file or folder"):
         io.read(tmp_path / "a.nii.gz")
@@ -84,3 +100,15 @@ def test_a_folder_is_dicom_whatever_its_name(tmp_path: Path) -> None:
 def test_importing_loads_neither_torch_nor_simpleitk() -> None:
     code = "import sys, medseg.io; print([m for m in ('torch', 'SimpleITK', 'matplotlib') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_folders_are_not_made_for_a_mistyped_name(tmp_path: Path) -> None:
+    volume = Volume(np.zeros((2, 2, 2), np.uint8), Geometry((2, 2, 2), np.eye(4)), "labels")
+    io.write(volume, tmp_path / "new" / "a.nii.gz")
+    with pytest.raises(
+        DataError, match=r"^cannot write '.*b\.nii\.gz': there is no folder '.*nowhere'\. Correct the name"
+    ):
+        io.write(volume, tmp_path / "nowhere" / "x" / "b.nii.gz")
+    assert not (tmp_path / "nowhere").exists()
+    io.write(volume, tmp_path / "nowhere" / "x" / "b.nii.gz", parents=True)
+    assert (tmp_path / "nowhere" / "x" / "b.nii.gz").exists()

@@ -45,11 +45,3 @@ def test_a_structure_within_one_slice_of_many_is_no_flat_image() -> None:
     disc = np.zeros((10, 10, 5), bool)
     disc[3:7, 3:7, 2] = True
     assert metrics.scores(disc, np.roll(disc, 1, 2), spacing_mm=(1, 1, 4))["hd95_mm"] == pytest.approx(4)
-
-
-def test_box() -> None:
-    mask = np.zeros((6, 7, 8), bool)
-    assert mask[metrics.bounding_box(mask, margin=2)].size == 0
-    mask[1, 2:4, 7] = True
-    assert metrics.bounding_box(mask) == (slice(1, 2), slice(2, 4), slice(7, 8))
-    assert metrics.bounding_box(mask, margin=2) == (slice(0, 4), slice(0, 6), slice(5, 8))
