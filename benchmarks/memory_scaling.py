@@ -69,7 +69,7 @@ def prediction(task: Task) -> Callable[[], Any]:
     """From a scan in memory to its mask: prepared onto a coarser grid, restored to its own."""
     import torch
 
-    from medseg import Labels, inference, preprocess
+    from medseg import Labels, preprocess, windows
     from medseg.bundle import Bundle
 
     torch.manual_seed(0)
@@ -80,7 +80,7 @@ def prediction(task: Task) -> Callable[[], Any]:
         channels=("noise",),
         labels=Labels.of(range(1, task.classes)),
         preprocess=preprocess.Config(spacing_mm=(_COARSER,) * 3, intensity=(preprocess.Intensity(kind="none"),)),
-        inference=inference.Config(window=(task.window,) * 3),
+        inference=windows.Config(window=(task.window,) * 3),
     )
     predictor = medseg.Predictor.of(described, [Products(task.classes)])
     noise = np.random.default_rng(0).standard_normal(task.shape, dtype=np.float32)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import medseg
 from benchmarks import _operation as operation
 from benchmarks._operation import Variant
-from medseg.sample import window_starts
+from medseg.windows import window_starts
 
 _OVERLAP = 0.5
 

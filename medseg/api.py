@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import cohort, doctor, files, layouts, progress, runs
+from medseg import cohort, doctor, files, layouts, pairing, progress, runs
 from medseg import config as configs
 from medseg import evaluation as evaluations
 from medseg.errors import ConfigError
@@ -126,8 +126,8 @@ def evaluate(
     if held_out and not model:
         raise ConfigError("held_out: name the run that held cases out as model (--model RUN)")
     only = runs.held_out_cases(model) if held_out and model else None
-    pairs = evaluations.pair_folders(predictions, references, only)
-    labels = _labels(model) if model else evaluations.labels_in(pairs)
+    pairs = pairing.pair_folders(predictions, references, only)
+    labels = _labels(model) if model else pairing.labels_in(pairs)
     result = evaluations.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
     if out:
         result.write(out)

@@ -14,11 +14,11 @@ from pydantic import Field
 
 from medseg import files
 from medseg.errors import BundleError, ConfigError, DataError
-from medseg.inference import Config as Inference
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
 from medseg.preprocess import Config as Preprocess
 from medseg.settings import Settings, parse
+from medseg.windows import Config as Inference
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -18,11 +18,11 @@ from medseg.cases import parse_fold
 from medseg.engine.fit import Config as Train
 from medseg.engine.optim import Config as Optim
 from medseg.errors import ConfigError
-from medseg.inference import Config as Inference
 from medseg.preprocess import Config as Preprocess
 from medseg.registry import did_you_mean
 from medseg.sample import Config as Sample
 from medseg.settings import Settings, parse
+from medseg.windows import Config as Inference
 
 Tree = dict[str, Any]
 

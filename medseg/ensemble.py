@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from medseg import progress, system
 from medseg.errors import DataError
-from medseg.inference import Config, Stream
+from medseg.inference import Stream
+from medseg.windows import Config
 
 T = TypeVar("T")
 

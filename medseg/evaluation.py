@@ -10,43 +10,25 @@ from __future__ import annotations
 import csv
 import html
 import io as text_io
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg import files, io, layouts, metrics, progress
-from medseg.cases import Case, few
+from medseg import files, metrics, progress
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import difference, same_space
 from medseg.labels import Labels
 from medseg.metrics import statistics
-from medseg.reading import refuse_negative
-from medseg.volume import Volume
+from medseg.pairing import Pair, read_mask
 
 Array = npt.NDArray[Any]
 COLUMNS = ("case", "group", "label", "status", *metrics.NAMES)
 _COUNTS = ("cases", "missed", "invented", "absent")
 _HEAD = ("label", *_COUNTS, "Dice [95 % CI]", "median", "HD95 mm", "NSD", "volume error ml")
-
-
-class Pair(NamedTuple):
-    """One case to measure; masks are volumes or files, which are read when their turn comes.
-
-    Args:
-        case: the case's id.
-        prediction: the mask to judge.
-        reference: the mask to judge it by.
-        group: the patient, where a patient has several cases; "" is the case itself.
-    """
-
-    case: str
-    prediction: Volume | Path | str
-    reference: Volume | Path | str
-    group: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,75 +100,8 @@ def evaluate(
     return Evaluation(tuple(rows), {"tolerance_mm": tolerance_mm, **_summarise(rows, labels, seed)})
 
 
-def pair_folders(predictions: str | Path, references: str | Path, only: Set[str] | None = None) -> list[Pair]:
-    """Pair masks of two folders by name (without ending), of all references or of `only` some; two files are one pair.
-
-    References may be a whole dataset: its masks then go by the ids of their cases, and its patients are known.
-
-    Raises:
-        DataError: a folder is missing or empty, or a mask of a case that counts: leaving it out would flatter the result.
-    """
-    predictions, references = Path(predictions), Path(references)
-    if predictions.is_file() and references.is_file():
-        return [Pair(io.stem(references), predictions, references)]
-    known = _dataset(references)
-    found, wanted = (
-        _masks(predictions),
-        {name: case.label for name, case in known.items() if case.label} or _masks(references),
-    )
-    if only is not None:
-        if unknown := sorted(only - wanted.keys()):
-            raise DataError(f"'{references}' lacks references of cases that count: {few(unknown, 5)}")
-        wanted = {name: wanted[name] for name in only}
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    if missing:
-        raise DataError(
-            f"{len(missing)} of {len(wanted)} references have no prediction of the same name: {few(missing, 5)}"
-            + (f"; predictions without reference: {few(extra, 5)}" if extra else "")
-            + ". Predict or rename them, or take the references away."
-        )
-    if extra:
-        progress.warn(f"{len(extra)} predictions have no reference and are not evaluated: {few(extra, 5)}")
-    groups = {name: case.group for name, case in known.items()}
-    return [Pair(name, found[name], wanted[name], groups.get(name, "")) for name in sorted(wanted)]
-
-
-def _dataset(folder: Path) -> dict[str, Case]:
-    """The labelled cases of a whole dataset, by the ids that its predictions have; none where a folder holds masks alone."""
-    try:
-        return {case.id: case for case in layouts.find(folder).labelled}
-    except DataError:
-        return {}
-
-
-def labels_in(pairs: Iterable[Pair | tuple[Any, ...]]) -> Labels:
-    """Labels for masks whose meaning nobody declared: each value that any prediction or reference holds is one.
-
-    Raises:
-        DataError: a value is negative.
-    """
-    found = {
-        pair.case: tuple(frozenset(map(int, np.unique(_read(mask).array))) for mask in pair[1:3])
-        for pair in (Pair(*given) for given in pairs)
-    }
-    refuse_negative(found)
-    return Labels.of(sorted({value for masks in found.values() for mask in masks for value in mask} - {0}))
-
-
-def _masks(folder: Path) -> dict[str, Path]:
-    names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    # macOS leaves a ._case.nii.gz beside each file that it copies.
-    paths = [folder / name for name in names if name.lower().endswith(io.SUFFIXES) and not name.startswith(".")]
-    masks = {io.stem(path): path for path in paths}
-    if len(masks) < len(paths):
-        raise DataError(f"'{folder}' holds files that differ only in their ending. Keep one mask a case.")
-    if not masks:
-        raise DataError(f"'{folder}' is no folder of masks. Give two, or two files; endings: {', '.join(io.SUFFIXES)}")
-    return masks
-
-
 def _measure(pair: Pair, labels: Labels, tolerance_mm: float) -> Iterator[dict[str, Any]]:
-    prediction, reference = _read(pair.prediction), _read(pair.reference)
+    prediction, reference = read_mask(pair.prediction), read_mask(pair.reference)
     if not same_space(reference.geometry, prediction.geometry):
         raise GeometryError(
             f"{pair.case}: the prediction does not lie in the reference's space: "
@@ -208,10 +123,6 @@ def _measure(pair: Pair, labels: Labels, tolerance_mm: float) -> Iterator[dict[s
             diagonal_mm=reference.geometry.diagonal_mm,
         )
         yield {"label": item.name, "status": _status(scores), **scores}
-
-
-def _read(mask: Volume | Path | str) -> Volume:
-    return mask if isinstance(mask, Volume) else io.read(mask, "labels")
 
 
 def _check(mask: Array, labels: Labels, what: str) -> None:

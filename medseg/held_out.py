@@ -11,9 +11,10 @@ from medseg import bundle as bundles
 from medseg import cohort, evaluation, files, io, plot, preprocess
 from medseg.cases import Case
 from medseg.errors import DataError
-from medseg.evaluation import Evaluation, Pair
+from medseg.evaluation import Evaluation
 from medseg.geometry import reorient, resample_to
 from medseg.labels import Labels
+from medseg.pairing import Pair
 from medseg.predictor import Predictor
 
 

@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medseg import inference, io, metrics, postprocess, progress
+from medseg import io, metrics, postprocess, progress, windows
 from medseg.bundle import Bundle
 from medseg.cases import Case
 from medseg.errors import MedsegError
@@ -76,7 +76,9 @@ class Inner:
                 found[:, *box] = labels.of_logits(slab.logits).cpu().numpy()
         return found
 
-    def windows(self, weights: Mapping[str, Tensor], dice: float, candidates: Mapping[inference.Config, float]) -> None:
+    def choose_windows(
+        self, weights: Mapping[str, Tensor], dice: float, candidates: Mapping[windows.Config, float]
+    ) -> None:
         """Take the quickest windows that are as good as the planned ones, for what is predicted from here on.
 
         Args:
@@ -94,7 +96,7 @@ class Inner:
                 return
         self.predictor.bundle = planned
 
-    def candidates(self, voxels: float) -> dict[inference.Config, float]:
+    def candidates(self, voxels: float) -> dict[windows.Config, float]:
         """Windows that would be quicker on the inner split than the planned ones, and the share of those' cost, least first.
 
         Args:

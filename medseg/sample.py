@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -112,22 +111,6 @@ def points_by_class(classes: Array, n_max: int = 2000, seed: int = 0) -> dict[in
             key = int(value) if len(classes) == 1 else channel + 1
             found[key] = np.stack(np.unravel_index(of_class, mask.shape), -1).astype(np.int32)
     return found
-
-
-def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
-    """First indices of windows along one axis: as few as the overlap allows, evenly spaced, first and last flush.
-
-    Args:
-        length: of the axis, in voxels.
-        window: its length, in voxels; a window longer than the axis is the only one and starts at 0.
-        overlap: least share of a window that its neighbour covers too, 0 to below 1.
-    """
-    if length <= window:
-        return (0,)
-    last = length - window
-    step = max(1, int(window * (1 - overlap) + 1e-6))  # 40 * (1 - 0.9) is 3.9999999999999996
-    gaps = math.ceil(last / step)
-    return tuple(n * last // gaps for n in range(gaps + 1))
 
 
 def cut(array: Array, start_ijk: Size, size: Size, fill: float = 0) -> Array:

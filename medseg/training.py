@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medseg import bundle as bundles
 from medseg import config as configs
-from medseg import files, inference, losses, models, progress, system
+from medseg import files, losses, models, progress, system, windows
 from medseg.bundle import Bundle
 from medseg.engine import fit, optim, state
 from medseg.engine.trial import Trial, measure
@@ -72,7 +72,7 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
     )
     if fabric.is_global_zero:
         weights = state.weights(folder / "checkpoints" / "best.safetensors")
-        inner.windows(weights, run.best, candidates)
+        inner.choose_windows(weights, run.best, candidates)
         _store(study, trial, run, inner, weights, folder)
 
 
@@ -158,7 +158,7 @@ def _optimiser(study: Study, trial: Trial) -> optim.Config:
     return how if how.ema is not None else how.model_copy(update={"ema": optim.ema_decay(steps)})
 
 
-def _reserve(study: Study, candidates: Mapping[inference.Config, float]) -> Callable[[float], float]:
+def _reserve(study: Study, candidates: Mapping[windows.Config, float]) -> Callable[[float], float]:
     """Seconds of a budget to keep for windows, cleaning, held-out cases and report, from the seconds that one validation took."""
     # on its own grid, with reading and writing, a case takes about twice what it takes in a validation
     whole = len(study.inner.test) + len(study.fold.test)

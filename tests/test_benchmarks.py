@@ -20,7 +20,7 @@ from benchmarks._child import measured
 from benchmarks._operation import Variant
 from benchmarks._phantom import Scan, places_mm, waves
 from medseg import bundle as bundles
-from medseg import inference, preprocess
+from medseg import preprocess, windows
 from medseg.resources import shipped
 
 TINY = {  # what makes each comparison of operations take next to no time
@@ -200,7 +200,7 @@ def test_a_cohort_is_segmented_by_both(tmp_path: Path) -> None:
         channels=("mr",),
         labels=medseg.Labels.of((1, 2, 3)),
         preprocess=preprocess.Config(),
-        inference=inference.Config(window=(32, 32, 32)),
+        inference=windows.Config(window=(32, 32, 32)),
     )
     bundles.save(tmp_path / "bundle", described, [network.state_dict()])
     folder = cohort.fill(tmp_path / "scans", shipped("sample_data/mr"), 2)

@@ -15,12 +15,12 @@ import torch
 from medseg import bundle, files
 from medseg.bundle import Bundle
 from medseg.errors import BundleError, DataError
-from medseg.inference import Config as Inference
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
 from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.volume import Geometry, Volume
+from medseg.windows import Config as Inference
 
 STORED = Path(__file__).parent / "data" / "bundle_format_1"
 DESCRIBED = Bundle(

@@ -16,13 +16,13 @@ from medseg import geometry as geo
 from medseg.bundle import Bundle
 from medseg.cohort import Scan
 from medseg.errors import DataError
-from medseg.inference import Config as Inference
 from medseg.labels import Labels
 from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.resources import shipped
 from medseg.volume import Geometry, Volume
+from medseg.windows import Config as Inference
 
 SHAPE = (10, 9, 6)
 SERIES = shipped("sample_data") / "dicom" / "series"

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from medseg import system
 from medseg.ensemble import Ensemble
 from medseg.errors import DataError
-from medseg.inference import Config, Stream
+from medseg.inference import Stream
+from medseg.windows import Config
 
 CPU = torch.device("cpu")
 

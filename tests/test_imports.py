@@ -16,12 +16,12 @@ LAYERS = """
 errors progress extent
 registry resources files picture system memory
 settings
-volume labels interpolation stitching
+volume labels interpolation stitching windows
 io geometry distance
 cases preprocess sample augment metrics plot
 reading manifest findings postprocess
 layouts examination fingerprint prepared limits models losses inference
-bundle loader doctor planning restore ensemble suitability
+bundle pairing loader doctor planning restore ensemble suitability
 predictor
 cohort engine
 config evaluation reporting inner

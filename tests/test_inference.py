@@ -13,28 +13,11 @@ from torch import Tensor, nn
 
 from medseg import inference
 from medseg.errors import ConfigError
-from medseg.inference import Config, Slab, Stream, slabs, sliding_window
-from medseg.sample import window_starts
+from medseg.inference import Slab, Stream, slabs, sliding_window
 from medseg.settings import parse
+from medseg.windows import Config, window_starts
 
 Size = tuple[int, int, int]
-
-
-@pytest.mark.parametrize(
-    ("window", "batch", "expected"),
-    [
-        ((96, 96, 96), 5, ((96, 96, 96), 2)),
-        ((96, 96, 96), 1, ((48, 96, 96), 1)),
-        ((48, 96, 96), 1, ((48, 48, 96), 1)),
-        ((80, 40, 40), 1, ((48, 40, 40), 1)),
-        ((64, 64, 1), 1, ((32, 64, 1), 1)),
-        ((63, 40, 8), 1, None),
-    ],
-)
-def test_what_takes_less_memory(window: Size, batch: int, expected: tuple[Size, int] | None) -> None:
-    less = Config(window=window, overlap=0.3, batch=batch).smaller()
-    assert (less and (less.window, less.batch)) == expected
-    assert less is None or less.overlap == 0.3
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:

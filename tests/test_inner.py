@@ -12,7 +12,6 @@ from medseg import inference, io
 from medseg.bundle import Bundle
 from medseg.cases import Case
 from medseg.errors import MedsegError
-from medseg.inference import Config as Inference
 from medseg.inference import Stream
 from medseg.inner import Inner
 from medseg.labels import Labels
@@ -20,6 +19,7 @@ from medseg.prepared import Prepared
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.volume import Geometry, Volume
+from medseg.windows import Config as Inference
 
 SHAPE = (8, 8, 6)
 GEOMETRY = Geometry(SHAPE, np.eye(4))
@@ -151,14 +151,14 @@ def test_scans_that_fit_one_window_leave_nothing_to_choose() -> None:
 def test_the_quickest_windows_are_taken_where_nothing_is_lost() -> None:
     chooser = inner(ONE, [ramp()], (0.5,))
     candidates = chooser.candidates(voxels=512)
-    chooser.windows(weights(0.5), chooser.dice(weights(0.5)), candidates)
+    chooser.choose_windows(weights(0.5), chooser.dice(weights(0.5)), candidates)
     assert chooser.predictor.bundle.inference == next(iter(candidates))
 
 
 def test_planned_windows_stay_where_quicker_ones_lose() -> None:
     chooser = inner(ONE, [ramp()], (0.5,))
     planned = chooser.predictor.bundle.inference
-    chooser.windows(weights(0.5), chooser.dice(weights(0.5)) + 0.002, chooser.candidates(voxels=512))
+    chooser.choose_windows(weights(0.5), chooser.dice(weights(0.5)) + 0.002, chooser.candidates(voxels=512))
     assert chooser.predictor.bundle.inference == planned
 
 

@@ -14,13 +14,13 @@ from medseg import bundle, io, models, system
 from medseg import geometry as geo
 from medseg.bundle import Bundle
 from medseg.errors import DataError
-from medseg.inference import Config as Inference
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
 from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.volume import Geometry, Volume
+from medseg.windows import Config as Inference
 
 Array = npt.NDArray[Any]
 AXCODES = ["".join(c) for p in itertools.permutations(("RL", "AP", "SI")) for c in itertools.product(*p)]

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.sample import Config, Sampler, cut, points_by_class, window_starts
+from medseg.sample import Config, Sampler, cut, points_by_class
 
 PATCH = (16, 12, 8)
 
@@ -84,34 +84,6 @@ def test_points_by_class_keeps_a_repeatable_part_of_many() -> None:
     assert len(np.unique(points, axis=0)) == 50
     assert np.array_equal(points, points_by_class(classes, n_max=50, seed=4)[1])
     assert points_by_class(np.zeros_like(classes)) == {}
-
-
-@pytest.mark.parametrize(
-    ("length", "window", "overlap", "expected"),
-    [
-        (10, 10, 0.5, (0,)),
-        (5, 10, 0.5, (0,)),
-        (20, 10, 0.5, (0, 5, 10)),
-        (20, 10, 0.0, (0, 10)),
-        (21, 10, 0.0, (0, 5, 11)),
-        (44, 40, 0.9, (0, 4)),
-        (3, 1, 0.9, (0, 1, 2)),
-    ],
-)
-def test_window_starts(length: int, window: int, overlap: float, expected: tuple[int, ...]) -> None:
-    assert window_starts(length, window, overlap) == expected
-
-
-@given(length=st.integers(1, 300), window=st.integers(1, 80), overlap=st.floats(0, 0.95))
-@settings(max_examples=100, deadline=None)
-def test_windows_cover_evenly_and_overlap_enough(length: int, window: int, overlap: float) -> None:
-    starts = window_starts(length, window, overlap)
-    gaps = np.diff(starts)
-    assert starts[0] == 0
-    assert starts[-1] == max(0, length - window)
-    if len(starts) > 1:
-        assert 0 < gaps.min() <= gaps.max() <= max(1, window * (1 - overlap) + 1e-6)
-        assert gaps.max() - gaps.min() <= 1
 
 
 corner = st.tuples(*[st.integers(-9, 9)] * 3)

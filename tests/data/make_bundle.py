@@ -12,11 +12,11 @@ import numpy as np
 import torch
 
 from medseg import bundle, models
-from medseg.inference import Config as Inference
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
+from medseg.windows import Config as Inference
 
 MODEL = {
     "name": "unet",

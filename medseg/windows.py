@@ -1,0 +1,80 @@
+"""How a scan is covered by windows: their size, their overlap, and what that costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from pydantic import Field, PositiveInt
+
+from medseg.settings import Settings
+
+
+class Config(Settings):
+    """How a scan is covered by windows.
+
+    Args:
+        window: voxels of a window along i, j and k; 1 along k for 2D models.
+        overlap: least share of a window that its neighbour covers too, 0 to below 1.
+        batch: windows computed at once.
+        mirror_axes: axes that test-time augmentation flips, of 0, 1 and 2.
+    """
+
+    window: tuple[PositiveInt, PositiveInt, PositiveInt]
+    overlap: float = Field(default=0.5, ge=0, lt=1)
+    batch: int = Field(default=4, ge=1)
+    mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
+
+    def __str__(self) -> str:
+        return f"windows of {' x '.join(map(str, self.window))} voxels, overlap {self.overlap:g}"
+
+    def smaller(self) -> Config | None:
+        """What takes about half the memory: half the batch, or of a single window half the longest side.
+
+        A side stays a multiple of 16, for networks that halve their maps. None where no side is as long as 64 voxels: a
+        window that shows less than 32 of them has too little around what it segments.
+        """
+        if self.batch > 1:
+            return self.model_copy(update={"batch": self.batch // 2})
+        window, side = list(self.window), max(self.window)
+        window[window.index(side)] = -(-side // 32) * 16
+        return self.model_copy(update={"window": tuple(window)}) if side >= 64 else None
+
+    def cost(self, shape: Sequence[int]) -> float:
+        """How often a voxel of an image of a shape is computed, in the mean."""
+        windows = [len(window_starts(n, w, self.overlap)) for n, w in zip(shape, self.window, strict=True)]
+        return float(np.prod(windows) * np.prod(self.window) / np.prod(shape))
+
+    def larger(self, voxels: float, longest: Sequence[int]) -> Config:
+        """Windows of about so many voxels, the sides as they were to each other; the batch shrinks as they grow.
+
+        Args:
+            voxels: of a window.
+            longest: sides beyond which a window would hold nothing but padding.
+        """
+        growing = [n > 1 for n in self.window]
+        factor = max(1.0, (voxels / float(np.prod(self.window))) ** (1 / max(1, sum(growing))))
+        sides = [
+            max(w, min(int(w * factor / 8) * 8, -(-int(n) // 8) * 8)) if grows else w
+            for w, n, grows in zip(self.window, longest, growing, strict=True)
+        ]
+        batch = max(1, int(self.batch * np.prod(self.window) / np.prod(sides)))
+        return self.model_copy(update={"window": tuple(sides), "batch": batch})
+
+
+def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
+    """First indices of windows along one axis: as few as the overlap allows, evenly spaced, first and last flush.
+
+    Args:
+        length: of the axis, in voxels.
+        window: its length, in voxels; a window longer than the axis is the only one and starts at 0.
+        overlap: least share of a window that its neighbour covers too, 0 to below 1.
+    """
+    if length <= window:
+        return (0,)
+    last = length - window
+    step = max(1, int(window * (1 - overlap) + 1e-6))  # 40 * (1 - 0.9) is 3.9999999999999996
+    gaps = math.ceil(last / step)
+    return tuple(n * last // gaps for n in range(gaps + 1))
