@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import csv
-import io as text_io
-import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from medseg import files, io, progress, system
+from medseg import files, io, progress, system, tables
 from medseg.cases import few
 from medseg.errors import DataError, MedsegError
 from medseg.io import dicom, raster
-from medseg.labels import Labels
 from medseg.layouts import CHANNEL
 from medseg.predictor import Prediction, Predictor
 
@@ -141,6 +137,7 @@ def predict(
     single = out.name.lower().endswith(io.SUFFIXES)
     targets = _targets(scans, out, suffix, single)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
+    volumes = tables.Volumes(folder / f"{prefix}volumes.csv", predictor.labels, merge=not single)
     for scan, target in progress.track(list(zip(scans, targets, strict=True)), "predicting"):
         try:
             prediction = predictor(list(scan.images), probabilities=probabilities)
@@ -153,10 +150,12 @@ def predict(
             outcomes.append(Outcome(scan.id, error=files.without_paths(_reason(error), words)))
             if len(scans) > 1:
                 progress.warn(f"{scan.id}: {outcomes[-1].error}")
+        last = outcomes[-1]
+        volumes.add(last.id, last.volumes_ml, last.warnings, last.error)
         if any(outcome.mask for outcome in outcomes):  # a row as soon as its mask lies there, should this end early
-            _write_volumes(folder / f"{prefix}volumes.csv", predictor.labels, outcomes, merge=not single)
+            volumes.write()
     if any(outcome.mask for outcome in outcomes):
-        _write_labels(folder, prefix, predictor.labels)
+        tables.write_labels(folder, prefix, predictor.labels)
     return outcomes
 
 
@@ -203,48 +202,3 @@ def _write(prediction: Prediction, target: Path) -> None:
     except BaseException:
         target.unlink()
         raise
-
-
-def _write_volumes(path: Path, labels: Labels, outcomes: Sequence[Outcome], *, merge: bool) -> None:
-    """The table of volumes; rows of other scans are kept where the table that is there has the same columns."""
-    columns = ["case", *(f"{name}_ml" for name in labels.names), "note", "error"]
-    rows = dict(_rows(path, columns)) if merge else {}
-    for outcome in outcomes:
-        volumes = outcome.volumes_ml or {}
-        measured = (f"{volumes[n]:.4f}" if n in volumes else "" for n in labels.names)
-        rows[outcome.id] = [outcome.id, *measured, "; ".join(outcome.warnings), outcome.error]
-    text = text_io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([columns, *rows.values()])
-    files.write_text(path, text.getvalue())
-
-
-def _rows(path: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Case and row of a table that was written before; none of one with other columns."""
-    if path.is_file():
-        with path.open(encoding="utf-8", errors="replace", newline="") as stream:
-            table = csv.reader(stream)
-            if next(table, None) == columns:
-                yield from ((row[0], row) for row in table if len(row) == len(columns))
-
-
-def _write_labels(folder: Path, prefix: str, labels: Labels) -> None:
-    """Names and colours of labels, as 3D Slicer and ITK-SNAP read them."""
-    rows = [(value, item.name, *item.colour) for value, item in zip(labels.written, labels, strict=True)]
-    words = _words(labels.names)
-    slicer = "".join(f"{value} {word} {r} {g} {b} 255\n" for (value, _, r, g, b), word in zip(rows, words, strict=True))
-    files.write_text(folder / f"{prefix}slicer.ctbl", f"0 background 0 0 0 0\n{slicer}")
-    quoted = [(value, f"{r:5d} {g:4d} {b:4d}", name.replace('"', "'")) for value, name, r, g, b in rows]
-    snap = "".join(f'{value:5d} {rgb} 1 1 1 "{name}"\n' for value, rgb, name in quoted)
-    files.write_text(folder / f"{prefix}itksnap.txt", f'    0     0    0    0 0 0 0 "Clear Label"\n{snap}')
-
-
-def _words(names: Sequence[str]) -> list[str]:
-    """Each name as one word of its own: letters and digits of any script, with underscores for the rest."""
-    words: list[str] = []
-    for name in names:
-        kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c in ".-" else " " for c in name)
-        word = "_".join(kept.split()) or "label"
-        while word in words:
-            word += "_"
-        words.append(word)
-    return words

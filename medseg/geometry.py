@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from medseg.errors import GeometryError
 from medseg.extent import bounding_box
-from medseg.interpolation import Mode, pull
+from medseg.interpolation import Mode, between_boxes, pull
 from medseg.volume import Geometry, Volume
 
 if TYPE_CHECKING:
@@ -192,7 +192,5 @@ def _reach(
     stop = np.clip(np.ceil(reached.max(0)) + 1, 0, shape).astype(int)
     if (first >= stop).any():
         return None
-    part = matrix.copy()
-    part[:3, 3] += matrix[:3, :3] @ first - low
     reach = (slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
-    return (slice(None), *box), (slice(None), *reach), part
+    return (slice(None), *box), (slice(None), *reach), between_boxes(matrix, first, low)

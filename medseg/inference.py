@@ -18,7 +18,7 @@ from torch import Tensor
 from medseg.errors import ConfigError
 from medseg.labels import best_class
 from medseg.settings import parse
-from medseg.stitching import Range, Sums, box
+from medseg.stitching import Range, Sums, box, divided
 from medseg.windows import Config, window_starts
 
 Network = Callable[[Tensor], Tensor]
@@ -72,7 +72,7 @@ class Stream:
     def regions(self, classes: int) -> Iterator[list[Range]]:
         """The regions of `strips`, which together cover the image once."""
         (across, count), whole = self.strips(classes), [(0, n) for n in self.image.shape[1:]]
-        for ends in itertools.pairwise(np.linspace(0, whole[across][1], count + 1).astype(int).tolist()):
+        for ends in divided(whole[across][1], count):
             yield [*whole[:across], ends, *whole[across + 1 :]]
 
 

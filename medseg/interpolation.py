@@ -51,6 +51,13 @@ def pull(
     return result.contiguous()
 
 
+def between_boxes(matrix: Array, result_start: Sequence[float], source_start: Sequence[float]) -> Array:
+    """The matrix of a box of the result into a box of the source, from that of the whole (as of `pull`) and their first indices."""
+    part = matrix.copy()
+    part[:3, 3] += matrix[:3, :3] @ np.asarray(result_start) - source_start
+    return part
+
+
 def _source_axes(matrix: Array) -> list[int] | None:
     """For each axis of the result the axis of the source it runs along; None when they are oblique to each other."""
     linear = np.abs(matrix[:3, :3])

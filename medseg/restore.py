@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from medseg.inference import Slab
-from medseg.interpolation import pull
-from medseg.stitching import Range
+from medseg.interpolation import between_boxes, pull
+from medseg.stitching import Range, divided
 from medseg.volume import Geometry
 
 Array = npt.NDArray[Any]
@@ -46,13 +45,13 @@ def restore(
     """
     matrix = np.linalg.inv(source.affine) @ target.affine
     axis = int(np.abs(matrix[strips[0], :3]).argmax())
-    ends = np.linspace(0, target.shape[axis], min(strips[1], target.shape[axis]) + 1).astype(int)
-    for first, stop in itertools.pairwise(ends):
-        part, shape = matrix.copy(), [stop - first if a == axis else n for a, n in enumerate(target.shape)]
-        part[:3, 3] += first * matrix[:3, axis]
+    for first, stop in divided(target.shape[axis], strips[1]):
+        begin = [first if a == axis else 0 for a in range(3)]
+        shape = [stop - first if a == axis else n for a, n in enumerate(target.shape)]
+        part = between_boxes(matrix, begin, (0, 0, 0))
         for box, array in _restore(stream, source, part, shape, reduce, outside):
-            begin = [slice(b.start + first, b.stop + first) if a == axis else b for a, b in enumerate(box)]
-            yield (begin[0], begin[1], begin[2]), array
+            i, j, k = (slice(b.start + a, b.stop + a) for a, b in zip(begin, box, strict=True))
+            yield (i, j, k), array
 
 
 def _restore(
@@ -68,8 +67,8 @@ def _restore(
         for first, count in plan.ready(held.stop, len(held.logits)):
             i, j, k = (slice(first, first + count) if a == plan.axis else slice(0, n) for a, n in enumerate(shape))
             begin = [held.start if a == slab.axis else start for a, (start, _) in enumerate(region)]
-            size = [count if a == plan.axis else n for a, n in enumerate(shape)]
-            logits = pull(held.logits, plan.matrix_from(first, begin), size, fill=outside)
+            part = between_boxes(matrix, (i.start, j.start, k.start), begin)
+            logits = pull(held.logits, part, [s.stop - s.start for s in (i, j, k)], fill=outside)
             yield (i, j, k), np.asarray(reduce(logits).cpu().numpy())
         held = _from(held, plan.needed_from())
 
@@ -101,7 +100,7 @@ class _Slices:
         self, matrix: Array, source_shape: Sequence[int], target_shape: Sequence[int], source_axis: int
     ) -> None:
         row = matrix[source_axis]
-        self.matrix, self.shape, self.length = matrix, tuple(target_shape), source_shape[source_axis]
+        self.shape, self.length = tuple(target_shape), source_shape[source_axis]
         self.axis = int(np.abs(row[:3]).argmax())
         ends = [sorted((0.0, row[a] * (target_shape[a] - 1))) for a in range(3) if a != self.axis]
         along = row[3] + row[self.axis] * np.arange(target_shape[self.axis])
@@ -127,9 +126,3 @@ class _Slices:
     def needed_from(self) -> int:
         """First index of the source that a later slice needs."""
         return int(self.low[self.order[self.done :]].min()) if self.done < len(self.order) else self.length
-
-    def matrix_from(self, first: int, begin: Sequence[int]) -> Array:
-        """Index in slices that begin at `first` -> index in a part of the source that begins at `begin`."""
-        matrix = self.matrix.copy()
-        matrix[:3, 3] += first * matrix[:3, self.axis] - np.array(begin)
-        return matrix

@@ -79,6 +79,12 @@ class Sums:
             self.begin += count
 
 
+def divided(length: int, parts: int) -> list[Range]:
+    """An axis in parts of about one length, as many as asked for or as it has indices: first and last index (exclusive)."""
+    parts = min(parts, length)
+    return [(n * length // parts, (n + 1) * length // parts) for n in range(parts)]
+
+
 def box(start: Sequence[int], size: Sequence[int]) -> tuple[slice, ...]:
     """Where a box lies in all channels of `(C, I, J, K)`, from its first index and size along i, j and k."""
     return (slice(None), *(slice(s, s + n) for s, n in zip(start, size, strict=True)))

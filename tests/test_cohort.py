@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from medseg import cohort, io
+from medseg import cohort, io, tables
 from medseg import geometry as geo
 from medseg.bundle import Bundle
 from medseg.cohort import Scan
@@ -327,7 +327,7 @@ def test_slicer_and_itksnap_read_the_names_and_colours(tmp_path: Path) -> None:
     slicer = [line.split(" ") for line in (tmp_path / "out" / "slicer.ctbl").read_text().splitlines()]
     assert slicer[0] == ["0", "background", "0", "0", "0", "0"]
     assert [row[:2] for row in slicer[1:]] == [["1", "liver_left"], ["4", "tu_mour"]]
-    assert cohort._words(["海马体", "left  lobe", "left_lobe", "Großhirn (re.)", "हाथ", "?"]) == [
+    assert tables._words(["海马体", "left  lobe", "left_lobe", "Großhirn (re.)", "हाथ", "?"]) == [
         "海马体", "left_lobe", "left_lobe_", "Großhirn_re.", "हाथ", "label",
     ]  # fmt: skip
     assert all(len(row) == 6 and all(0 <= int(n) <= 255 for n in row[2:]) for row in slicer)

@@ -21,7 +21,7 @@ io geometry distance
 cases preprocess sample augment metrics plot
 reading manifest findings postprocess
 layouts examination fingerprint prepared limits models losses inference
-bundle pairing loader doctor planning restore ensemble suitability
+bundle tables pairing loader doctor planning restore ensemble suitability
 predictor
 cohort engine
 config evaluation reporting inner
