@@ -179,9 +179,13 @@ def losses() -> None:
 
 @app.command()
 def doctor() -> None:
-    """Say what this machine is, for a question or a paper."""
+    """Say what this machine is, for a question or a paper, and how it computes the models it has seen."""
+    from medseg import arithmetic
+
     for name, value in system.facts().items():
         typer.echo(f"{name:18s} {value}")
+    for record in arithmetic.remembered().values():
+        typer.echo(record)
 
 
 @app.command()

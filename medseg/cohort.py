@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,9 @@ from medseg.cases import few
 from medseg.errors import DataError, MedsegError
 from medseg.io import dicom, raster
 from medseg.layouts import CHANNEL
-from medseg.predictor import Prediction, Predictor
+from medseg.predictor import Prediction, Predictor, Prepared
+
+_OF_ONE_SCAN = (MedsegError, MemoryError, RuntimeError)  # torch's memory errors are RuntimeErrors
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def predict(
     suffix: str = ".nii.gz",
     probabilities: bool = False,
 ) -> list[Outcome]:
-    """Segment scans one after the other.
+    """Segment scans one after the other; while one is segmented, the next is read, and the last one written.
 
     Args:
         predictor: the loaded model.
@@ -133,30 +136,74 @@ def predict(
     Raises:
         DataError: `out` or `suffix` cannot be used for these scans.
     """
-    out, outcomes = Path(out), []
+    out = Path(out)
     single = out.name.lower().endswith(io.SUFFIXES)
     targets = _targets(scans, out, suffix, single)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
     volumes = tables.Volumes(folder / f"{prefix}volumes.csv", predictor.labels, merge=not single)
-    for scan, target in progress.track(list(zip(scans, targets, strict=True)), "predicting"):
-        try:
-            prediction = predictor(list(scan.images), probabilities=probabilities)
-            _write(prediction, target)
-            outcomes.append(Outcome(scan.id, target, prediction.volumes_ml, prediction.warnings))
-            for warning in prediction.warnings:
-                progress.warn(f"{scan.id}: {warning}")
-        except (MedsegError, MemoryError, RuntimeError) as error:  # torch's memory errors are RuntimeErrors
-            words = {image: f"'{scan.id}{io.ending(image)}'" for image in scan.images} | {target: f"'{target.name}'"}
-            outcomes.append(Outcome(scan.id, error=files.without_paths(_reason(error), words)))
-            if len(scans) > 1:
-                progress.warn(f"{scan.id}: {outcomes[-1].error}")
-        last = outcomes[-1]
-        volumes.add(last.id, last.volumes_ml, last.warnings, last.error)
-        if any(outcome.mask for outcome in outcomes):  # a row as soon as its mask lies there, should this end early
-            volumes.write()
-    if any(outcome.mask for outcome in outcomes):
+    keep = _Keeper(volumes, among_others=len(scans) > 1)
+    with _beside() as reader, _beside() as writer:
+        outcomes: list[Future[Outcome]] = []
+        work = zip(scans, targets, _ahead(reader, predictor, scans), strict=True)
+        for scan, target, ready in progress.track(work, "predicting", len(scans)):
+            found = _tried(predictor, ready, probabilities)
+            wait(outcomes)  # one scan is read, one segmented and one written at a time, and no more are in memory
+            outcomes.append(writer.submit(keep, scan, target, found))
+    if keep.any:
         tables.write_labels(folder, prefix, predictor.labels)
-    return outcomes
+    return [outcome.result() for outcome in outcomes]
+
+
+def _beside() -> ThreadPoolExecutor:
+    """A thread for what runs beside the network, and lets it go first."""
+    return ThreadPoolExecutor(1, initializer=system.give_way)
+
+
+def _ahead(reader: ThreadPoolExecutor, predictor: Predictor, scans: Sequence[Scan]) -> Iterator[Future[Prepared]]:
+    """Each scan as the network will see it, read and prepared while the one before is segmented."""
+    coming: Future[Prepared] | None = None
+    for scan in scans:
+        ready, coming = coming, reader.submit(predictor.prepare, list(scan.images))
+        if ready:
+            yield ready
+    if coming:
+        yield coming
+
+
+def _tried(predictor: Predictor, ready: Future[Prepared], probabilities: bool) -> Prediction | Exception:
+    try:
+        return predictor.segment(ready.result(), probabilities=probabilities)
+    except _OF_ONE_SCAN as error:
+        return error
+
+
+class _Keeper:
+    """Writes what was found, and the table of volumes up to there, should this end early."""
+
+    def __init__(self, volumes: tables.Volumes, *, among_others: bool) -> None:
+        self.volumes, self.among_others, self.any = volumes, among_others, False
+
+    def __call__(self, scan: Scan, target: Path, found: Prediction | Exception) -> Outcome:
+        outcome = self._written(scan, target, found)
+        for warning in outcome.warnings:
+            progress.warn(f"{scan.id}: {warning}")
+        if outcome.error and self.among_others:
+            progress.warn(f"{scan.id}: {outcome.error}")
+        self.any = self.any or outcome.mask is not None
+        self.volumes.add(outcome.id, outcome.volumes_ml, outcome.warnings, outcome.error)
+        if self.any:
+            self.volumes.write()
+        return outcome
+
+    def _written(self, scan: Scan, target: Path, found: Prediction | Exception) -> Outcome:
+        try:
+            if isinstance(found, Exception):
+                raise found
+            _write(found, target)
+            return Outcome(scan.id, target, found.volumes_ml, found.warnings)
+        except _OF_ONE_SCAN as error:
+            words = {image: f"'{scan.id}{io.ending(image)}'" for image in scan.images} | {target: f"'{target.name}'"}
+            return Outcome(scan.id, error=files.without_paths(_reason(error), words))
 
 
 def mask_path(folder: Path, name: str, suffix: str = ".nii.gz") -> Path:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg import progress, system
+from medseg.arithmetic import PLAIN, Way
 from medseg.errors import DataError
 from medseg.inference import Stream
 from medseg.windows import Config
@@ -22,19 +23,32 @@ class Ensemble:
     Args:
         networks: they are moved to the device, and no longer learn.
         device: to compute on, until its memory does not suffice.
-        bf16: compute in bf16 where that is safe; logits are float32 always.
+        way: how they are computed.
+        nothing: logit of each class where there is only air; see `windows.Config.air`.
     """
 
-    def __init__(self, networks: Sequence[nn.Module], device: torch.device, *, bf16: bool = False) -> None:
-        self.networks, self.device, self.bf16 = [network.to(device).eval() for network in networks], device, bf16
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        device: torch.device,
+        way: Way = PLAIN,
+        nothing: Sequence[float] | None = None,
+    ) -> None:
+        self.networks, self.device, self.nothing = [network.to(device).eval() for network in networks], device, nothing
+        self.compute_in(way)
+
+    def compute_in(self, way: Way) -> None:
+        """Compute in another way from now on."""
+        self.way = way
+        for network in self.networks:
+            way.lay(network)
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Mean logits `(B, K, *window)` of windows `(B, C, *window)`."""
         windows = windows.to(self.device, non_blocking=True)
-        with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
-            total = self.networks[0](windows).float()
-            for network in self.networks[1:]:
-                total += network(windows).float()
+        total = self.way.compute(self.networks[0], windows)
+        for network in self.networks[1:]:
+            total += self.way.compute(network, windows)
         return total / len(self.networks) if len(self.networks) > 1 else total
 
     def stream(self, image: Tensor, use: Callable[[Stream], T], config: Config, *, mirrors: bool = False) -> T:
@@ -58,7 +72,7 @@ class Ensemble:
         tried = config
         while True:
             try:
-                return use(Stream(image, self, tried, mirrors))
+                return use(Stream(image, self, tried, mirrors, self.nothing))
             except (MemoryError, RuntimeError) as error:
                 if not system.is_out_of_memory(error):
                     raise
@@ -74,6 +88,6 @@ class Ensemble:
             raise DataError(f"out of memory with {config}, one at once. Close other programs.")
         progress.warn(f"out of memory on {self.device} with {config}, one at once: going on with the CPU")
         self.device = torch.device("cpu")
-        self.bf16 = self.bf16 and system.has_bf16(self.device)
         self.networks = [network.cpu() for network in self.networks]
+        self.compute_in(self.way if system.has_bf16(self.device) else PLAIN)
         return None

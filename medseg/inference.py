@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from medseg import system
 from medseg.errors import ConfigError
 from medseg.labels import best_class
 from medseg.settings import parse
@@ -23,7 +24,7 @@ from medseg.windows import Config, window_starts
 
 Network = Callable[[Tensor], Tensor]
 _SUMS_BYTES = 1 << 30
-_LOGITS = 1 << 25  # of a batch of windows: 128 MB
+_LOGITS = 1 << 24  # of a batch of windows: 64 MB
 
 
 @dataclass(frozen=True)
@@ -53,10 +54,11 @@ class Stream:
     network: Network
     config: Config
     mirrors: bool = False
+    nothing: Sequence[float] | None = None
 
     def __call__(self, region: Sequence[Range] | None = None) -> Iterator[Slab]:
         """Slabs of a region, or of the whole image."""
-        return slabs(self.image, self.network, self.config, mirrors=self.mirrors, region=region)
+        return slabs(self.image, self.network, self.config, mirrors=self.mirrors, region=region, nothing=self.nothing)
 
     def strips(self, classes: int) -> tuple[int, int]:
         """Along which axis, and into how many regions the image is divided so that the sums of each take 1 GB at most.
@@ -84,6 +86,7 @@ def slabs(
     mirrors: bool = False,
     region: Sequence[Range] | None = None,
     means: bool = True,
+    nothing: Sequence[float] | None = None,
 ) -> Iterator[Slab]:
     """Run a network over an image, and yield finished logits in order along the axis with most windows.
 
@@ -94,38 +97,45 @@ def slabs(
         mirrors: average over all flips of `config.mirror_axes`.
         region: first and last index (exclusive) that is wanted along each axis; the same values as those of the whole image.
         means: of the windows; else their weighted sums, with the same best class, which are gone when the next slab comes.
+        nothing: logits of each class where all windows are of air; see `windows.Config.air`.
 
     Yields:
         Slabs that together cover the region once, in float32.
     """
+    if image.device.type == "cpu":
+        system.keep_heap()  # what a network gives for a window is as large each time
     size = image.shape[1:]
     short = [max(0, w - n) for w, n in zip(config.window, size, strict=True)]
     if any(short):  # padding by nothing would copy the image
         image = torch.nn.functional.pad(image, [n for s in reversed(short) for n in (s // 2, s - s // 2)])
     before = [s // 2 for s in short]
     wanted = [(b + start, b + stop) for b, (start, stop) in zip(before, region or [(0, n) for n in size], strict=True)]
-    axis, corners = _corners(image.shape[1:], config.window, config.overlap, wanted)
+    axis, corners = _corners(image, config, wanted)
     sums: Sums | None = None
     for corner, logits in _windows(image, network, config, corners, mirrors):
-        sums = sums or Sums(config.window, wanted, axis, len(logits), logits.device)
+        sums = sums or Sums(config.window, wanted, axis, len(logits), logits.device, nothing)
         for start, piece in sums.leave(corner[axis], means=means):
             yield Slab(start - before[axis], axis, piece)
         sums.add(corner, logits)
+        del logits
     assert sums is not None
     for start, piece in sums.leave(sums.end, means=means):
         yield Slab(start - before[axis], axis, piece)
 
 
-def _corners(
-    shape: Sequence[int], window: Sequence[int], overlap: float, wanted: Sequence[Range]
-) -> tuple[int, list[tuple[int, ...]]]:
-    """The axis with most windows, and where all windows that touch the region begin, in order along it."""
-    lattice = [window_starts(n, w, overlap) for n, w in zip(shape, window, strict=True)]
+def _corners(image: Tensor, config: Config, wanted: Sequence[Range]) -> tuple[int, list[tuple[int, ...]]]:
+    """The axis with most windows, and where the windows that touch the region begin, in order along it; not those of air.
+
+    There is one at least: it tells the number of classes.
+    """
+    lattice = [window_starts(n, w, config.overlap) for n, w in zip(image.shape[1:], config.window, strict=True)]
     axis = int(np.argmax([len(starts) for starts in lattice]))
     touching = [
-        [s for s in starts if s + w > a and s < b] for starts, w, (a, b) in zip(lattice, window, wanted, strict=True)
+        [s for s in starts if s + w > a and s < b]
+        for starts, w, (a, b) in zip(lattice, config.window, wanted, strict=True)
     ]
-    return axis, sorted(itertools.product(*touching), key=lambda corner: corner[axis])
+    corners = sorted(itertools.product(*touching), key=lambda corner: corner[axis])
+    return axis, [corner for corner in corners if not config.is_air(image[box(corner, config.window)])] or corners[:1]
 
 
 def _windows(
@@ -137,8 +147,9 @@ def _windows(
         batch = corners[first : first + most]
         cut = torch.stack([image[box(corner, config.window)] for corner in batch])
         logits = _run(network, cut, config.mirror_axes if mirrors else ())
-        yield from zip(batch, logits, strict=True)
         first, most = first + len(batch), max(1, min(config.batch, _LOGITS // logits[0].numel()))
+        yield from zip(batch, logits, strict=True)
+        del logits  # before the next ones are computed
 
 
 def _run(network: Network, windows: Tensor, mirror_axes: Sequence[int]) -> Tensor:

@@ -96,6 +96,14 @@ class Inner:
                 return
         self.predictor.bundle = planned
 
+    def choose_air(self, cases: Sequence[Prepared]) -> None:
+        """Leave out windows of air from here on, where the cases learned from show that no structure ever lay in one."""
+        found, how = self.predictor.bundle, self.predictor.bundle.inference
+        air, share = windows.find_air(how.window, ((case.image, case.target) for case in cases))
+        if air is not None:
+            progress.say(f"{share:.0%} of the windows are of air, where no structure lay, and will not be computed")
+        self.predictor.bundle = found.model_copy(update={"inference": how.model_copy(update={"air": air})})
+
     def candidates(self, voxels: float) -> dict[windows.Config, float]:
         """Windows that would be quicker on the inner split than the planned ones, and the share of those' cost, least first.
 

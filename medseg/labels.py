@@ -123,6 +123,11 @@ class Labels(Settings):
         return len(self.items) + int(self.exclusive)
 
     @property
+    def nothing(self) -> list[float]:
+        """Logit of each of a network's channels where there is nothing to see."""
+        return [0.0 if self.exclusive and n == 0 else -1e4 for n in range(self.channels)]
+
+    @property
     def values(self) -> tuple[int, ...]:
         """Every value that a file may hold besides 0 (and `ignore`)."""
         return tuple(sorted({v for item in self.items for v in item.values}))
@@ -234,7 +239,8 @@ def best_class(logits: Tensor) -> Tensor:
         return logits.argmax(0).to(dtype)
     top, found = logits[0].clone(), torch.zeros(logits.shape[1:], dtype=dtype)
     for number, other in enumerate(logits[1:], 1):
-        found.masked_fill_(other > top, number)
+        better = (other > top).to(dtype).mul_(number)  # numbers rise: the largest is the last that was better
+        torch.maximum(found, better, out=found)
         torch.maximum(top, other, out=top)
     return found
 

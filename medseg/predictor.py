@@ -14,8 +14,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from medseg import arithmetic, models, postprocess, preprocess, suitability, system
 from medseg import bundle as bundles
-from medseg import models, postprocess, preprocess, suitability, system
+from medseg.arithmetic import Way
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
 from medseg.errors import BundleError, DataError
@@ -60,6 +61,24 @@ class Prediction:
         return f"{self.mask._repr_html_()}<table>{rows}</table>{notes}"
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A scan as the network sees it.
+
+    Args:
+        image: `(C, I, J, K)` float32, on `grid`.
+        home: the scan's own grid, on which its mask will lie.
+        meta: of the scan, as far as its mask takes it over.
+        warnings: why the mask should be looked at.
+    """
+
+    image: Tensor
+    grid: Geometry
+    home: Geometry
+    meta: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
 class Predictor:
     """A loaded model.
 
@@ -67,7 +86,8 @@ class Predictor:
         folder: a bundle, or a run that holds one.
         device: "auto" takes a GPU where there is one.
         mirrors: test-time augmentation over the flips that the bundle allows.
-        precision: "auto" takes the bundle's, or fp32 where the device has no bf16.
+        precision: "auto" takes what is quickest here, and right by the bundle, by a short measurement on first use; "fp32" and
+            "bf16" are taken as they are.
         module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
 
     Raises:
@@ -84,7 +104,12 @@ class Predictor:
         module: str | None = None,
     ) -> None:
         described, members = bundles.load(bundles.locate(folder))
-        self._set(described, _build(described, members, module), device, mirrors, precision)
+        networks = [arithmetic.fold(network) for network in _build(described, members, module)]
+        self._set(described, networks, device, mirrors)
+        if precision == "auto":
+            self._measures = True
+        else:
+            self.ensemble.compute_in(Way(precision=precision))  # type: ignore[arg-type]
 
     @classmethod
     def of(
@@ -92,17 +117,14 @@ class Predictor:
     ) -> Predictor:
         """From networks in memory."""
         made = cls.__new__(cls)
-        made._set(described, networks, device, mirrors, "auto")
+        made._set(described, networks, device, mirrors)
         return made
 
-    def _set(
-        self, described: Bundle, networks: Sequence[nn.Module], device: str, mirrors: bool, precision: str
-    ) -> None:
-        self.bundle, self.labels, self.mirrors = described, described.labels, mirrors
+    def _set(self, described: Bundle, networks: Sequence[nn.Module], device: str, mirrors: bool) -> None:
+        self.bundle, self.labels, self.mirrors, self._measures = described, described.labels, mirrors, False
         where = system.pick_device(device)
-        trained = "bf16" if described.precision == "bf16" and system.has_bf16(where) else "fp32"
-        bf16 = (trained if precision == "auto" else precision) == "bf16"
-        self.ensemble = Ensemble(networks, where, bf16=bf16)
+        way = Way(precision=described.precision if system.has_bf16(where) else "fp32")
+        self.ensemble = Ensemble(networks, where, way, self.labels.nothing)
 
     @property
     def networks(self) -> Sequence[nn.Module]:
@@ -119,18 +141,23 @@ class Predictor:
         Raises:
             DataError: the scan cannot be read, or does not fit the model, or the model gives no numbers on it.
         """
+        return self.segment(self.prepare(scan), probabilities=probabilities)
+
+    def prepare(self, scan: Scan) -> Prepared:
+        """What comes before the network: read a scan and bring it to the model's grid and values."""
         volume = scan if isinstance(scan, Volume) else preprocess.read_image(_paths(scan))
         prepared = preprocess.prepare(volume, self.bundle.preprocess)
-        image, grid = torch.tensor(prepared.array), prepared.geometry
-        del prepared  # the tensor is a copy
-        warnings = suitability.warnings(volume, grid, self.bundle.preprocess, self.bundle.inference.window)
-        mask, likely = self._mask(image, grid, volume.geometry, probabilities)
+        warnings = suitability.warnings(volume, prepared.geometry, self.bundle.preprocess, self.bundle.inference.window)
         meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "axes")}
-        found = Volume(self.labels.decode(mask), volume.geometry, "labels", meta)
+        return Prepared(torch.tensor(prepared.array), prepared.geometry, volume.geometry, meta, warnings)
+
+    def segment(self, ready: Prepared, *, probabilities: bool = False) -> Prediction:
+        """What follows: network, way home, post-processing; see `__call__`."""
+        mask, likely = self._mask(ready.image, ready.grid, ready.home, probabilities)
+        found = Volume(self.labels.decode(mask), ready.home, "labels", ready.meta)
         found = postprocess.apply(found, self.labels, self.bundle.postprocess)
-        if not found.array.any():
-            warnings = (*warnings, "nothing was found: the mask is empty")
-        return Prediction(found, self.labels, likely and likely.replace(meta=meta), warnings)
+        warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
+        return Prediction(found, self.labels, likely and likely.replace(meta=ready.meta), warnings)
 
     def _mask(self, image: Tensor, grid: Geometry, home: Geometry, probabilities: bool) -> tuple[Array, Volume | None]:
         """Classes of a prepared image on the scan's own grid, and their probabilities if they are wanted."""
@@ -145,8 +172,8 @@ class Predictor:
             return torch.cat([best.float(), logits.softmax(0) if exclusive else logits.sigmoid()])
 
         def fill(stream: Stream) -> None:
-            outside = [0.0 if exclusive and n == 0 else -1e4 for n in range(channels)]
-            for box, part in restore(self._numbers(stream), grid, home, reduce, outside, stream.strips(channels)):
+            outside, strips = self.labels.nothing, stream.strips(channels)
+            for box, part in restore(self._numbers(stream), grid, home, reduce, outside, strips):
                 classes[:, *box] = part[: len(classes)]
                 if likely is not None:
                     likely[:, *box] = part[len(classes) :]
@@ -158,7 +185,7 @@ class Predictor:
         """The stream, as long as its logits are numbers."""
         advice = (
             "Load it as `Predictor(..., precision='fp32')`."
-            if self.ensemble.bf16
+            if self.ensemble.way.precision == "bf16"
             else "Look at the scan's values; if other scans fail too, train the model again."
         )
 
@@ -172,7 +199,18 @@ class Predictor:
 
     def stream(self, image: Tensor, use: Callable[[Stream], T]) -> T:
         """What a function makes of the logits of a prepared image `(C, I, J, K)`; see `Ensemble.stream`."""
+        if self._measures:
+            self._measure(image)
         return self.ensemble.stream(image, use, self.bundle.inference, mirrors=self.mirrors)
+
+    def _measure(self, image: Tensor) -> None:
+        """Choose how to compute, once, by the windows that will come."""
+        self._measures, windows, trained = False, self.bundle.inference, self.ensemble.way.precision
+        size = windows.window[: self.bundle.spatial_dims]
+        example = torch.randn(windows.batch, len(image), *size, device=self.ensemble.device)
+        precisions = ("bf16", "fp32") if trained == "bf16" else ("fp32",)
+        names = (self.bundle.name, tuple(self.bundle.weights.values()))
+        self.ensemble.compute_in(arithmetic.choose(self.networks[0], example, *names, precisions))
 
 
 def _build(described: Bundle, members: Sequence[Mapping[str, Tensor]], module: str | None) -> list[nn.Module]:

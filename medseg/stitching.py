@@ -26,10 +26,17 @@ class Sums:
         axis: along which windows come in order.
         classes: channels of the logits.
         device: of the logits.
+        nothing: means of each class where no window comes; None where windows cover the region.
     """
 
     def __init__(
-        self, window: Sequence[int], region: Sequence[Range], axis: int, classes: int, device: torch.device
+        self,
+        window: Sequence[int],
+        region: Sequence[Range],
+        axis: int,
+        classes: int,
+        device: torch.device,
+        nothing: Sequence[float] | None = None,
     ) -> None:
         self.region, self.axis = region, axis
         self.begin, self.end = region[axis]
@@ -37,6 +44,7 @@ class Sums:
         ring = [self.length if a == axis else stop - start for a, (start, stop) in enumerate(region)]
         self.weight = weight(window).to(device)
         self.total, self.weights = (torch.zeros((n, *ring), device=device) for n in (classes, 1))
+        self.nothing = None if nothing is None else torch.tensor(nothing, device=device).view(-1, 1, 1, 1)
 
     def add(self, corner: Sequence[int], logits: Tensor) -> None:
         """Add the logits `(K, *window)` of the window that begins at a corner; what lies before it has left."""
@@ -73,10 +81,14 @@ class Sums:
             place = self._place(self.begin)
             count = min(until - self.begin, self.end - self.begin, self.length - place, most)
             total, weights = (sums.narrow(dim, place, count) for sums in (self.total, self.weights))
-            yield self.begin, total / weights if means else total
+            yield self.begin, self._means(total, weights) if means else total
             total.zero_()
             weights.zero_()
             self.begin += count
+
+    def _means(self, total: Tensor, weights: Tensor) -> Tensor:
+        means = total / weights
+        return means if self.nothing is None else torch.where(weights > 0, means, self.nothing)
 
 
 def divided(length: int, parts: int) -> list[Range]:

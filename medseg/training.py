@@ -73,6 +73,7 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
     if fabric.is_global_zero:
         weights = state.weights(folder / "checkpoints" / "best.safetensors")
         inner.choose_windows(weights, run.best, candidates)
+        inner.choose_air([*learned, *chosen])
         _store(study, trial, run, inner, weights, folder)
 
 

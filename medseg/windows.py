@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import Field, PositiveInt
 
 from medseg.settings import Settings
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Array = npt.NDArray[Any]
+_WORTH = 0.01  # of the windows
 
 
 class Config(Settings):
@@ -20,12 +28,15 @@ class Config(Settings):
         overlap: least share of a window that its neighbour covers too, 0 to below 1.
         batch: windows computed at once.
         mirror_axes: axes that test-time augmentation flips, of 0, 1 and 2.
+        air: a window in which no prepared value exceeds it is of air: it is not computed, and holds background. None computes
+            all windows.
     """
 
     window: tuple[PositiveInt, PositiveInt, PositiveInt]
     overlap: float = Field(default=0.5, ge=0, lt=1)
     batch: int = Field(default=4, ge=1)
     mirror_axes: tuple[Literal[0, 1, 2], ...] = ()
+    air: float | None = None
 
     def __str__(self) -> str:
         return f"windows of {' x '.join(map(str, self.window))} voxels, overlap {self.overlap:g}"
@@ -34,13 +45,18 @@ class Config(Settings):
         """What takes about half the memory: half the batch, or of a single window half the longest side.
 
         A side stays a multiple of 16, for networks that halve their maps. None where no side is as long as 64 voxels: a
-        window that shows less than 32 of them has too little around what it segments.
+        window that shows less than 32 of them has too little around what it segments. What is air was learnt for the larger
+        windows, and is no longer known.
         """
         if self.batch > 1:
             return self.model_copy(update={"batch": self.batch // 2})
         window, side = list(self.window), max(self.window)
         window[window.index(side)] = -(-side // 32) * 16
-        return self.model_copy(update={"window": tuple(window)}) if side >= 64 else None
+        return self.model_copy(update={"window": tuple(window), "air": None}) if side >= 64 else None
+
+    def is_air(self, window: Tensor) -> bool:
+        """Whether a window of an image holds no tissue."""
+        return self.air is not None and window.numel() > 0 and bool(window.amax() <= self.air)
 
     def cost(self, shape: Sequence[int]) -> float:
         """How often a voxel of an image of a shape is computed, in the mean."""
@@ -78,3 +94,29 @@ def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
     step = max(1, int(window * (1 - overlap) + 1e-6))  # 40 * (1 - 0.9) is 3.9999999999999996
     gaps = math.ceil(last / step)
     return tuple(n * last // gaps for n in range(gaps + 1))
+
+
+def find_air(window: Sequence[int], cases: Iterable[tuple[Array, Array]]) -> tuple[float | None, float]:
+    """What windows without tissue do not exceed, as far as labelled cases show it.
+
+    Args:
+        window: voxels along i, j and k.
+        cases: prepared image `(C, I, J, K)` and target `(T, I, J, K)`, 0 where there is no structure.
+
+    Returns:
+        The value half way from the emptiest window to the emptiest one that touches a structure, and the share of windows
+        that it leaves out; None where that is under 1 %.
+    """
+    highest, touching = [], []
+    for image, target in cases:
+        lattice = [window_starts(n, w, 0.5) for n, w in zip(image.shape[1:], window, strict=True)]
+        for corner in itertools.product(*lattice):
+            at = (slice(None), *(slice(start, start + n) for start, n in zip(corner, window, strict=True)))
+            highest.append(float(image[at].max()))
+            touching.append(bool(target[at].any()))
+    values, full = np.array(highest), np.array(touching)
+    if not full.any() or full.all():
+        return None, 0.0
+    air = float(values[~full].min() + values[full].min()) / 2
+    share = float((values <= air).mean()) if air < values[full].min() else 0.0
+    return (air, share) if share >= _WORTH else (None, 0.0)

@@ -31,6 +31,12 @@ def shared_data() -> Path:
 
 
 @pytest.fixture(autouse=True)
+def nothing_remembered(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was measured on this machine stays out of tests, and what they measure out of the user's home."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
 def quiet_again() -> Iterator[None]:
     """The command line makes the logger speak; a library is silent."""
     logger = logging.getLogger("medseg")

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg import system
+from medseg.arithmetic import Way
 from medseg.ensemble import Ensemble
 from medseg.errors import DataError
 from medseg.inference import Stream
@@ -99,11 +100,11 @@ def test_the_cpu_begins_with_the_windows_that_were_asked_for(
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: contextlib.nullcontext())  # knows no such device
     network, image = Tight(device="meta"), noise(1, 64, 4, 4)
     monkeypatch.setattr(system, "has_bf16", lambda device: device != CPU)
-    ensemble = Ensemble([network], CPU, bf16=True)
+    ensemble = Ensemble([network], CPU, Way(precision="bf16"))
     ensemble.device = torch.device("meta")  # stands for a GPU: the windows that come to it have no memory
     torch.testing.assert_close(ensemble.stream(image, whole, Config(window=(64, 4, 4), batch=2)), 2 * image)
     assert ensemble.device == CPU
-    assert not ensemble.bf16
+    assert ensemble.way.precision == "fp32"
     assert network.shapes[-1] == (1, 1, 64, 4, 4)
     assert "on meta with windows of 32 x 4 x 4 voxels, overlap 0.5, one at once: going on with the CPU" in caplog.text
 

@@ -20,7 +20,7 @@ volume labels interpolation stitching windows
 io geometry distance
 cases preprocess sample augment metrics plot
 reading manifest findings postprocess
-layouts examination fingerprint prepared limits models losses inference
+layouts examination fingerprint prepared limits models losses inference arithmetic
 bundle tables pairing loader doctor planning restore ensemble suitability
 predictor
 cohort engine

@@ -293,3 +293,27 @@ def test_an_image_as_long_as_its_windows_is_not_copied(monkeypatch: pytest.Monke
     for size in ((8, 8, 8), (8, 3, 8)):
         list(slabs(noise(1, *size), lambda w: w, Config(window=(4, 4, 4))))
     assert padded == [(8, 3, 8)]
+
+
+@pytest.mark.parametrize("axis", [0, 2])
+def test_windows_of_air_are_not_computed(axis: int) -> None:
+    image, seen = noise(1, 24, 24, 24).abs(), []
+    image.narrow(axis + 1, 8, 16).fill_(-1)
+
+    def network(x: Tensor) -> Tensor:
+        seen.extend(x)
+        return torch.cat([x, 2 * x], 1)
+
+    config = Config(window=(8, 8, 8), overlap=0.5, air=-0.5)
+    found = whole(list(slabs(image, network, config, nothing=(0.0, -9.0))))
+    assert len(seen) == 2 * 5 * 5  # of 5 x 5 x 5: one that is tissue, and one half
+    assert all(window.max() > -0.5 for window in seen)
+    tissue, air = found.narrow(axis + 1, 0, 8), found.narrow(axis + 1, 12, 12)
+    torch.testing.assert_close(tissue, torch.cat([image, 2 * image]).narrow(axis + 1, 0, 8))
+    assert (air == torch.tensor([0.0, -9.0]).view(2, 1, 1, 1)).all()
+
+
+def test_a_scan_of_air_holds_nothing() -> None:
+    image = torch.full((1, 8, 8, 8), -1.0)
+    found = whole(list(slabs(image, convolution(1), Config(window=(4, 4, 4), air=0.0), nothing=(0.0, -9.0, -9.0))))
+    assert (found[1:, 4:] == -9).all()  # one window is computed all the same

@@ -287,7 +287,7 @@ def test_precision_is_the_bundles_where_the_device_has_it_unless_asked(
     predictor = Predictor(tmp_path, device="cpu", precision=asked)
     predictor.networks[0].register_forward_hook(lambda _, __, output: seen.append(output.dtype))
     prediction = predictor(phantom(), probabilities=True)
-    assert set(seen) == {torch.bfloat16 if expected else torch.float32}
+    assert (torch.bfloat16 in seen) == expected  # where it may be, fp32 is measured beside it
     assert prediction.probabilities is not None
     assert prediction.probabilities.array.dtype == np.float32
     exact = Predictor(tmp_path, device="cpu", precision="fp32")(phantom(), probabilities=True).probabilities

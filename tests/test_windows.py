@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.windows import Config, window_starts
+from medseg.windows import Config, find_air, window_starts
 
 Size = tuple[int, int, int]
 
@@ -80,3 +80,22 @@ def test_the_cost_counts_every_computed_voxel() -> None:
     assert config.cost((4, 4, 4)) == 1
     assert config.cost((2, 4, 4)) == 2
     assert config.cost((8, 8, 8)) == 3**3 / 2**3
+
+
+def test_air_is_what_no_structure_ever_lay_in() -> None:
+    image, target = np.full((1, 16, 8, 8), -2.0), np.zeros((1, 16, 8, 8), int)
+    image[:, 8:], image[:, 12], target[:, 13] = 0.0, 4.0, 1  # the windows begin at 0, 4 and 8
+    assert find_air((8, 8, 8), [(image, target)]) == (1.0, 2 / 3)  # half way from -2 to 4
+    target[:, 1] = 1
+    assert find_air((8, 8, 8), [(image, target)]) == (None, 0.0)  # a structure lay in the emptiest window
+    assert find_air((8, 8, 8), [(image, np.zeros_like(target))]) == (None, 0.0)  # nothing is known of structures
+
+
+def test_smaller_windows_know_no_air() -> None:
+    config = Config(window=(64, 64, 64), batch=2, air=-1.0)
+    fewer = config.smaller()
+    assert fewer is not None
+    assert fewer.air == -1.0
+    smaller = fewer.smaller()
+    assert smaller is not None
+    assert smaller.air is None

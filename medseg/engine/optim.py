@@ -10,17 +10,20 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
+from medseg.engine.muon import Muon
 from medseg.settings import Settings
+
+_FEW = 8  # rows or columns: fewer are no matrix
 
 
 class Config(Settings):
     """How weights move.
 
     Args:
-        name: "adamw", or "sgd" with Nesterov momentum.
+        name: "muon" (with AdamW for what is no matrix), "adamw", or "sgd" with Nesterov momentum.
         learning_rate: highest rate.
         weight_decay: of weights; biases and normalisation are left alone.
-        momentum: of "sgd".
+        momentum: of "sgd" and "muon"; None takes 0.99 and 0.95.
         schedule: "cosine" or "poly" (power 0.9) from the highest rate to 0, or "constant".
         warm_up: share of the run in which the rate rises from 0.
         clip_norm: largest norm of the gradient; None leaves it.
@@ -28,10 +31,10 @@ class Config(Settings):
             follows the length of the run: the average reaches back over 3 % of it.
     """
 
-    name: Literal["adamw", "sgd"] = "adamw"
+    name: Literal["muon", "adamw", "sgd"] = "muon"
     learning_rate: float = Field(default=1e-2, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
-    momentum: float = Field(default=0.99, ge=0, lt=1)
+    momentum: float | None = Field(default=None, ge=0, lt=1)
     schedule: Literal["cosine", "poly", "constant"] = "cosine"
     warm_up: float = Field(default=0.02, ge=0, lt=1)
     clip_norm: float | None = Field(default=12.0, gt=0)
@@ -41,15 +44,24 @@ class Config(Settings):
 def build(modules: Iterable[nn.Module], config: Config) -> torch.optim.Optimizer:
     """An optimiser over the parameters of all modules (a loss may have some of its own)."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
+    matrices, rest = ([p for p in parameters if _is_matrix(p) == wanted] for wanted in (True, False))
     groups = [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": matrices, "weight_decay": config.weight_decay, "matrix": True},
+        {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay, "matrix": False},
+        {"params": [p for p in rest if p.ndim <= 1], "weight_decay": 0.0, "matrix": False},
     ]
+    groups = [group for group in groups if group["params"]]
+    if config.name == "muon":
+        return Muon(groups, config.learning_rate, 0.95 if config.momentum is None else config.momentum)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
-    return torch.optim.SGD(
-        groups, lr=config.learning_rate, momentum=config.momentum, nesterov=config.momentum > 0, fused=True
-    )
+    momentum = 0.99 if config.momentum is None else config.momentum
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+
+
+def _is_matrix(parameter: Tensor) -> bool:
+    """Whether a parameter has directions to speak of: what makes logits, or looks at one channel's voxel alone, has few."""
+    return parameter.ndim > 1 and min(parameter.flatten(1).shape) >= _FEW
 
 
 def learning_rate(config: Config, progress: float) -> float:

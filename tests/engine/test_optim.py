@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import math
 
 import pytest
@@ -48,7 +49,7 @@ def test_a_run_that_overruns_keeps_the_last_rate() -> None:
 # --- the optimiser
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+@pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
 def test_only_weights_decay(name: str) -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     decayed, others = build([module], parse(Config, {"name": name, "weight_decay": 0.1})).param_groups
@@ -82,14 +83,52 @@ def test_adamw_steps_by_its_rate_and_decays() -> None:
     """The first step is lr x sign(g), after w is shrunk by lr x decay."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, 1.0)
-    optimiser = build([module], Config(learning_rate=0.01, weight_decay=0.5))
+    optimiser = build([module], Config(name="adamw", learning_rate=0.01, weight_decay=0.5))
     module.weight.grad = torch.full((1, 1), 3.0)
     optimiser.step()
     assert module.weight.item() == pytest.approx(1 - 0.01 * 0.5 - 0.01, abs=1e-6)
 
 
+def test_muon_turns_kernels_and_leaves_the_rest_to_adamw() -> None:
+    module = nn.Sequential(nn.Conv3d(8, 16, 3), nn.Conv3d(16, 2, 1))
+    config = Config(name="muon", learning_rate=0.01, weight_decay=0, momentum=0)
+    kernel, head, (before, head_before) = (
+        module[0].weight,
+        module[1].weight,
+        [m.weight.detach().clone() for m in module],
+    )  # type: ignore[union-attr]
+    optimiser = build([module], config)
+    for parameter in module.parameters():
+        parameter.grad = torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    optimiser.step()
+    change = ((before - kernel) / 0.01).flatten(1).detach()
+    assert change.pow(2).mean().sqrt() == pytest.approx(0.2, rel=0.2)  # as AdamW's usual change
+    values = torch.linalg.svdvals(change)
+    assert values.max() / values.min() < 2
+    torch.testing.assert_close((head_before - head).abs(), torch.full_like(head, 0.01), rtol=1e-3, atol=0)
+
+
+def test_a_run_by_muon_can_be_restored() -> None:
+    def steps(module: nn.Module, optimiser: torch.optim.Optimizer, count: int) -> None:
+        for _ in range(count):
+            module(torch.ones(2, 8, 4, 4)).square().sum().backward()
+            optimiser.step()
+            optimiser.zero_grad()
+
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv2d(8, 8, 3), nn.Conv2d(8, 2, 1))
+    twin = copy.deepcopy(module)
+    optimiser, other = build([module], Config()), build([twin], Config())
+    steps(module, optimiser, 2)
+    twin.load_state_dict(module.state_dict())
+    other.load_state_dict(copy.deepcopy(optimiser.state_dict()))
+    steps(module, optimiser, 2)
+    steps(twin, other, 2)
+    torch.testing.assert_close(module.state_dict(), twin.state_dict(), rtol=0, atol=0)
+
+
 def test_unknown_values_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"optim\.name: expected 'adamw' or 'sgd', got 'adam'"):
+    with pytest.raises(ConfigError, match=r"optim\.name: expected 'muon', 'adamw' or 'sgd', got 'adam'"):
         parse(Config, {"name": "adam"}, "optim")
 
 
