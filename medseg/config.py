@@ -15,10 +15,12 @@ from pydantic import Field, field_validator
 from medseg import losses, models, resources
 from medseg.augment import Config as Augment
 from medseg.cases import parse_fold
+from medseg.distill import Config as Distill
 from medseg.engine.fit import Config as Train
 from medseg.engine.optim import Config as Optim
 from medseg.errors import ConfigError
 from medseg.preprocess import Config as Preprocess
+from medseg.prune import Config as Prune
 from medseg.registry import did_you_mean
 from medseg.sample import Config as Sample
 from medseg.settings import Settings, parse
@@ -45,6 +47,7 @@ class RunConfig(Settings):
         windows: predict with larger windows and less overlap where the inner split shows that nothing is lost ("measured"), or
             as `inference` says ("planned"; so it is where you set its window or overlap).
         model, loss: `name` and options of the architecture and of the loss.
+        distill, prune: learn from a stored model too, or set out from a stored model made narrower.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -63,6 +66,8 @@ class RunConfig(Settings):
     augment: Augment = Augment()
     model: Tree = Field(default_factory=lambda: {"name": "unet"})
     loss: Tree = Field(default_factory=lambda: {"name": "dice_ce"})
+    distill: Distill = Distill()
+    prune: Prune = Prune()
     optim: Optim = Optim()
     train: Train = Train()
     inference: Inference

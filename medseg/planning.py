@@ -12,6 +12,7 @@ import numpy.typing as npt
 from medseg.fingerprint import ChannelFacts, Fingerprint
 from medseg.labels import Labels
 from medseg.limits import Limits
+from medseg.preprocess import Config as Preprocess
 
 Array = npt.NDArray[Any]
 Size = tuple[int, ...]
@@ -40,7 +41,11 @@ class _Grid(NamedTuple):
 
 
 def plan(
-    found: Fingerprint, labels: Labels, limits: Limits, dims: Literal["auto", "2", "3"] = "auto"
+    found: Fingerprint,
+    labels: Labels,
+    limits: Limits,
+    dims: Literal["auto", "2", "3"] = "auto",
+    given: Preprocess | None = None,
 ) -> tuple[Choice, ...]:
     """Choose every setting that depends on the data. Deterministic: the same numbers give the same plan.
 
@@ -49,26 +54,47 @@ def plan(
         labels: their structures.
         limits: what device and clock afford.
         dims: "2" learns slices, "3" volumes; "auto" learns slices only where there is nothing else.
+        given: the preparation that a stored model asks for, from which the run sets out; None to choose one.
     """
     flat = dims == "2" or (dims == "auto" and min(found.shape) < _SLAB)
-    axcodes, order = _orientation(found, flat)
-    spacing, why_spacing = _spacing(found, order, limits, flat)
-    shape = np.maximum(1, np.round(np.array(found.shape)[order] * np.array(found.spacing_mm)[order] / spacing))
-    grid = _Grid(axcodes, order, spacing, shape, flat)
+    grid, prepared = _chosen(found, limits, flat) if given is None else _followed(found, given, flat)
     size = _patch(grid, limits)
     strides, kernels = _stages(size, grid, limits)
     patch = _rounded(size, strides)
-    why_axcodes = "slices lie across the last axis" if flat else "one orientation for all scans"
-    why_intensity = "; ".join(f"{c.name}: {c.in_hu[1]}" for c in found.channels)
     return (
-        Choice("preprocess.orientation", axcodes, why_axcodes),
-        Choice("preprocess.spacing_mm", tuple(float(s) for s in spacing), why_spacing),
-        Choice("preprocess.intensity", tuple(_intensity(c) for c in found.channels), why_intensity),
+        *prepared,
         *_patches(patch, grid, limits),
         *_network(strides, kernels, limits),
         *_augmentation(found, labels, grid),
         Choice("inference.window", patch, "as trained"),
     )
+
+
+def _chosen(found: Fingerprint, limits: Limits, flat: bool) -> tuple[_Grid, tuple[Choice, ...]]:
+    """A grid and intensities for these data."""
+    axcodes, order = _orientation(found, flat)
+    spacing, why_spacing = _spacing(found, order, limits, flat)
+    why_axcodes = "slices lie across the last axis" if flat else "one orientation for all scans"
+    why_intensity = "; ".join(f"{c.name}: {c.in_hu[1]}" for c in found.channels)
+    return _on_grid(found, axcodes, order, spacing, flat), (
+        Choice("preprocess.orientation", axcodes, why_axcodes),
+        Choice("preprocess.spacing_mm", tuple(float(s) for s in spacing), why_spacing),
+        Choice("preprocess.intensity", tuple(_intensity(c) for c in found.channels), why_intensity),
+    )
+
+
+def _followed(found: Fingerprint, given: Preprocess, flat: bool) -> tuple[_Grid, tuple[Choice, ...]]:
+    """The grid and the intensities of a stored model."""
+    order = ["RLAPSI".index(code) // 2 for code in given.orientation]
+    spacing = np.array([s or found.spacing_mm[axis] for s, axis in zip(given.spacing_mm, order, strict=True)])
+    why = "as the model was trained from which the run sets out"
+    choices = (Choice(f"preprocess.{name}", value, why) for name, value in given.model_dump().items())
+    return _on_grid(found, given.orientation, order, spacing, flat), tuple(choices)
+
+
+def _on_grid(found: Fingerprint, axcodes: str, order: list[int], spacing: Array, flat: bool) -> _Grid:
+    shape = np.maximum(1, np.round(np.array(found.shape)[order] * np.array(found.spacing_mm)[order] / spacing))
+    return _Grid(axcodes, order, spacing, shape, flat)
 
 
 def _patches(patch: Size, grid: _Grid, limits: Limits) -> tuple[Choice, ...]:

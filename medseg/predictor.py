@@ -104,7 +104,7 @@ class Predictor:
         module: str | None = None,
     ) -> None:
         described, members = bundles.load(bundles.locate(folder))
-        networks = [arithmetic.fold(network) for network in _build(described, members, module)]
+        networks = [arithmetic.fold(network) for network in build(described, members, module)]
         self._set(described, networks, device, mirrors)
         if precision == "auto":
             self._measures = True
@@ -213,7 +213,16 @@ class Predictor:
         self.ensemble.compute_in(arithmetic.choose(self.networks[0], example, *names, precisions))
 
 
-def _build(described: Bundle, members: Sequence[Mapping[str, Tensor]], module: str | None) -> list[nn.Module]:
+def build(described: Bundle, members: Sequence[Mapping[str, Tensor]], module: str | None = None) -> list[nn.Module]:
+    """The networks of a bundle.
+
+    Args:
+        described, members: as `bundle.load` gives them.
+        module: import path of the user's own module that may be trusted.
+
+    Raises:
+        BundleError: another module is asked for, or the weights do not fit.
+    """
     name, networks = str(described.model.get("name")), []
     if "." in name and name != module:
         raise BundleError(

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from medseg import losses, progress, training
+from medseg import progress, training
 from medseg.engine.trial import Trial
 from medseg.study import Study, settle
 from medseg.system import pick_device
@@ -87,7 +87,7 @@ def rehearse(data: str | Path, user: Mapping[str, Any]) -> Rehearsal:
         disk_gb = sum(file.stat().st_size for file in Path(folder).rglob("*.npy")) / 1e9 * share
         device, config = pick_device(study.config.device), study.config
         model = training.network(study)
-        trial = training.tried(study, model, losses.create_loss(config.loss), cases, device)
+        trial = training.tried(study, model, training.criterion(study, device), cases, device)
     copies = 6 * models + (models if models > 1 else 0)  # checkpoints and bundle, and the ensemble's bundle
     weights_gb = sum(tensor.numel() for tensor in model.state_dict().values()) * 4 / 1e9
     steps = models * config.train.steps

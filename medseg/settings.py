@@ -13,9 +13,12 @@ from medseg.registry import did_you_mean
 
 
 class Settings(BaseModel):
-    """A frozen set of options. Sequences are tuples, so that a value can be shared and hashed."""
+    """A frozen set of options. Sequences are tuples, so that a value can be shared and hashed.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    An option whose name is a word of Python has that name as its alias, which people and files use.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), serialize_by_alias=True)
 
 
 S = TypeVar("S", bound=Settings)
@@ -89,7 +92,7 @@ def _describe(cls: type[Settings], item: Any, where: str) -> str:
 def _fields_at(cls: Any, path: list[str]) -> list[str]:
     for part in path:
         cls = get_args(cls)[0] if part.isdigit() else cls.model_fields[part].annotation
-    return list(cls.model_fields)
+    return [field.alias or name for name, field in cls.model_fields.items()]
 
 
 def differences(a: Settings, b: Settings) -> list[str]:

@@ -9,11 +9,12 @@ from typing import Any, Literal
 
 from medseg import cases as splits
 from medseg import config as configs
-from medseg import fingerprint, layouts, limits, losses, planning, progress, reading, system
+from medseg import descent, fingerprint, layouts, limits, lineage, losses, planning, progress, reading, system
 from medseg.cases import Case, Dataset, Fold, few
 from medseg.config import RunConfig
-from medseg.errors import ConfigError, DataError
+from medseg.errors import ConfigError, DataError, RunError
 from medseg.labels import Labels
+from medseg.lineage import Ancestor, Setting
 from medseg.system import pick_device
 
 
@@ -46,6 +47,22 @@ class Study:
         """2 where patches are slices."""
         return 2 if self.config.sample.patch[2] == 1 else 3
 
+    def ancestor(self, setting: Setting) -> Ancestor | None:
+        """The stored model that a setting names, if it names one.
+
+        Raises:
+            BundleError: it is gone or damaged.
+            RunError: it is another one than when the study was settled.
+        """
+        if not (folder := descent.folders(self.config).get(setting)):
+            return None
+        found = lineage.find(setting, folder)
+        if self.plan["ancestors"][setting] != str(found):
+            raise RunError(
+                f"{setting}: another model lies there than when the run began. Put the old one back, or name a new folder with -o."
+            )
+        return found
+
     def with_batch(self, batch: int) -> Study:
         """The same with so many samples a step as fit this device."""
         if batch == self.config.train.batch:
@@ -70,6 +87,7 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
         MedsegError: the dataset cannot be used, or a setting is wrong.
     """
     asked = configs.check(user)
+    ancestors = descent.find(asked)
     dataset = layouts.find(data, asked.modality)
     values = reading.label_values(dataset)
     labels = dataset.labels or reading.discover_labels(values)
@@ -82,13 +100,17 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     found = fingerprint.take([case for case in dataset.labelled if case.id in seen], labels, dataset.channels)
     device: limits.Device = "cpu" if pick_device(asked.device).type == "cpu" else "gpu"
     budget_s = asked.train.budget_s and asked.train.budget_s / len(folds)
-    choices = planning.plan(found, labels, limits.afforded(device, system.cores(), budget_s), asked.dims)
-    config = configs.resolve(planning.nested(choices), user)
+    afforded = limits.afforded(device, system.cores(), budget_s)
+    choices, planned = descent.plan(found, labels, afforded, asked, ancestors)
+    config = configs.resolve(planned, user)
     config = config.model_copy(update={"loss": _activated(config.loss, labels)})
     if budget_s:
         config = config.model_copy(update={"train": config.train.model_copy(update={"budget_s": budget_s})})
     plan = {"fingerprint": found.model_dump(), "choices": _chosen(choices, config, user)}
     config = configs.complete(config)  # what this adds is nobody's choice
+    if ancestors:
+        descent.check(ancestors, config, labels, [channel.name for channel in found.channels], folds)
+        plan["ancestors"] = {setting: str(ancestor) for setting, ancestor in ancestors.items()}
     return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
 
 

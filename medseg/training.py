@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from medseg import bundle as bundles
 from medseg import config as configs
-from medseg import files, losses, models, progress, system, windows
+from medseg import distill, files, losses, models, progress, prune, system, windows
 from medseg.bundle import Bundle
 from medseg.engine import fit, optim, state
 from medseg.engine.trial import Trial, measure
@@ -47,8 +47,9 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
     cases = {case.id: case for case in prepared(study, (*study.inner.train, *study.inner.test), cache)}
     learned, chosen = ([cases[name] for name in ids] for ids in (study.inner.train, study.inner.test))
     torch.manual_seed(study.config.seed)
-    model, loss = network(study), losses.create_loss(study.config.loss)
+    model = network(study)
     together = _fabric(device, "fp32")  # before anything is measured, for what one process chooses holds for all
+    loss = criterion(study, device)
     trial = together.broadcast(
         _measured(study, folder, model, loss, learned, device) if together.is_global_zero else None
     )
@@ -84,14 +85,26 @@ def prepared(study: Study, ids: Sequence[str], cache: Path) -> list[Prepared]:
 
 
 def network(study: Study) -> nn.Module:
-    """The untrained network of a study."""
-    return models.create_model(
+    """The network of a study before its first step: untrained, or a stored one made narrower."""
+    made = models.create_model(
         study.config.model,
         spatial_dims=study.spatial_dims,
         in_channels=len(study.config.preprocess.intensity),
         out_channels=study.labels.channels,
         dotted=True,
     )
+    if wide := study.ancestor("prune.from"):
+        made.load_state_dict(prune.start(wide, study.config.model))
+    return made
+
+
+def criterion(study: Study, device: torch.device) -> nn.Module:
+    """The loss of a study, with its teacher's word where it has one."""
+    loss, labels = losses.create_loss(study.config.loss), study.labels
+    if taught_by := study.ancestor("distill.from"):
+        teacher = distill.teacher(taught_by, study.fold.test, device)
+        return distill.Taught(loss, teacher, study.config.distill, exclusive=labels.exclusive)
+    return loss
 
 
 def batches(study: Study, learned: Sequence[Prepared], device: torch.device) -> Batches:
@@ -202,6 +215,7 @@ def _store(
         "waiting_for_batches": round(run.waited_s / run.seconds, 4),
         "seed": study.config.seed,
         "loss": study.config.loss["name"],
+        **study.plan.get("ancestors", {}),
     }
     described = inner.predictor.bundle.model_copy(
         update={

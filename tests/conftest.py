@@ -63,6 +63,11 @@ def quick() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
+def make_bundle() -> Callable[..., Path]:
+    return write_bundle
+
+
+@pytest.fixture(scope="session")
 def make_dataset() -> Callable[..., Path]:
     return write_dataset
 
@@ -98,3 +103,27 @@ def write_dataset(
         content = {"channel_names": names, "file_ending": suffix} | description
         (root / "dataset.json").write_text(json.dumps(content))
     return root
+
+
+def write_bundle(folder: Path, *, members: int = 1, seed: int = 0, **description: Any) -> Path:
+    """An untrained model of what `write_dataset` writes without a description."""
+    import torch
+
+    from medseg import bundle, models
+    from medseg.labels import Labels
+
+    known: dict[str, Any] = {"name": "phantoms", "model": QUICK["model"], "spatial_dims": 3, "channels": ("image",)}
+    known |= {
+        "labels": Labels.of([1, 2]),
+        "preprocess": {"spacing_mm": (1, 1, 2)},
+        "inference": {"window": (16, 16, 8)},
+    }
+    known |= description
+    described = bundle.Bundle.model_validate(known | {"model": models.resolve(known["model"])})
+    networks = []
+    for number in range(members):
+        torch.manual_seed(seed + number)
+        channels = {"in_channels": len(described.channels), "out_channels": described.labels.channels}
+        networks.append(models.create_model(described.model, spatial_dims=described.spatial_dims, **channels))
+    bundle.save(folder, described, [network.state_dict() for network in networks])
+    return folder

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,12 +16,12 @@ import numpy as np
 import medseg
 from benchmarks import _measure as measure
 from benchmarks import _operation as operation
-from benchmarks import cohort, memory_scaling, metrics, predict, time_to_dice
+from benchmarks import cohort, memory_scaling, metrics, predict, small_models, time_to_dice
 from benchmarks._child import measured
 from benchmarks._operation import Variant
 from benchmarks._phantom import Scan, places_mm, waves
 from medseg import bundle as bundles
-from medseg import preprocess, windows
+from medseg import config, models, preprocess, windows
 from medseg.resources import shipped
 
 TINY = {  # what makes each comparison of operations take next to no time
@@ -32,7 +33,7 @@ TINY = {  # what makes each comparison of operations take next to no time
     "train_step": "--patch 16 16 16 --batch 1 --nnunet-batch 1",
     "losses": "--size 8",
 }
-BENCHMARKS = ("startup", "predict", "time_to_dice", "cohort", *TINY)
+BENCHMARKS = ("startup", "predict", "time_to_dice", "cohort", "small_models", *TINY)
 FACTS = {"median_s", "low_s", "high_s", "peak_mb", "others", "runs"}
 peers = pytest.mark.filterwarnings("ignore")  # their warnings are theirs
 HOLD = "import time; block = b'x' * {mb}_000_000; time.sleep({s})"
@@ -284,3 +285,51 @@ def test_predict_runs_and_both_masks_agree(tmp_path: Path) -> None:
     assert list(results) == ["scan of the dataset", "the same, model loaded once"]
     assert all({"medseg", "monai"} <= set(found) for found in results.values())
     assert results["scan of the dataset"]["agreement"] > 0.95
+
+
+def test_what_sets_the_small_models_apart(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+    """All four have the same architecture, in their own settings or in what is pruned."""
+    wide = {"name": "unet", "preset": "tiny", "widths": (16, 24, 40)}
+    teacher = make_bundle(tmp_path / "teacher", model=wide)
+    assert small_models.settings("teacher", teacher, 0.5) == []
+    read = {name: config.options(small_models.settings(name, teacher, 0.5)) for name in small_models.NAMES[1:]}
+    assert [sorted(words) for words in read.values()] == [
+        ["model"],
+        ["distill", "model"],
+        ["prune"],
+        ["distill", "prune"],
+    ]
+    narrow = models.resolve({**wide, "widths": (8, 16, 24)})
+    assert all(models.resolve(words["model"]) == narrow for words in read.values() if "model" in words)
+    assert all(words["prune"] == {"from": str(teacher), "keep": 0.5} for words in read.values() if "prune" in words)
+    assert all(config.check(words) for words in read.values())
+
+
+def test_the_table_of_small_models_of_known_figures() -> None:
+    def model(dice: float, seconds: float, parameters: int) -> dict[str, object]:
+        times = {"median_s": seconds, "peak_mb": 90.0, "facts": {"scans": 5}}
+        training = {"steps": 9, "train_s": 60.0, "train_others": 0.1}
+        size = {"parameters": parameters, "file_mb": parameters * 4 / 1e6}
+        return {"mean_dice": dice, "dice": {"arch": dice}, **times, **size, **training}
+
+    head, wide, narrow = small_models.shown(
+        {"teacher": model(0.9, 2.0, 3_000_000), "pruned": model(0.8, 1.0, 750_000)}
+    ).splitlines()
+    assert head.split()[:3] == ["mean", "Dice", "arch"]
+    assert " ".join(wide.split()) == "teacher 0.9000 0.9000 400 1.00 90 3.000 M 12.00 9 60 0.1"
+    assert " ".join(narrow.split()) == "pruned 0.8000 0.8000 200 0.50 90 0.750 M 3.00 9 60 0.1"
+
+
+@pytest.mark.slow
+def test_small_models_are_trained_and_predict(tmp_path: Path, make_dataset: Callable[..., Path]) -> None:
+    data, out = make_dataset(tmp_path / "data"), tmp_path / "out.json"
+    words = ["--data", str(data), "--fold", "0/2", "--repeats", "1", "--threads", "1", "--json", str(out)]
+    quick = ["train.budget_s=null", "train.steps=2", "train.validations=1", "train.batch=1", "sample.patch=[16,16,8]"]
+    small_models.main([*words, "-o", str(tmp_path / "runs"), "--set", *quick])
+    results = json.loads(out.read_text())["results"]
+    assert list(results) == list(small_models.NAMES)
+    wide, *narrow = (item["parameters"] for item in results.values())
+    assert len(set(narrow)) == 1
+    assert narrow[0] < wide / 2
+    assert all(item["facts"] == {"scans": 2} and item["steps"] == 2 for item in results.values())
+    assert results["pruned"]["mean_dice"] != results["alone"]["mean_dice"]

@@ -56,12 +56,19 @@ def message(*words: str) -> str:
         ("model.preset=tinny", "unknown preset 'tinny' of model 'unet'. Did you mean 'tiny'?"),
         ("loss=dise", "unknown loss 'dise'. Did you mean 'dice'?"),
         ("loss.smoth=1", "loss.smoth: unknown option. Did you mean 'smooth'?"),
+        ("distill.form=x", "distill.form: unknown option. Did you mean 'from'?"),
+        ("distill.source=x", "distill.source: unknown option. Known: from, temperature, weight."),
+        ("distill.from=3", "distill.from: expected a text, got 3"),
+        ("distill.temperature=0", "distill.temperature: expected a number greater than 0, got 0"),
+        ("distill=runs/mine", "distill: expected names and values, got 'runs/mine'"),
+        ("prune.keep=1.5", "prune.keep: expected a number less than or equal to 1, got 1.5"),
+        ("prune.keep=0", "prune.keep: expected a number greater than 0, got 0"),
         ("seed=x", "seed: expected a whole number, got 'x'"),
         ("seed=1.5", "seed: expected a whole number, got 1.5"),
         ("seed=-1", "seed: expected a number greater than or equal to 0, got -1"),
         ("train.steps=0", "train.steps: expected a number greater than or equal to 1, got 0"),
         ("optim.learning_rate=fast", "optim.learning_rate: expected a number, got 'fast'"),
-        ("optim.name=adam", "optim.name: expected 'adamw' or 'sgd', got 'adam'"),
+        ("optim.name=adam", "optim.name: expected 'muon', 'adamw' or 'sgd', got 'adam'"),
         ("train.tensorboard=maybe", "train.tensorboard: expected true or false, got 'maybe'"),
         ("train=3", "train: expected names and values, got 3"),
         ("model=3", "model: expected names and values, such as model.name=unet; got 3"),
@@ -231,6 +238,16 @@ def test_yaml_round_trip(tmp_path: Path) -> None:
     config = resolve(PLAN, {"modality": "CT", "loss": {"name": "tversky"}, "optim": {"ema": 0.5}})
     (tmp_path / "config.yaml").write_text(dump(config))
     assert differences(config, resolve(read(tmp_path / "config.yaml"), {})) == []
+
+
+def test_a_word_of_python_is_kept_in_files(tmp_path: Path) -> None:
+    config = resolve(PLAN, options(["distill.from=runs/large", "prune.from=runs/other"]))
+    assert (config.distill.source, config.prune.source) == ("runs/large", "runs/other")
+    (tmp_path / "config.yaml").write_text(dump(config))
+    tree = read(tmp_path / "config.yaml")
+    assert tree["distill"]["from"] == "runs/large"
+    assert differences(config, resolve(tree, {})) == []
+    assert differences(config, resolve(tree, {"prune": {"from": "elsewhere"}})) == ["prune.from"]
 
 
 def test_differences_are_named() -> None:

@@ -20,12 +20,13 @@ volume labels interpolation stitching windows
 io geometry distance
 cases preprocess sample augment metrics plot
 reading manifest findings postprocess
-layouts examination fingerprint prepared limits models losses inference arithmetic
+layouts examination fingerprint prepared limits models losses inference arithmetic channels
 bundle tables pairing loader doctor planning restore ensemble suitability
-predictor
-cohort engine
+predictor lineage
+cohort engine distill prune
 config evaluation reporting inner
-study held_out
+descent held_out
+study
 training
 runs rehearsal
 api

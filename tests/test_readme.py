@@ -1,4 +1,4 @@
-"""What README.md and docs/index.md say is true: commands exist, links lead somewhere, and the whole way works."""
+"""What README.md and docs/ say is true: commands exist, links lead somewhere, and the whole way works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from medseg import api, cli, config
 from medseg.resources import shipped
 
 ROOT = Path(__file__).parents[1]
-PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md", "docs/index.md")}
+NAMES = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/small_models.md")
+PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 README = PAGES["README.md"]
 SETUP = ("pip install -e . && medseg demo", 'pip install -e ".[test]" && pytest')
 

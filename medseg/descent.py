@@ -1,0 +1,98 @@
+"""What a run takes over from the stored models that it names: their grid, an architecture; and whether it may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from medseg import lineage, planning, progress, prune
+from medseg.cases import Fold
+from medseg.config import RunConfig
+from medseg.errors import ConfigError
+from medseg.fingerprint import Fingerprint
+from medseg.labels import Labels
+from medseg.limits import Limits
+from medseg.lineage import Ancestor, Setting
+from medseg.planning import Choice
+
+Ancestors = Mapping[Setting, Ancestor]
+
+
+def find(config: RunConfig) -> dict[Setting, Ancestor]:
+    """The stored models that the settings name; none in most runs.
+
+    Raises:
+        BundleError: one of them cannot be used.
+    """
+    return {setting: lineage.find(setting, folder) for setting, folder in folders(config).items()}
+
+
+def folders(config: RunConfig) -> dict[Setting, str]:
+    """Where the stored models lie that the settings name."""
+    named: dict[Setting, str | None] = {"distill.from": config.distill.source, "prune.from": config.prune.source}
+    return {setting: folder for setting, folder in named.items() if folder}
+
+
+def plan(
+    found: Fingerprint, labels: Labels, limits: Limits, asked: RunConfig, ancestors: Ancestors
+) -> tuple[tuple[Choice, ...], dict[str, Any]]:
+    """The plan of a run, made for the grid and the intensities of the models that it names.
+
+    Returns:
+        The choices, and their values by stage. Where a stored model is made narrower, it decides the architecture.
+
+    Raises:
+        ConfigError: that model cannot be made narrower.
+    """
+    dims: Any = asked.dims
+    first = next(iter(ancestors.values()), None)
+    if first and dims == "auto":
+        dims = str(first.bundle.spatial_dims)
+    choices = planning.plan(found, labels, limits, dims, first.bundle.preprocess if first else None)
+    if not (wide := ancestors.get("prune.from")):
+        return choices, planning.nested(choices)
+    model = prune.narrowed(wide.bundle.model, asked.prune.keep)
+    why = f"at least {asked.prune.keep:.0%} of the stored model's channels, in multiples of 8"
+    widths = (Choice(f"model.{name}", model[name], why) for name in prune.WIDTHS if name in model)
+    choices = (*(choice for choice in choices if not choice.name.startswith("model.")), *widths)
+    return choices, {**planning.nested(choices), "model": model}
+
+
+def check(
+    ancestors: Ancestors, config: RunConfig, labels: Labels, channels: Sequence[str], folds: Sequence[Fold]
+) -> None:
+    """See that the stored models fit what is about to be learned, and never saw what is held out.
+
+    Args:
+        ancestors: as found.
+        config: complete.
+        labels, channels: of the dataset.
+        folds: its divisions.
+
+    Raises:
+        ConfigError: one of them does not fit.
+        DataError: one learned from cases that are held out.
+    """
+    for ancestor in ancestors.values():
+        ancestor.check(labels, channels, 2 if config.sample.patch[2] == 1 else 3, config.preprocess)
+        _check_seen(ancestor, folds)
+    if wide := ancestors.get("prune.from"):
+        if config.model != prune.narrowed(wide.bundle.model, config.prune.keep):
+            raise ConfigError(
+                "model: prune.from and prune.keep decide the architecture. Leave model out, or prune.from."
+            )
+        prune.start(wide, config.model)  # refused now, rather than when all cases are prepared
+
+
+def _check_seen(ancestor: Ancestor, folds: Sequence[Fold]) -> None:
+    if ancestor.seen is None and any(fold.test for fold in folds):
+        progress.warn(
+            f"{ancestor.setting}: nobody knows which cases that model learned from (its run would). Where it saw cases that "
+            "are held out here, their scores flatter"
+        )
+    for fold in folds:
+        clean, members = len(ancestor.unseen(fold.test)), len(ancestor.members)
+        if clean < members:
+            progress.say(
+                f"{ancestor.setting}: {clean} of {members} networks never saw the cases held out, and are used"
+            )

@@ -1,0 +1,121 @@
+"""A stored model that a run learns from, as a teacher or as its first weights: does it fit, and which cases has it seen?"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from medseg import bundle as bundles
+from medseg import files
+from medseg.bundle import Bundle
+from medseg.cases import few
+from medseg.errors import BundleError, ConfigError, DataError
+from medseg.labels import Labels
+from medseg.preprocess import Config as Preprocess
+from medseg.settings import differences
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Setting = Literal["distill.from", "prune.from"]
+
+
+@dataclass(frozen=True, eq=False)
+class Ancestor:
+    """A stored model that a setting names.
+
+    Args:
+        setting: that names it, for messages.
+        bundle, members: what lies there: the description, and the weights of each network.
+        seen: ids of the cases that each network learned from or was chosen by; None where nobody knows.
+    """
+
+    setting: Setting
+    bundle: Bundle
+    members: Sequence[Mapping[str, Tensor]]
+    seen: tuple[frozenset[str], ...] | None
+
+    def __str__(self) -> str:
+        """What it is, and which weights: the same words mean the same model."""
+        weights = ", ".join(digest[:16] for digest in self.bundle.weights.values())
+        return f"{self.bundle.model['name']} of {self.bundle.name} (SHA-256 of its weights {weights}...)"
+
+    def check(
+        self, labels: Labels, channels: Sequence[str], spatial_dims: Literal[2, 3], preprocess: Preprocess
+    ) -> None:
+        """See that it knows what a run is about to learn, on the very images that the run makes.
+
+        Values in masks may differ, for names say what is meant.
+
+        Raises:
+            ConfigError: other structures, channels, dimensions, grid or intensities.
+        """
+        known, asked = (("one" if of.exclusive else "overlapping", *of.names) for of in (self.bundle.labels, labels))
+        if known != asked:
+            self._refuse(f"knows the labels {_listed(self.bundle.labels)}", f"has {_listed(labels)}")
+        if [name.casefold() for name in self.bundle.channels] != [name.casefold() for name in channels]:
+            hint = ", or say with modality=... that they are the same"
+            self._refuse(f"takes the channels {_few(self.bundle.channels)}", f"has {_few(channels)}", hint)
+        if self.bundle.spatial_dims != spatial_dims:
+            words = {2: "slices", 3: "volumes"}
+            self._refuse(f"takes {words[self.bundle.spatial_dims]}", f"learns {words[spatial_dims]}")
+        if changed := differences(self.bundle.preprocess, preprocess):
+            names = _few([f"preprocess.{name}" for name in changed])
+            hint = f", or leave {names} out: a run prepares its scans as the model does"
+            self._refuse("was trained on other images", f"asks for another {names}", hint)
+
+    def _refuse(self, its: str, runs: str, hint: str = "") -> None:
+        raise ConfigError(f"{self.setting}: that model {its}, and this run {runs}. Name another model{hint}.")
+
+    def unseen(self, held_out: Collection[str]) -> list[int]:
+        """Numbers of its networks that never saw any of some cases.
+
+        Raises:
+            DataError: each has seen some, so that scores on them would flatter whatever learns from it.
+        """
+        seen = self.seen if self.seen is not None else (frozenset(),) * len(self.members)
+        if clean := [number for number, ids in enumerate(seen) if ids.isdisjoint(held_out)]:
+            return clean
+        leaked = sorted(frozenset().union(*seen).intersection(held_out))
+        raise DataError(
+            f"{self.setting}: that model learned from cases that this run holds out ({few(leaked)}), whose scores would "
+            "flatter. Hold out the same cases (same fold and seed), name a model that did, or hold none out (fold=none)."
+        )
+
+
+def find(setting: Setting, folder: str) -> Ancestor:
+    """Read the model that a setting names.
+
+    Raises:
+        BundleError: no usable model lies there, or it is a user's own module.
+    """
+    try:
+        place = bundles.locate(folder)
+        bundle, members = bundles.load(place)
+    except BundleError as error:
+        raise BundleError(f"{setting}: {error}") from error
+    if "." in bundle.model["name"]:
+        raise BundleError(
+            f"{setting}: that model is a user's own module, and medseg takes no code from files. Name a model of a "
+            "listed architecture (medseg models)."
+        )
+    return Ancestor(setting, bundle, members, _seen(place, len(members)))
+
+
+def _seen(place: Path, members: int) -> tuple[frozenset[str], ...] | None:
+    """From the run around a bundle; the networks of an ensemble lie in the order of its parts."""
+    splits = place.parent / "splits.json"
+    if place.name != "bundle" or not splits.is_file():
+        return None
+    parts = [frozenset([*part["train"], *part["validation"]]) for part in files.read_json(splits)]
+    return tuple(parts) if len(parts) == members else (frozenset().union(*parts),) * members
+
+
+def _listed(labels: Labels) -> str:
+    return f"{_few(labels.names)}{'' if labels.exclusive else ' (overlapping)'}"
+
+
+def _few(names: Sequence[str]) -> str:
+    return few(names, 5)
