@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from medseg.ensemble import Ensemble
 from medseg.lineage import Ancestor
 from medseg.losses import LossContext
-from medseg.predictor import Predictor, build
+from medseg.networks import build
+from medseg.predictor import Predictor
 from medseg.settings import Settings
 
 

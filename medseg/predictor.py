@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medseg import arithmetic, models, postprocess, preprocess, suitability, system
 from medseg import bundle as bundles
+from medseg import arithmetic, networks, postprocess, preprocess, suitability, system
 from medseg.arithmetic import Way
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
-from medseg.errors import BundleError, DataError
+from medseg.errors import DataError
 from medseg.inference import Slab, Stream
 from medseg.labels import Labels
 from medseg.restore import restore
@@ -84,14 +84,15 @@ class Predictor:
 
     Args:
         folder: a bundle, or a run that holds one.
-        device: "auto" takes a GPU where there is one.
+        device: "auto" takes a GPU where there is one; what was exported computes on the CPU.
         mirrors: test-time augmentation over the flips that the bundle allows.
         precision: "auto" takes what is quickest here, and right by the bundle, by a short measurement on first use; "fp32" and
             "bf16" are taken as they are.
         module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
 
     Raises:
-        BundleError: no usable model there.
+        BundleError: no usable model there, or the runtime that it was exported to is missing.
+        DataError: no such device, or none that an exported model can use.
     """
 
     def __init__(
@@ -103,13 +104,14 @@ class Predictor:
         precision: str = "auto",
         module: str | None = None,
     ) -> None:
-        described, members = bundles.load(bundles.locate(folder))
-        networks = [arithmetic.fold(network) for network in build(described, members, module)]
-        self._set(described, networks, device, mirrors)
-        if precision == "auto":
-            self._measures = True
-        else:
+        folder = bundles.locate(folder)
+        described = bundles.read(folder)
+        if described.runtime != "torch":
+            device = _cpu(device, described.runtime)
+        self._set(described, networks.load(folder, described, module), device, mirrors)
+        if precision != "auto":
             self.ensemble.compute_in(Way(precision=precision))  # type: ignore[arg-type]
+        self._measures = precision == "auto" and described.runtime == "torch"
 
     @classmethod
     def of(
@@ -123,8 +125,8 @@ class Predictor:
     def _set(self, described: Bundle, networks: Sequence[nn.Module], device: str, mirrors: bool) -> None:
         self.bundle, self.labels, self.mirrors, self._measures = described, described.labels, mirrors, False
         where = system.pick_device(device)
-        way = Way(precision=described.precision if system.has_bf16(where) else "fp32")
-        self.ensemble = Ensemble(networks, where, way, self.labels.nothing)
+        way = Way(precision="bf16" if described.precision == "bf16" and system.has_bf16(where) else "fp32")
+        self.ensemble: Ensemble = Ensemble(networks, where, way, self.labels.nothing)
 
     @property
     def networks(self) -> Sequence[nn.Module]:
@@ -213,38 +215,12 @@ class Predictor:
         self.ensemble.compute_in(arithmetic.choose(self.networks[0], example, *names, precisions))
 
 
-def build(described: Bundle, members: Sequence[Mapping[str, Tensor]], module: str | None = None) -> list[nn.Module]:
-    """The networks of a bundle.
-
-    Args:
-        described, members: as `bundle.load` gives them.
-        module: import path of the user's own module that may be trusted.
-
-    Raises:
-        BundleError: another module is asked for, or the weights do not fit.
-    """
-    name, networks = str(described.model.get("name")), []
-    if "." in name and name != module:
-        raise BundleError(
-            f"the model is a user's own module '{name}', and medseg takes no code from files. If you trust that module, "
-            f"name it in Python: medseg.load(FOLDER, module='{name}')."
+def _cpu(device: str, runtime: str) -> str:
+    if device not in ("auto", "cpu"):
+        raise DataError(
+            f"the model was exported to {runtime}, which computes on the CPU: leave the device out, got '{device}'."
         )
-    for weights in members:
-        network = models.create_model(
-            described.model,
-            spatial_dims=described.spatial_dims,
-            in_channels=len(described.channels),
-            out_channels=described.labels.channels,
-            dotted=name == module,
-        )
-        try:
-            network.load_state_dict(dict(weights))
-        except RuntimeError as error:
-            raise BundleError(
-                "the weights do not fit the model that config.json describes. Copy the bundle again."
-            ) from error
-        networks.append(network)
-    return networks
+    return "cpu"
 
 
 def _paths(scan: str | Path | Sequence[str | Path]) -> list[Path]:
