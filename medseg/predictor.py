@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medseg import bundle as bundles
 from medseg import arithmetic, networks, postprocess, preprocess, suitability, system
+from medseg import bundle as bundles
 from medseg.arithmetic import Way
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
