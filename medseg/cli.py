@@ -60,7 +60,8 @@ def train(
     if out is None:
         raise typer.BadParameter("a run needs a folder: -o runs/NAME", param_hint="-o")
     run = api.train(data, out, preset=config, budget=budget, resume=resume, **options)
-    typer.echo(f"report: {run / 'report.html'}")
+    if system.ranks()[0] == 0:  # the others leave before it is written
+        typer.echo(f"report: {run / 'report.html'}")
 
 
 @app.command()

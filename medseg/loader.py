@@ -13,18 +13,20 @@ from medseg.prepared import Prepared
 
 
 class Batches:
-    """The batch of each step, as tensors on a device: `batches(step) -> (image, target)`.
+    """The batches of a run, as tensors on a device: `batches(number) -> (image, target)`.
 
-    A pure function of the step, so that a resumed run sees what an uninterrupted one would have seen.
+    A pure function of the number, so that a resumed run sees what an uninterrupted one would have seen. The samples of a step
+    are the same ones in whatever batches and by whatever processes they are drawn.
 
     Args:
         cases: prepared cases; kept in memory where all of them fit in a quarter of what is free.
         sampling: where to cut.
         augmentation: what to change; None changes nothing.
         size: samples in a batch.
+        parts: batches in a step.
         device: of the tensors; augmentation runs there.
         seed: of the run.
-        rank, ranks: this process among those that train together; each draws its own part of the samples.
+        rank, ranks: this process among those that train together; each draws its own samples of a step.
     """
 
     def __init__(
@@ -34,26 +36,29 @@ class Batches:
         augmentation: augment.Config | None,
         *,
         size: int,
+        parts: int = 1,
         device: torch.device,
         seed: int = 0,
         rank: int = 0,
         ranks: int = 1,
     ) -> None:
         self.sampling, self.augmentation, self.size, self.device, self.seed = sampling, augmentation, size, device, seed
-        self.first, self.stride = rank * size, ranks * size
+        self.parts, self.rank, self.ranks = parts, rank, ranks
         self.spacing_mm = cases[0].geometry.spacing_mm
         resident = sum(case.image.nbytes + case.target.nbytes for case in cases) < memory.free_bytes() / 4
         self.arrays = [(np.array(c.image), np.array(c.target)) if resident else (c.image, c.target) for c in cases]
         self.sampler = sample.Sampler([c.geometry.shape for c in cases], [c.points for c in cases], sampling, seed)
 
-    def __call__(self, step: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, number: int) -> tuple[Tensor, Tensor]:
         """Image `(B, C, *patch)` float32 and target `(B, *patch)` int64, or `(B, K, *patch)` where labels overlap.
 
         The last axis is left out where the patch's is 1: slices for a 2D model.
         """
         patch, changes = self.sampling.patch, self.augmentation
         size = augment.margin(patch, changes) if changes else patch
-        numbers = [(step * self.stride + self.first + n) for n in range(self.size)]
+        step, part = divmod(number, self.parts)
+        first = ((step * self.ranks + self.rank) * self.parts + part) * self.size
+        numbers = range(first, first + self.size)
         cuts = [self.sampler.draw(step, n) for n in numbers]
         parts = [[sample.cut(a, _around(c.start_ijk, patch, size), size) for a in self.arrays[c.case]] for c in cuts]
         image, target = (torch.from_numpy(np.stack(side)).to(self.device) for side in zip(*parts, strict=True))
