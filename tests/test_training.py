@@ -60,13 +60,12 @@ def test_a_seed_gives_a_model(study: Study, tmp_path: Path) -> None:
 def test_on_request_a_run_is_the_same_to_the_last_bit_however_often_it_was_interrupted(
     tmp_path: Path, quick: dict[str, Any], make_dataset: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With dropout, several threads, and a trial whose number of steps follows the clock."""
+    """With dropout, and a trial whose number of steps follows the clock."""
     changes = {
         "model": {"name": "fc_densenet", "preset": "tiny"},
         "train": {"deterministic": True, "precision": "auto"},
     }
     (study,) = settle(make_dataset(tmp_path / "data"), configs.merge({**quick, "model": {}}, changes))
-    torch.set_num_threads(2)
     whole, seen = learn(study, tmp_path / "whole"), []
     call = Batches.__call__
 

@@ -59,12 +59,12 @@ class Config(Settings):
     budget_s: float | None = Field(default=None, gt=0)
     steps: int = Field(default=10_000, ge=1)
     batch: int = Field(default=4, ge=1)
+    accumulate: int = Field(default=1, ge=1)
     validations: int = Field(default=20, ge=1)
     patience: int | None = Field(default=None, ge=1)
     save_every_s: float = Field(default=120, gt=0)
     tensorboard: bool = False
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    accumulate: int = Field(default=1, ge=1)
     strategy: together.Share = "ddp"
     checkpointing: Wanted = "auto"
     compile: Wanted = "auto"
