@@ -17,6 +17,7 @@ errors progress extent runner mistakes
 registry resources files picture system memory
 settings
 volume labels interpolation stitching windows
+regrid
 io geometry distance
 cases preprocess sample augment metrics plot
 reading manifest findings postprocess
