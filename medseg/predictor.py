@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +21,7 @@ from medseg.arithmetic import Way
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
 from medseg.errors import DataError
-from medseg.inference import Slab, Stream
+from medseg.inference import Slab, Stream, Work
 from medseg.labels import Labels
 from medseg.restore import restore
 from medseg.stitching import Range
@@ -40,12 +41,16 @@ class Prediction:
         labels: what the values mean.
         probabilities: `(K, I, J, K)` float32 on the same grid, background first unless labels overlap; None unless asked for.
         warnings: why the mask should be looked at, one line each: see `medseg.suitability`; or that nothing was found.
+        passes: how often the network computed a voxel of the prepared scan, in the mean, because windows overlap.
+        air_share: of the windows, which was left out because they hold nothing but air.
     """
 
     mask: Volume
     labels: Labels
     probabilities: Volume | None = None
     warnings: tuple[str, ...] = ()
+    passes: float = 0.0
+    air_share: float = 0.0
 
     @cached_property
     def volumes_ml(self) -> dict[str, float]:
@@ -155,14 +160,18 @@ class Predictor:
 
     def segment(self, ready: Prepared, *, probabilities: bool = False) -> Prediction:
         """What follows: network, way home, post-processing; see `__call__`."""
-        mask, likely = self._mask(ready.image, ready.grid, ready.home, probabilities)
+        mask, likely, work = self._mask(ready.image, ready.grid, ready.home, probabilities)
         found = Volume(self.labels.decode(mask), ready.home, "labels", ready.meta)
         found = postprocess.apply(found, self.labels, self.bundle.postprocess)
         warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
-        return Prediction(found, self.labels, likely and likely.replace(meta=ready.meta), warnings)
+        passes = work.windows * math.prod(self.bundle.inference.window) / ready.image[0].numel()
+        likely = likely and likely.replace(meta=ready.meta)
+        return Prediction(found, self.labels, likely, warnings, passes, work.air_share)
 
-    def _mask(self, image: Tensor, grid: Geometry, home: Geometry, probabilities: bool) -> tuple[Array, Volume | None]:
-        """Classes of a prepared image on the scan's own grid, and their probabilities if they are wanted."""
+    def _mask(
+        self, image: Tensor, grid: Geometry, home: Geometry, probabilities: bool
+    ) -> tuple[Array, Volume | None, Work]:
+        """Classes of a prepared image on the scan's own grid, their probabilities if they are wanted, and what that took."""
         channels, exclusive = self.labels.channels, self.labels.exclusive
         classes = np.zeros((1 if exclusive else channels, *home.shape), np.min_scalar_type(channels))
         likely = np.zeros((channels, *home.shape), np.float32) if probabilities else None
@@ -173,15 +182,16 @@ class Predictor:
                 return best.to(torch.int16)
             return torch.cat([best.float(), logits.softmax(0) if exclusive else logits.sigmoid()])
 
-        def fill(stream: Stream) -> None:
+        def fill(stream: Stream) -> Work:
             outside, strips = self.labels.nothing, stream.strips(channels)
             for box, part in restore(self._numbers(stream), grid, home, reduce, outside, strips):
                 classes[:, *box] = part[: len(classes)]
                 if likely is not None:
                     likely[:, *box] = part[len(classes) :]
+            return stream.work
 
-        self.stream(image, fill)
-        return classes, None if likely is None else Volume(likely, home)
+        work = self.stream(image, fill)
+        return classes, None if likely is None else Volume(likely, home), work
 
     def _numbers(self, stream: Stream) -> Callable[[Sequence[Range]], Iterator[Slab]]:
         """The stream, as long as its logits are numbers."""
