@@ -71,7 +71,9 @@ def _cut(image: Array, config: Config, count: int) -> Iterator[Array]:
         for n, w in zip(shape, config.window, strict=True)
     ]
     for i, j, k in _spread(list(itertools.product(*starts)), count):
-        yield sample.cut(image, (i, j, k), config.window)[None]
+        window = np.empty((1, len(image), *config.window), image.dtype)
+        sample.cut(image, (i, j, k), window[0])
+        yield window
 
 
 def _spread(items: Sequence[Any], count: int) -> list[Any]:
