@@ -17,6 +17,7 @@ from medseg.errors import BundleError, ConfigError, DataError
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
 from medseg.preprocess import Config as Preprocess
+from medseg.region import Region
 from medseg.settings import Settings, parse
 from medseg.windows import Config as Inference
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
+LOCATOR = "locate"  # folder of the first of two stages, in that of the second
 
 
 class Bundle(Settings):
@@ -36,6 +38,8 @@ class Bundle(Settings):
         spatial_dims: 2 (slice by slice) or 3.
         channels: what each channel of a scan must be, in order.
         labels, preprocess, inference, postprocess: as trained and chosen.
+        locate: of a model of two stages, how far around what the first one finds this one looks; None looks at whole scans.
+        locator: checksum of the first stage, a whole bundle in the folder `locate`.
         precision: the arithmetic that was measured to be right and quick where it was trained.
         scores: Dice on the inner split, and on held-out cases where there were any.
         training: facts for the card: cases, steps, seconds, seed, loss.
@@ -52,6 +56,8 @@ class Bundle(Settings):
     preprocess: Preprocess
     inference: Inference
     postprocess: Postprocess = Postprocess()
+    locate: Region | None = None
+    locator: str = ""
     precision: Literal["fp32", "bf16"] = "fp32"
     scores: dict[str, Any] = Field(default_factory=dict)
     training: dict[str, Any] = Field(default_factory=dict)
@@ -63,8 +69,8 @@ def save(folder: str | Path, bundle: Bundle, members: Sequence[Mapping[str, Tens
     """Write a bundle; its `config.json` comes last, so that a half-written one is not taken for whole.
 
     Args:
-        folder: made if needed.
-        bundle: description; `weights` and `versions` are filled in.
+        folder: made if needed. Of a model of two stages it holds the first one already.
+        bundle: description; `weights`, `versions` and `locator` are filled in.
         members: weights of each model of the ensemble.
     """
     from safetensors.torch import save as as_bytes  # its `save_file` hides a full disk from `files`
@@ -76,7 +82,8 @@ def save(folder: str | Path, bundle: Bundle, members: Sequence[Mapping[str, Tens
         files.write_bytes(folder / name, as_bytes(tensors))
         hashes[name] = files.sha256(folder / name)
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in ("medseg", "torch")}
-    whole = bundle.model_copy(update={"weights": hashes, "versions": versions})
+    first = _saved_checksum(folder / LOCATOR) if bundle.locate else ""
+    whole = bundle.model_copy(update={"weights": hashes, "versions": versions, "locator": first})
     describe(folder, whole)
     return whole
 
@@ -92,6 +99,11 @@ def _checksum(content: Mapping[str, Any]) -> str:
     """SHA-256 of a description, however its JSON is spaced and ordered."""
     text = json.dumps(files.finite(dict(content)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _saved_checksum(folder: Path) -> str:
+    content = files.read_json(folder / "config.json")
+    return str(content.get("checksum")) if isinstance(content, dict) else ""
 
 
 def locate(folder: str | Path) -> Path:
@@ -140,6 +152,24 @@ def load(folder: str | Path) -> tuple[Bundle, list[dict[str, Tensor]]]:
     return bundle, members
 
 
+def locator(folder: str | Path, bundle: Bundle) -> Path | None:
+    """The bundle of the first of two stages; None where there is one stage.
+
+    Raises:
+        BundleError: it is missing, or another one lies there.
+    """
+    if bundle.locate is None:
+        return None
+    first = Path(folder) / LOCATOR
+    if not (first / "config.json").is_file():
+        raise BundleError(f"the model lacks its first stage, the folder '{LOCATOR}'. Copy the whole bundle folder.")
+    if _saved_checksum(first) != bundle.locator:
+        raise BundleError(
+            f"'{LOCATOR}' is not the first stage that was saved (its checksum differs). Copy the bundle again."
+        )
+    return first
+
+
 def read(folder: str | Path) -> Bundle:
     """The description alone.
 
@@ -170,6 +200,12 @@ def card(bundle: Bundle) -> str:
     facts = "\n".join(f"- {name.replace('_', ' ')}: {_text(value)}" for name, value in bundle.training.items())
     labels = "\n".join(f"- {', '.join(map(str, item.values))}: {item.name}" for item in bundle.labels)
     own = bundle.model["name"] if "." in bundle.model["name"] else ""
+    stages = (
+        f"\n\nTwo stages: the model in `{LOCATOR}/`, which has a card of its own, finds where to look in the scan, and this one looks "
+        f"at that part of it alone, with {bundle.locate}. Where the first finds nothing, this one looks at the whole scan."
+        if bundle.locate
+        else ""
+    )
     use = (
         f"""The architecture is the user's own module `{own}`. It is not in this folder, and medseg takes no code from files. Where
 Python can import it, name it yourself:
@@ -184,7 +220,7 @@ Python can import it, name it yourself:
 
 ## Input
 
-One scan with the channel(s) {", ".join(bundle.channels)}, in any orientation and spacing (computed at {spacing} mm).
+One scan with the channel(s) {", ".join(bundle.channels)}, in any orientation and spacing (computed at {spacing} mm).{stages}
 
 ## Labels
 

@@ -31,13 +31,16 @@ class Choice(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    """The training grid: directions of its axes, their order in RAS, spacing in mm, and the median scan's voxels on it."""
+    """The training grid: directions of its axes, their order in RAS, spacing in mm, and the median scan's voxels on it, or those
+    of its part that is shown.
+    """
 
     axcodes: str
     order: list[int]
     spacing: Array
     shape: Array
     flat: bool
+    shown: str
 
 
 def plan(
@@ -94,13 +97,13 @@ def _followed(found: Fingerprint, given: Preprocess, flat: bool) -> tuple[_Grid,
 
 def _on_grid(found: Fingerprint, axcodes: str, order: list[int], spacing: Array, flat: bool) -> _Grid:
     shape = np.maximum(1, np.round(np.array(found.shape)[order] * np.array(found.spacing_mm)[order] / spacing))
-    return _Grid(axcodes, order, spacing, shape, flat)
+    return _Grid(axcodes, order, spacing, shape, flat, found.shown)
 
 
 def _patches(patch: Size, grid: _Grid, limits: Limits) -> tuple[Choice, ...]:
     batch = int(np.clip(limits.step_voxels // np.prod(patch), 2, 64 if grid.flat else 16))
     scan, each = ("x".join(str(int(n)) for n in size) for size in (grid.shape, patch))
-    why = f"the median scan has {scan} voxels on this grid; device and clock afford patches of {_count(limits.patch(grid.flat))}"
+    why = f"the median {grid.shown} has {scan} voxels on this grid; device and clock afford patches of {_count(limits.patch(grid.flat))}"
     return (
         Choice("sample.patch", patch, why),
         Choice("train.batch", batch, f"{_count(limits.step_voxels)} voxels a step, in patches of {each}"),
@@ -160,7 +163,7 @@ def _spacing(found: Fingerprint, order: list[int], limits: Limits, flat: bool) -
     if wanted > 1 and coarsest > spacing.min():
         coarse, finest = _coarsened(spacing, wanted, coarsest, flat), spacing
         if not np.allclose(coarse, finest):
-            reason += f", coarsened because the median scan would have {_count(voxels)} voxels; the smallest structure keeps {_SMALLEST_STRUCTURE}"
+            reason += f", coarsened because the median {found.shown} would have {_count(voxels)} voxels; the smallest structure keeps {_SMALLEST_STRUCTURE}"
             spacing = coarse
     return np.array([float(f"{s:.5g}") for s in spacing]), reason
 

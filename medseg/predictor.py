@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import html
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,14 +12,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medseg import arithmetic, models, postprocess, preprocess, suitability, system
+from medseg import arithmetic, models, postprocess, preprocess, region, suitability, system
 from medseg import bundle as bundles
 from medseg.arithmetic import Way
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
 from medseg.errors import BundleError, DataError
 from medseg.inference import Slab, Stream
-from medseg.labels import Labels
+from medseg.prediction import Prediction, Prepared
+from medseg.region import Box
 from medseg.restore import restore
 from medseg.stitching import Range
 from medseg.volume import Geometry, Volume
@@ -29,58 +28,11 @@ from medseg.volume import Geometry, Volume
 T = TypeVar("T")
 Array = npt.NDArray[Any]
 Scan = Volume | str | Path | Sequence[str | Path]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A mask and what follows from it.
-
-    Args:
-        mask: labels in file values, on the scan's own grid; one channel a label where labels overlap without an order.
-        labels: what the values mean.
-        probabilities: `(K, I, J, K)` float32 on the same grid, background first unless labels overlap; None unless asked for.
-        warnings: why the mask should be looked at, one line each: see `medseg.suitability`; or that nothing was found.
-    """
-
-    mask: Volume
-    labels: Labels
-    probabilities: Volume | None = None
-    warnings: tuple[str, ...] = ()
-
-    @cached_property
-    def volumes_ml(self) -> dict[str, float]:
-        """Volume of each structure in millilitres, by name."""
-        voxel_ml = self.mask.geometry.voxel_ml
-        return {item.name: float(self.labels.mask(self.mask.array, item).sum()) * voxel_ml for item in self.labels}
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{ml:.3g} ml</td></tr>" for name, ml in self.volumes_ml.items()
-        )
-        notes = "".join(f"<p>{html.escape(warning)}</p>" for warning in self.warnings)
-        return f"{self.mask._repr_html_()}<table>{rows}</table>{notes}"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A scan as the network sees it.
-
-    Args:
-        image: `(C, I, J, K)` float32, on `grid`.
-        home: the scan's own grid, on which its mask will lie.
-        meta: of the scan, as far as its mask takes it over.
-        warnings: why the mask should be looked at.
-    """
-
-    image: Tensor
-    grid: Geometry
-    home: Geometry
-    meta: dict[str, Any]
-    warnings: tuple[str, ...]
+_NOWHERE = "the first stage found nothing: the second one saw the whole scan, which it was not trained for"
 
 
 class Predictor:
-    """A loaded model.
+    """A loaded model, of one stage or of two: then `locator` finds where to look, and this one looks there.
 
     Args:
         folder: a bundle, or a run that holds one.
@@ -103,9 +55,12 @@ class Predictor:
         precision: str = "auto",
         module: str | None = None,
     ) -> None:
-        described, members = bundles.load(bundles.locate(folder))
+        folder = bundles.locate(folder)
+        described, members = bundles.load(folder)
         networks = [arithmetic.fold(network) for network in build(described, members, module)]
-        self._set(described, networks, device, mirrors)
+        first = bundles.locator(folder, described)
+        locator = Predictor(first, device=device, precision=precision) if first else None
+        self._set(described, networks, device, mirrors, locator)
         if precision == "auto":
             self._measures = True
         else:
@@ -113,14 +68,28 @@ class Predictor:
 
     @classmethod
     def of(
-        cls, described: Bundle, networks: Sequence[nn.Module], *, device: str = "auto", mirrors: bool = False
+        cls,
+        described: Bundle,
+        networks: Sequence[nn.Module],
+        *,
+        device: str = "auto",
+        mirrors: bool = False,
+        locator: Predictor | None = None,
     ) -> Predictor:
-        """From networks in memory."""
+        """From networks in memory, and the first stage if there are two."""
         made = cls.__new__(cls)
-        made._set(described, networks, device, mirrors)
+        made._set(described, networks, device, mirrors, locator)
         return made
 
-    def _set(self, described: Bundle, networks: Sequence[nn.Module], device: str, mirrors: bool) -> None:
+    def _set(
+        self,
+        described: Bundle,
+        networks: Sequence[nn.Module],
+        device: str,
+        mirrors: bool,
+        locator: Predictor | None,
+    ) -> None:
+        self.locator = locator
         self.bundle, self.labels, self.mirrors, self._measures = described, described.labels, mirrors, False
         where = system.pick_device(device)
         way = Way(precision=described.precision if system.has_bf16(where) else "fp32")
@@ -144,26 +113,44 @@ class Predictor:
         return self.segment(self.prepare(scan), probabilities=probabilities)
 
     def prepare(self, scan: Scan) -> Prepared:
-        """What comes before the network: read a scan and bring it to the model's grid and values."""
+        """What comes before the network: read a scan, find where to look, and bring that to the model's grid and values."""
         volume = scan if isinstance(scan, Volume) else preprocess.read_image(_paths(scan))
-        prepared = preprocess.prepare(volume, self.bundle.preprocess)
-        warnings = suitability.warnings(volume, prepared.geometry, self.bundle.preprocess, self.bundle.inference.window)
+        box, warnings = self._box(volume)
+        prepared = preprocess.prepare(region.cut(volume, box), self.bundle.preprocess)
+        odd = suitability.warnings(volume, prepared.geometry, self.bundle.preprocess, self.bundle.inference.window)
         meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "axes")}
-        return Prepared(torch.tensor(prepared.array), prepared.geometry, volume.geometry, meta, warnings)
+        image = torch.tensor(prepared.array)
+        return Prepared(image, prepared.geometry, volume.geometry, box, meta, (*odd, *warnings))
+
+    def _box(self, scan: Volume) -> tuple[Box, tuple[str, ...]]:
+        """What of a scan the network sees, and what speaks against that."""
+        if self.locator is None or self.bundle.locate is None:
+            return region.whole(scan.geometry), ()
+        where, grid = self.locator.find(scan)
+        return self.bundle.locate.around(where, grid, scan.geometry), () if where.any() else (_NOWHERE,)
+
+    def find(self, scan: Volume) -> tuple[Array, Geometry]:
+        """Where anything is, as booleans `(I, J, K)` on the grid of the network, and that grid: the way home is spared."""
+        ready = self.prepare(scan)
+        here = dataclasses.replace(ready, home=ready.grid, box=region.whole(ready.grid))
+        return np.any(self.segment(here).mask.array, axis=0), ready.grid
 
     def segment(self, ready: Prepared, *, probabilities: bool = False) -> Prediction:
         """What follows: network, way home, post-processing; see `__call__`."""
-        mask, likely = self._mask(ready.image, ready.grid, ready.home, probabilities)
+        mask, likely = self._mask(ready, probabilities)
         found = Volume(self.labels.decode(mask), ready.home, "labels", ready.meta)
         found = postprocess.apply(found, self.labels, self.bundle.postprocess)
         warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
         return Prediction(found, self.labels, likely and likely.replace(meta=ready.meta), warnings)
 
-    def _mask(self, image: Tensor, grid: Geometry, home: Geometry, probabilities: bool) -> tuple[Array, Volume | None]:
+    def _mask(self, ready: Prepared, probabilities: bool) -> tuple[Array, Volume | None]:
         """Classes of a prepared image on the scan's own grid, and their probabilities if they are wanted."""
-        channels, exclusive = self.labels.channels, self.labels.exclusive
+        channels, exclusive, home = self.labels.channels, self.labels.exclusive, ready.home
         classes = np.zeros((1 if exclusive else channels, *home.shape), np.min_scalar_type(channels))
         likely = np.zeros((channels, *home.shape), np.float32) if probabilities else None
+        if likely is not None and exclusive:
+            likely[0] = 1
+        shown = region.part(home, ready.box)
 
         def reduce(logits: Tensor) -> Tensor:
             best = self.labels.of_logits(logits)
@@ -173,12 +160,12 @@ class Predictor:
 
         def fill(stream: Stream) -> None:
             outside, strips = self.labels.nothing, stream.strips(channels)
-            for box, part in restore(self._numbers(stream), grid, home, reduce, outside, strips):
-                classes[:, *box] = part[: len(classes)]
+            for box, part in restore(self._numbers(stream), ready.grid, shown, reduce, outside, strips):
+                classes[:, *ready.box][:, *box] = part[: len(classes)]
                 if likely is not None:
-                    likely[:, *box] = part[len(classes) :]
+                    likely[:, *ready.box][:, *box] = part[len(classes) :]
 
-        self.stream(image, fill)
+        self.stream(ready.image, fill)
         return classes, None if likely is None else Volume(likely, home)
 
     def _numbers(self, stream: Stream) -> Callable[[Sequence[Range]], Iterator[Slab]]:

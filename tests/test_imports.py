@@ -18,12 +18,14 @@ registry resources files picture system memory
 settings
 volume labels interpolation stitching windows
 io geometry distance
-cases preprocess sample augment metrics plot
+region
+cases preprocess sample augment metrics plot prediction
 reading manifest findings postprocess
 layouts examination fingerprint prepared limits models losses inference arithmetic channels
 bundle tables pairing loader doctor planning restore ensemble suitability
-predictor lineage
-cohort engine distill prune
+predictor
+lineage
+cohort engine distill prune locating
 config evaluation reporting inner
 descent held_out
 study
