@@ -52,7 +52,8 @@ def plan(
     first = next((ancestor for setting, ancestor in ancestors.items() if setting != "locate.from"), None)
     if first and dims == "auto":
         dims = str(first.bundle.spatial_dims)
-    choices = planning.plan(found, labels, limits, dims, first.bundle.preprocess if first else None)
+    given = first.bundle.preprocess if first else None
+    choices = planning.plan(found, labels, limits, dims, given, asked.preprocess.spacing_mm)
     if locator := ancestors.get("locate.from"):
         why = f"the network is shown the part of a scan around what {locator} finds"
         choices = (*choices, Choice("locate.margin_mm", asked.locate.margin_mm, why))

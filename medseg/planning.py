@@ -16,6 +16,7 @@ from medseg.preprocess import Config as Preprocess
 
 Array = npt.NDArray[Any]
 Size = tuple[int, ...]
+Wanted = Sequence[float | None]
 _THICK = 3.0  # spacing beyond so many times the finest one is anisotropic
 _SLAB = 4  # slices below which there is no volume to learn from
 _HALVED = 5  # voxels that an axis needs to be halved once more
@@ -31,9 +32,7 @@ class Choice(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    """The training grid: directions of its axes, their order in RAS, spacing in mm, and the median scan's voxels on it, or those
-    of its part that is shown.
-    """
+    """The training grid: directions of its axes, their order in RAS, spacing in mm, and the voxels on it of what is shown."""
 
     axcodes: str
     order: list[int]
@@ -49,6 +48,7 @@ def plan(
     limits: Limits,
     dims: Literal["auto", "2", "3"] = "auto",
     given: Preprocess | None = None,
+    spacing_mm: Wanted = (None, None, None),
 ) -> tuple[Choice, ...]:
     """Choose every setting that depends on the data. Deterministic: the same numbers give the same plan.
 
@@ -58,9 +58,10 @@ def plan(
         limits: what device and clock afford.
         dims: "2" learns slices, "3" volumes; "auto" learns slices only where there is nothing else.
         given: the preparation that a stored model asks for, from which the run sets out; None to choose one.
+        spacing_mm: that is wanted along the axes of the grid; None to choose it.
     """
     flat = dims == "2" or (dims == "auto" and min(found.shape) < _SLAB)
-    grid, prepared = _chosen(found, limits, flat) if given is None else _followed(found, given, flat)
+    grid, prepared = _chosen(found, limits, flat, spacing_mm) if given is None else _followed(found, given, flat)
     size = _patch(grid, limits)
     strides, kernels = _stages(size, grid, limits)
     patch = _rounded(size, strides)
@@ -73,10 +74,11 @@ def plan(
     )
 
 
-def _chosen(found: Fingerprint, limits: Limits, flat: bool) -> tuple[_Grid, tuple[Choice, ...]]:
+def _chosen(found: Fingerprint, limits: Limits, flat: bool, wanted: Wanted) -> tuple[_Grid, tuple[Choice, ...]]:
     """A grid and intensities for these data."""
     axcodes, order = _orientation(found, flat)
     spacing, why_spacing = _spacing(found, order, limits, flat)
+    spacing = np.array([w or s for w, s in zip(wanted, spacing, strict=True)])
     why_axcodes = "slices lie across the last axis" if flat else "one orientation for all scans"
     why_intensity = "; ".join(f"{c.name}: {c.in_hu[1]}" for c in found.channels)
     return _on_grid(found, axcodes, order, spacing, flat), (
