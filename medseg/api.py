@@ -16,6 +16,7 @@ from medseg.labels import Labels
 from medseg.predictor import Predictor
 from medseg.rehearsal import Rehearsal, rehearse
 from medseg.resources import shipped
+from medseg.settings import parse
 
 _DEMO_DICE = 0.7
 
@@ -85,6 +86,40 @@ def load(model: str | Path, *, device: str = "auto", tta: bool = False, module: 
         module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
     """
     return Predictor(model, device=device, mirrors=tta, module=module)
+
+
+def export(
+    model: str | Path,
+    out: str | Path,
+    *,
+    to: str = "onnx",
+    int8: str | Path | None = None,
+    weights: str | None = None,
+    module: str | None = None,
+) -> Path:
+    """Write a model for machines without torch, or with smaller weights; `load` and `predict` take the folder like any model.
+
+    Args:
+        model: folder of a run, or a bundle.
+        out: a new or empty folder.
+        to: "onnx" or "openvino": networks, their description, and `runner.py`, which segments without torch and medseg; or
+            "bundle": an ordinary one of smaller weights.
+        int8: a labelled dataset, for convolutions in 8 bits: calibrated on some of its cases, the loss of Dice measured on others.
+        weights: "fp16" or "int8", of a bundle; it computes in float32 all the same.
+        module: import path of your own module, where the model is one. An exported network needs it no more.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ConfigError: options that do not go together.
+        DataError: the folder holds files, or the dataset cannot be used.
+        BundleError: the model cannot be exported, or computes something else once it is.
+    """
+    from medseg import exporting
+
+    config = parse(exporting.Config, {"to": to, "int8": int8, "weights": weights}, "export")
+    return exporting.export(model, out, config, module)
 
 
 def predict(

@@ -136,7 +136,7 @@ def remembered() -> dict[str, Record]:
     """What was measured on this machine, oldest first; a file that is not what was written holds nothing."""
     try:
         return {key: parse(Record, record, key) for key, record in files.read_json(_store()).items()}
-    except (MedsegError, OSError, AttributeError):
+    except (MedsegError, OSError, AttributeError, TypeError):
         return {}
 
 

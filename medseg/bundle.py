@@ -5,64 +5,21 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from medseg import files
+from medseg.card import card
+from medseg.description import LOCATOR, Bundle
 from medseg.errors import BundleError, ConfigError, DataError
-from medseg.labels import Labels
-from medseg.postprocess import Config as Postprocess
-from medseg.preprocess import Config as Preprocess
-from medseg.region import Region
-from medseg.settings import Settings, parse
-from medseg.windows import Config as Inference
+from medseg.settings import parse
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 FORMAT = 1
-LOCATOR = "locate"  # folder of the first of two stages, in that of the second
-
-
-class Bundle(Settings):
-    """Everything that prediction needs besides weights; the content of `config.json`, where a checksum is added.
-
-    Args:
-        format: version of this layout.
-        name: of the dataset it was trained on.
-        model: name and every option of the architecture.
-        spatial_dims: 2 (slice by slice) or 3.
-        channels: what each channel of a scan must be, in order.
-        labels, preprocess, inference, postprocess: as trained and chosen.
-        locate: of a model of two stages, how far around what the first one finds this one looks; None looks at whole scans.
-        locator: checksum of the first stage, a whole bundle in the folder `locate`.
-        precision: the arithmetic that was measured to be right and quick where it was trained.
-        scores: Dice on the inner split, and on held-out cases where there were any.
-        training: facts for the card: cases, steps, seconds, seed, loss.
-        versions: of medseg, torch and Python that wrote it.
-        weights: SHA-256 of each file of weights; several make an ensemble.
-    """
-
-    format: Literal[1] = 1
-    name: str
-    model: dict[str, Any]
-    spatial_dims: Literal[2, 3]
-    channels: tuple[str, ...]
-    labels: Labels
-    preprocess: Preprocess
-    inference: Inference
-    postprocess: Postprocess = Postprocess()
-    locate: Region | None = None
-    locator: str = ""
-    precision: Literal["fp32", "bf16"] = "fp32"
-    scores: dict[str, Any] = Field(default_factory=dict)
-    training: dict[str, Any] = Field(default_factory=dict)
-    versions: dict[str, str] = Field(default_factory=dict)
-    weights: dict[str, str] = Field(default_factory=dict)
 
 
 def save(folder: str | Path, bundle: Bundle, members: Sequence[Mapping[str, Tensor]]) -> Bundle:
@@ -71,21 +28,40 @@ def save(folder: str | Path, bundle: Bundle, members: Sequence[Mapping[str, Tens
     Args:
         folder: made if needed. Of a model of two stages it holds the first one already.
         bundle: description; `weights`, `versions` and `locator` are filled in.
-        members: weights of each model of the ensemble.
+        members: weights of each model of the ensemble, as `bundle.stored` says.
     """
     from safetensors.torch import save as as_bytes  # its `save_file` hides a full disk from `files`
 
+    def contents() -> Iterator[tuple[str, bytes]]:
+        for name, weights in zip(stems(len(members)), members, strict=True):
+            tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
+            yield f"{name}.safetensors", as_bytes(tensors)
+
+    return store(folder, bundle, contents(), ("medseg", "torch"))
+
+
+def store(folder: str | Path, bundle: Bundle, contents: Iterable[tuple[str, bytes]], packages: Sequence[str]) -> Bundle:
+    """Write files of weights or networks, and their description last.
+
+    Args:
+        folder, bundle: as for `save`.
+        contents: name and bytes of each file.
+        packages: whose versions are noted.
+    """
     folder, hashes = Path(folder), {}
-    for number, weights in enumerate(members):
-        name = "model.safetensors" if len(members) == 1 else f"model_{number}.safetensors"
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in weights.items()}
-        files.write_bytes(folder / name, as_bytes(tensors))
+    for name, data in contents:
+        files.write_bytes(folder / name, data)
         hashes[name] = files.sha256(folder / name)
-    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in ("medseg", "torch")}
+    versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
     first = _saved_checksum(folder / LOCATOR) if bundle.locate else ""
     whole = bundle.model_copy(update={"weights": hashes, "versions": versions, "locator": first})
     describe(folder, whole)
     return whole
+
+
+def stems(members: int) -> list[str]:
+    """Names of the files of members of an ensemble, without ending."""
+    return ["model"] if members == 1 else [f"model_{number}" for number in range(members)]
 
 
 def describe(folder: str | Path, bundle: Bundle) -> None:
@@ -130,26 +106,40 @@ def load(folder: str | Path) -> tuple[Bundle, list[dict[str, Tensor]]]:
     """Read a bundle and the weights of its members.
 
     Raises:
-        BundleError: a file is missing or not what was written, or the format is of a later medseg.
+        BundleError: a file is missing or not what was written, or the format is of a later medseg; or the model was
+            exported, and has no weights but in its networks.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    folder = Path(folder)
+    from medseg.weights import unpacked
+
     bundle, members = read(folder), []
+    if bundle.runtime != "torch":
+        raise BundleError(f"the model was exported to {bundle.runtime}. Give the bundle that it was made from.")
+    for path in stored_files(folder, bundle):
+        try:
+            members.append(unpacked(load_file(path), bundle.stored))
+        except SafetensorError as error:
+            raise BundleError(f"'{path.name}' holds no readable weights: {error}") from error
+    return bundle, members
+
+
+def stored_files(folder: str | Path, bundle: Bundle) -> list[Path]:
+    """The files of weights or networks of a bundle, each the one that was saved.
+
+    Raises:
+        BundleError: one is missing, or its SHA-256 differs.
+    """
     if not bundle.weights:
         raise BundleError("the model's config.json names no weights. Copy the whole bundle folder.")
-    for name, expected in bundle.weights.items():
-        path = folder / name
+    paths = [Path(folder) / name for name in bundle.weights]
+    for (name, expected), path in zip(bundle.weights.items(), paths, strict=True):
         if Path(name).name != name or not path.is_file():
             raise BundleError(f"the model lacks '{name}'. Copy the whole bundle folder.")
         if files.sha256(path) != expected:
             raise BundleError(f"'{name}' is not the file that was saved (its SHA-256 differs). Copy the bundle again.")
-        try:
-            members.append(load_file(path))
-        except SafetensorError as error:
-            raise BundleError(f"'{name}' holds no readable weights: {error}") from error
-    return bundle, members
+    return paths
 
 
 def locator(folder: str | Path, bundle: Bundle) -> Path | None:
@@ -191,62 +181,3 @@ def read(folder: str | Path) -> Bundle:
         return parse(Bundle, content, "config.json")
     except (DataError, ConfigError) as error:
         raise BundleError(f"not a usable model: {error}") from error
-
-
-def card(bundle: Bundle) -> str:
-    """The model card, in Markdown."""
-    spacing = " x ".join("own" if s is None else f"{s:.3g}" for s in bundle.preprocess.spacing_mm)
-    scores = "\n".join(f"- {name.replace('_', ' ')}: {_text(value)}" for name, value in bundle.scores.items())
-    facts = "\n".join(f"- {name.replace('_', ' ')}: {_text(value)}" for name, value in bundle.training.items())
-    labels = "\n".join(f"- {', '.join(map(str, item.values))}: {item.name}" for item in bundle.labels)
-    own = bundle.model["name"] if "." in bundle.model["name"] else ""
-    stages = (
-        f"\n\nTwo stages: the model in `{LOCATOR}/`, which has a card of its own, finds where to look in the scan, and this one looks "
-        f"at that part of it alone, with {bundle.locate}. Where the first finds nothing, this one looks at the whole scan."
-        if bundle.locate
-        else ""
-    )
-    use = (
-        f"""The architecture is the user's own module `{own}`. It is not in this folder, and medseg takes no code from files. Where
-Python can import it, name it yourself:
-
-    medseg.load("THIS_FOLDER", module="{own}")("scan.nii.gz")"""
-        if own
-        else "    medseg predict THIS_FOLDER scan.nii.gz -o mask.nii.gz"
-    )
-    return f"""# {bundle.name}: segmentation model
-
-**Research use only.** Not a medical device; not for diagnosis or treatment. Check every mask that you rely on.
-
-## Input
-
-One scan with the channel(s) {", ".join(bundle.channels)}, in any orientation and spacing (computed at {spacing} mm).{stages}
-
-## Labels
-
-{labels}
-
-## Scores
-
-{scores or "- none"}
-
-## Training
-
-- architecture: {bundle.model["name"]}, {bundle.spatial_dims}D, {max(1, len(bundle.weights))} member(s)
-{facts}
-- versions: {", ".join(f"{name} {version}" for name, version in bundle.versions.items())}
-
-## Use
-
-{use}
-
-It computes {bundle.inference}, in {bundle.precision}.
-"""
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(item)}" for key, item in value.items())
-    if isinstance(value, list | tuple):
-        return f"{', '.join(map(_text, value))} (one a member)"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -11,6 +11,7 @@ import typer
 
 from medseg import progress, system
 from medseg.errors import ConfigError, Interrupted, MedsegError
+from medseg.mistakes import UsageError, one_line
 from medseg.registry import did_you_mean
 
 app = typer.Typer(
@@ -59,7 +60,8 @@ def train(
     if out is None:
         raise typer.BadParameter("a run needs a folder: -o runs/NAME", param_hint="-o")
     run = api.train(data, out, preset=config, budget=budget, resume=resume, **options)
-    typer.echo(f"report: {run / 'report.html'}")
+    if system.ranks()[0] == 0:  # the others leave before it is written
+        typer.echo(f"report: {run / 'report.html'}")
 
 
 @app.command()
@@ -91,6 +93,20 @@ def predict(
     if failed:
         first = f"{failed[0].id}: {failed[0].error}"
         raise MedsegError(f"{len(failed)} of {len(outcomes)} scans could not be segmented; {first}")
+
+
+@app.command()
+def export(
+    model: Model,
+    out: Annotated[Path, typer.Option("-o", "--out", help="New folder, which holds all that prediction needs.")],
+    to: Annotated[str, typer.Option(help="onnx, openvino (no torch needed), bundle (smaller weights).")] = "onnx",
+    int8: Annotated[Path | None, typer.Option(metavar="DATA", help="Labelled scans: 8 bits, and their cost.")] = None,
+    weights: Annotated[str | None, typer.Option(help="Of a bundle: fp16 or int8.")] = None,
+) -> None:
+    """Write a model for a PC without torch (ONNX, OpenVINO), or with smaller weights."""
+    from medseg import api
+
+    typer.echo(f"model: {api.export(model, out, to=to, int8=int8, weights=weights)}")
 
 
 @app.command()
@@ -226,26 +242,12 @@ def main(arguments: list[str] | None = None) -> None:
         progress.talk()
     try:
         raise SystemExit(app(words or ["--help"], prog_name="medseg", standalone_mode=False) or 0)
-    except (MedsegError, _UsageError, OSError) as error:
+    except (MedsegError, UsageError, OSError) as error:
         if len(words) < len(arguments):
             raise
         stopped = isinstance(error, Interrupted)
-        print(_one_line(error) if stopped else f"error: {_one_line(error)}", file=sys.stderr)
+        print(one_line(error) if stopped else f"error: {one_line(error)}", file=sys.stderr)
         raise SystemExit(75 if stopped else 2) from None
     except (KeyboardInterrupt, typer.Abort):
         print("stopped", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-# What typer raises for wrong words on the command line; newer ones bring a click of their own, so it is found by its child.
-_UsageError: Any = typer.BadParameter.__base__
-
-
-def _one_line(error: Any) -> str:
-    if isinstance(error, OSError) and error.filename:
-        return f"'{error.filename}' cannot be used: {error.strerror}. See that it is there and that you may read and write it."
-    if not isinstance(error, _UsageError):
-        return " ".join(str(error).split())
-    where = error.ctx.command_path if error.ctx else "medseg"
-    said = error.format_message().rstrip(".")
-    return f"{said}{'' if said.endswith('?') else '.'} See '{where} --help'."

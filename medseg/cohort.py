@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from medseg import files, io, progress, system, tables
 from medseg.cases import few
@@ -140,7 +143,7 @@ def predict(
     targets = _targets(scans, out, suffix, single)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
     volumes = tables.Volumes(folder / f"{prefix}volumes.csv", predictor.labels, merge=not single)
-    keep = _Keeper(volumes, among_others=len(scans) > 1)
+    keep, began = _Keeper(volumes, among_others=len(scans) > 1), time.monotonic()
     with _beside() as reader, _beside() as writer:
         outcomes: list[Future[Outcome]] = []
         work = zip(scans, targets, _ahead(reader, predictor, scans), strict=True)
@@ -148,6 +151,7 @@ def predict(
             found = _tried(predictor, ready, probabilities)
             wait(outcomes)  # one scan is read, one segmented and one written at a time, and no more are in memory
             outcomes.append(writer.submit(keep, scan, target, found))
+    keep.sum_up(time.monotonic() - began)
     if keep.any:
         tables.write_labels(folder, prefix, predictor.labels)
     return [outcome.result() for outcome in outcomes]
@@ -181,9 +185,12 @@ class _Keeper:
 
     def __init__(self, volumes: tables.Volumes, *, among_others: bool) -> None:
         self.volumes, self.among_others, self.any = volumes, among_others, False
+        self.work: list[tuple[float, float]] = []
 
     def __call__(self, scan: Scan, target: Path, found: Prediction | Exception) -> Outcome:
         outcome = self._written(scan, target, found)
+        if isinstance(found, Prediction):
+            self.work.append((found.passes, found.air_share))
         for warning in outcome.warnings:
             progress.warn(f"{scan.id}: {warning}")
         if outcome.error and self.among_others:
@@ -193,6 +200,14 @@ class _Keeper:
         if self.any:
             self.volumes.write()
         return outcome
+
+    def sum_up(self, seconds: float) -> None:
+        """Say what it took."""
+        if self.work:
+            passes, air = np.mean(self.work, axis=0)
+            left_out = f", {air:.0%} of the windows were left out as air" if air else ""
+            scans = f"{len(self.work)} scan{'s' if len(self.work) > 1 else ''}"
+            progress.say(f"{scans} in {seconds:.1f} s: a voxel was computed {passes:.1f} times in the mean{left_out}")
 
     def _written(self, scan: Scan, target: Path, found: Prediction | Exception) -> Outcome:
         try:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from medseg import regrid
 from medseg.errors import GeometryError
-from medseg.extent import bounding_box
-from medseg.interpolation import Mode, between_boxes, pull
 from medseg.volume import Geometry, Volume
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 Array = npt.NDArray[Any]
+Mode = Literal["linear", "nearest", "one_hot"]
 _DRIFT = 0.05
-_WIDER: dict[str, Any] = {"uint16": np.int32, "uint32": np.int64, "uint64": np.int64}
 
 
 def difference(a: Geometry, b: Geometry) -> str:
@@ -141,57 +136,11 @@ def resample_to(volume: Volume, geometry: Geometry, mode: Mode | None = None, fi
     mode = mode or ("linear" if volume.kind == "image" else "nearest")
     if volume.geometry == geometry:
         return volume
-    import torch
-
     matrix = np.linalg.inv(volume.geometry.affine) @ geometry.affine
-    # torch knows few operations on unsigned integers wider than a byte
-    exact = _WIDER.get(volume.array.dtype.name, volume.array.dtype)
-    source = torch.from_numpy(volume.array.astype(np.float32 if mode == "linear" else exact))
-    if mode == "one_hot":
-        result = _vote(source, matrix, geometry.shape)
+    if mode == "linear":
+        array = regrid.linear(volume.array, matrix, geometry.shape, fill, antialias=volume.kind == "image")
+    elif mode == "nearest":
+        array = regrid.nearest(volume.array, matrix, geometry.shape, fill)
     else:
-        result = pull(source, matrix, geometry.shape, mode, fill, antialias=volume.kind == "image")
-    dtype = np.float32 if mode == "linear" else volume.array.dtype
-    return volume.replace(array=result.numpy().astype(dtype, copy=False), geometry=geometry)
-
-
-def _vote(labels: Tensor, matrix: Array, shape: Sequence[int]) -> Tensor:
-    """Label by label, each where it can be: what the labels leave of a voxel is the background's, which wins ties."""
-    import torch
-
-    winner = torch.zeros((labels.shape[0], *shape), dtype=labels.dtype)
-    best, total = torch.zeros(winner.shape), torch.zeros(winner.shape)
-    for value in torch.unique(labels):
-        where = labels == value
-        if value == 0 or (reach := _reach(where.any(0).numpy(), matrix, shape)) is None:
-            continue
-        source, target, part = reach
-        share = pull(where[source].float(), part, [s.stop - s.start for s in target[1:]])
-        better = share > best[target]
-        winner[target].masked_fill_(better, value)
-        torch.maximum(best[target], share, out=best[target])
-        total[target].add_(share)
-    return winner.masked_fill_(best <= 1 - total, 0)
-
-
-def _reach(
-    where: Array, matrix: Array, shape: Sequence[int]
-) -> tuple[tuple[slice, ...], tuple[slice, ...], Array] | None:
-    """The box of a structure, the box of the target that it may reach, and the matrix from the second to the first.
-
-    Args:
-        where: the structure, at least one voxel.
-        matrix: index of the target -> index of the source.
-        shape: of the target.
-    """
-    box = bounding_box(where, margin=1)
-    low, end = np.array([(s.start, s.stop) for s in box]).T
-    back = np.linalg.inv(matrix)
-    corners = np.array(list(itertools.product(*zip(low - 1.0, end, strict=True))))
-    reached = corners @ back[:3, :3].T + back[:3, 3]
-    first = np.clip(np.floor(reached.min(0)), 0, shape).astype(int)
-    stop = np.clip(np.ceil(reached.max(0)) + 1, 0, shape).astype(int)
-    if (first >= stop).any():
-        return None
-    reach = (slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
-    return (slice(None), *box), (slice(None), *reach), between_boxes(matrix, first, low)
+        array = regrid.vote(volume.array, matrix, geometry.shape)
+    return volume.replace(array=array, geometry=geometry)

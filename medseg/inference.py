@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -46,6 +46,19 @@ class Slab:
         return bool(self.logits.sum().isfinite())
 
 
+@dataclass
+class Work:
+    """What was computed: windows, mirrored ones not counted again, and those of air that were left out."""
+
+    windows: int = 0
+    air: int = 0
+
+    @property
+    def air_share(self) -> float:
+        """Of all windows."""
+        return self.air / max(1, self.windows + self.air)
+
+
 @dataclass(frozen=True)
 class Stream:
     """An image that can be streamed through a network, in parts and as often as one likes; arguments as of `slabs`."""
@@ -55,10 +68,19 @@ class Stream:
     config: Config
     mirrors: bool = False
     nothing: Sequence[float] | None = None
+    work: Work = field(default_factory=Work)
 
     def __call__(self, region: Sequence[Range] | None = None) -> Iterator[Slab]:
         """Slabs of a region, or of the whole image."""
-        return slabs(self.image, self.network, self.config, mirrors=self.mirrors, region=region, nothing=self.nothing)
+        return slabs(
+            self.image,
+            self.network,
+            self.config,
+            mirrors=self.mirrors,
+            region=region,
+            nothing=self.nothing,
+            work=self.work,
+        )
 
     def strips(self, classes: int) -> tuple[int, int]:
         """Along which axis, and into how many regions the image is divided so that the sums of each take 1 GB at most.
@@ -87,6 +109,7 @@ def slabs(
     region: Sequence[Range] | None = None,
     means: bool = True,
     nothing: Sequence[float] | None = None,
+    work: Work | None = None,
 ) -> Iterator[Slab]:
     """Run a network over an image, and yield finished logits in order along the axis with most windows.
 
@@ -98,6 +121,7 @@ def slabs(
         region: first and last index (exclusive) that is wanted along each axis; the same values as those of the whole image.
         means: of the windows; else their weighted sums, with the same best class, which are gone when the next slab comes.
         nothing: logits of each class where all windows are of air; see `windows.Config.air`.
+        work: is added up.
 
     Yields:
         Slabs that together cover the region once, in float32.
@@ -110,7 +134,7 @@ def slabs(
         image = torch.nn.functional.pad(image, [n for s in reversed(short) for n in (s // 2, s - s // 2)])
     before = [s // 2 for s in short]
     wanted = [(b + start, b + stop) for b, (start, stop) in zip(before, region or [(0, n) for n in size], strict=True)]
-    axis, corners = _corners(image, config, wanted)
+    axis, corners = _corners(image, config, wanted, work or Work())
     sums: Sums | None = None
     for corner, logits in _windows(image, network, config, corners, mirrors):
         sums = sums or Sums(config.window, wanted, axis, len(logits), logits.device, nothing)
@@ -123,7 +147,7 @@ def slabs(
         yield Slab(start - before[axis], axis, piece)
 
 
-def _corners(image: Tensor, config: Config, wanted: Sequence[Range]) -> tuple[int, list[tuple[int, ...]]]:
+def _corners(image: Tensor, config: Config, wanted: Sequence[Range], work: Work) -> tuple[int, list[tuple[int, ...]]]:
     """The axis with most windows, and where the windows that touch the region begin, in order along it; not those of air.
 
     There is one at least: it tells the number of classes.
@@ -134,38 +158,48 @@ def _corners(image: Tensor, config: Config, wanted: Sequence[Range]) -> tuple[in
         [s for s in starts if s + w > a and s < b]
         for starts, w, (a, b) in zip(lattice, config.window, wanted, strict=True)
     ]
-    corners = sorted(itertools.product(*touching), key=lambda corner: corner[axis])
-    return axis, [corner for corner in corners if not config.is_air(image[box(corner, config.window)])] or corners[:1]
+    every = sorted(itertools.product(*touching), key=lambda corner: corner[axis])
+    corners = [corner for corner in every if not config.is_air(image[box(corner, config.window)])] or every[:1]
+    work.windows, work.air = work.windows + len(corners), work.air + len(every) - len(corners)
+    return axis, corners
 
 
 def _windows(
     image: Tensor, network: Network, config: Config, corners: Sequence[tuple[int, ...]], mirrors: bool
 ) -> Iterator[tuple[tuple[int, ...], Tensor]]:
     """Logits `(K, *window)` of each window, computed in batches that do not hold more than `_LOGITS` at once."""
-    first, most = 0, 1
+    flips, first, most = _flips(config if mirrors else None), 0, 1
     while first < len(corners):
-        batch = corners[first : first + most]
+        batch = corners[first : first + max(1, most // len(flips))]
         cut = torch.stack([image[box(corner, config.window)] for corner in batch])
-        logits = _run(network, cut, config.mirror_axes if mirrors else ())
+        logits = _run(network, cut, flips, most)
         first, most = first + len(batch), max(1, min(config.batch, _LOGITS // logits[0].numel()))
         yield from zip(batch, logits, strict=True)
         del logits  # before the next ones are computed
 
 
-def _run(network: Network, windows: Tensor, mirror_axes: Sequence[int]) -> Tensor:
-    """float32 logits `(B, K, I, J, K)` of windows, averaged over flips."""
-    flat = windows.shape[-1] == 1
-    axes = [a + 2 for a in range(3) if a in mirror_axes and windows.shape[a + 2] > 1]
-    flips = [f for n in range(len(axes) + 1) for f in itertools.combinations(axes, n)]
-    total: Tensor | None = None
-    for flip in flips:
-        turned = windows.flip(flip) if flip else windows
-        logits = network(turned[..., 0] if flat else turned).float()
-        logits = logits[..., None] if flat else logits
-        logits = logits.flip(flip) if flip else logits
-        total = logits if total is None else total.add_(logits)
-    assert total is not None
-    return total if len(flips) == 1 else total.div_(len(flips))
+def _flips(config: Config | None) -> list[tuple[int, ...]]:
+    """Axes of `(B, C, I, J, K)` to flip, in all ways; the first flips none."""
+    axes = [a + 2 for a in range(3) if config and a in config.mirror_axes and config.window[a] > 1]
+    return [flip for n in range(len(axes) + 1) for flip in itertools.combinations(axes, n)]
+
+
+def _run(network: Network, windows: Tensor, flips: Sequence[tuple[int, ...]], most: int) -> Tensor:
+    """float32 logits `(B, K, I, J, K)` of windows, averaged over flips; at most so many at once, or all windows of one flip."""
+    if len(flips) == 1:
+        return _logits(network, windows)
+    step, total = max(1, most // len(windows)), torch.zeros(())
+    for first in range(0, len(flips), step):
+        some = flips[first : first + step]
+        logits = _logits(network, torch.cat([windows.flip(flip) for flip in some]))
+        turned = zip(some, logits.chunk(len(some)), strict=True)
+        total = torch.stack([part.flip(flip) for flip, part in turned]).sum(0).add_(total.to(logits.device))
+    return total.div_(len(flips))
+
+
+def _logits(network: Network, windows: Tensor) -> Tensor:
+    logits = network(windows[..., 0])[..., None] if windows.shape[-1] == 1 else network(windows)
+    return logits.float()
 
 
 def sliding_window(

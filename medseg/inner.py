@@ -6,6 +6,7 @@ Held-out cases are never seen here.
 from __future__ import annotations
 
 import copy
+import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from medseg.bundle import Bundle
 from medseg.cases import Case
 from medseg.errors import MedsegError
 from medseg.inference import Stream
+from medseg.labels import Labels
 from medseg.metrics import statistics
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared
@@ -59,30 +61,7 @@ class Inner:
         """
         self.network.load_state_dict(dict(weights))
         self.network.eval()
-        scores = np.array([self._of_case(case) for case in self.cases]).reshape(-1, len(self.predictor.labels))
-        return float(np.nan_to_num(statistics.mean(statistics.mean(scores))))
-
-    def _of_case(self, case: Prepared) -> list[float]:
-        labels = self.predictor.labels
-        found, known = self.predictor.stream(torch.tensor(case.image), self._classes), case.target >= 0
-        if labels.exclusive:
-            pairs = [((found == n) & known, (case.target == n) & known) for n in range(1, len(labels) + 1)]
-        else:
-            pairs = [((p > 0) & k, (t > 0) & k) for p, t, k in zip(found, case.target, known, strict=True)]
-        missed = case.missed_ml or (0.0,) * len(labels)
-        return [_dice(*pair, ml / case.geometry.voxel_ml) for pair, ml in zip(pairs, missed, strict=True)]
-
-    def _classes(self, stream: Stream) -> Array:
-        labels, shape = self.predictor.labels, stream.image.shape[1:]
-        found = np.zeros((1 if labels.exclusive else len(labels), *shape), np.int16)
-        for region in stream.regions(labels.channels):  # memory follows the regions, not the number of labels
-            for slab in stream(region):
-                if not slab.finite:
-                    raise MedsegError(f"the model gives values that are no numbers on the inner split. {_ADVICE}")
-                box = [slice(*ends) for ends in region]
-                box[slab.axis] = slice(slab.start, slab.stop)
-                found[:, *box] = labels.of_logits(slab.logits).cpu().numpy()
-        return found
+        return mean_dice([case_dice(self.predictor, case) for case in self.cases])
 
     def choose_windows(
         self, weights: Mapping[str, Tensor], dice: float, candidates: Mapping[windows.Config, float]
@@ -136,7 +115,41 @@ class Inner:
         return postprocess.choose(pairs, self.predictor.labels)
 
 
+def case_dice(predictor: Predictor, case: Prepared) -> list[float]:
+    """Dice of each label in a case, predicted whole by sliding windows, on the prepared grid; NaN as in `metrics`.
+
+    What of a structure lies outside of the part that a second stage looks at counts as missed.
+
+    Raises:
+        MedsegError: the model gives values that are no numbers.
+    """
+    labels, known = predictor.labels, case.target >= 0
+    found = predictor.stream(torch.tensor(case.image), functools.partial(_classes, labels))
+    if labels.exclusive:
+        pairs = [((found == n) & known, (case.target == n) & known) for n in range(1, len(labels) + 1)]
+    else:
+        pairs = [((p > 0) & k, (t > 0) & k) for p, t, k in zip(found, case.target, known, strict=True)]
+    missed = case.missed_ml or (0.0,) * len(labels)
+    return [_dice(*pair, ml / case.geometry.voxel_ml) for pair, ml in zip(pairs, missed, strict=True)]
+
+
 def _dice(found: Array, true: Array, missed: float) -> float:
-    """Dice of a structure of which so many voxels lie outside of what was looked at."""
     both, predicted, reference = (int(np.count_nonzero(mask)) for mask in (found & true, found, true))
     return metrics.overlap.dice_of(both, predicted, reference + missed)
+
+
+def mean_dice(cases: Sequence[Sequence[float]]) -> float:
+    """Mean over labels of the mean over cases, from `case_dice` of each; 0 where nothing has a value."""
+    return float(np.nan_to_num(statistics.mean(statistics.mean(np.atleast_2d(cases)))))
+
+
+def _classes(labels: Labels, stream: Stream) -> Array:
+    found = np.zeros((1 if labels.exclusive else len(labels), *stream.image.shape[1:]), np.int16)
+    for region in stream.regions(labels.channels):  # memory follows the regions, not the number of labels
+        for slab in stream(region):
+            if not slab.finite:
+                raise MedsegError(f"the model gives values that are no numbers on the inner split. {_ADVICE}")
+            box = [slice(*ends) for ends in region]
+            box[slab.axis] = slice(slab.start, slab.stop)
+            found[:, *box] = labels.of_logits(slab.logits).cpu().numpy()
+    return found

@@ -1,10 +1,10 @@
-"""Values of a tensor between its elements: linear and nearest, axis by axis where the grids allow it."""
+"""Values of a tensor between its elements: linear, axis by axis where the grids allow it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = npt.NDArray[Any]
-Mode = Literal["linear", "nearest", "one_hot"]
 _HALF_VOXEL = 0.5 + 1e-4  # a voxel reaches half a step around its centre; the rest is rounding of affines
 
 
@@ -21,34 +20,32 @@ def pull(
     source: Tensor,
     matrix: Array,
     shape: Sequence[int],
-    mode: Mode = "linear",
     fill: float | Sequence[float] = 0.0,
     *,
     antialias: bool = False,
 ) -> Tensor:
-    """Sample a tensor on a grid given in its own indices.
+    """Sample a tensor linearly on a grid given in its own indices.
 
     Args:
-        source: `(C, I, J, K)` on any device; floating where `mode` is linear.
+        source: `(C, I, J, K)`, floating, on any device.
         matrix: (4, 4) index of the result -> fractional index of the source.
         shape: spatial shape of the result.
-        mode: "linear" or "nearest".
         fill: value more than half a voxel outside the source; one for all channels, or one a channel.
         antialias: widen the linear kernel along axes where the result is coarser.
 
     Returns:
-        `(C, *shape)`, same type and device.
+        `(C, *shape)`, same type and device; its axes lie in memory as those of the source do.
     """
-    order, empty = _source_axes(matrix), source.new_tensor(fill).reshape(-1, 1, 1, 1)
+    order, empty = source_axes(matrix), source.new_tensor(fill).reshape(-1, 1, 1, 1)
     if order is None:
-        return _pull_oblique(source, matrix, shape, mode, empty, antialias)
+        return _pull_oblique(source, matrix, shape, empty, antialias)
     result = source.permute(0, *(axis + 1 for axis in order))
     # Axes that shrink go first: the others then have less to do.
     for axis in sorted(range(3), key=lambda a: shape[a] / result.shape[a + 1]):
         step, start = matrix[order[axis], axis], matrix[order[axis], 3]
         positions = start + step * np.arange(shape[axis])
-        result = _pull_axis(result, axis + 1, positions, mode, empty, max(1.0, abs(step)) if antialias else 1.0)
-    return result.contiguous()
+        result = _pull_axis(result, axis + 1, positions, empty, reach(step, antialias))
+    return result
 
 
 def between_boxes(matrix: Array, result_start: Sequence[float], source_start: Sequence[float]) -> Array:
@@ -58,7 +55,7 @@ def between_boxes(matrix: Array, result_start: Sequence[float], source_start: Se
     return part
 
 
-def _source_axes(matrix: Array) -> list[int] | None:
+def source_axes(matrix: Array) -> list[int] | None:
     """For each axis of the result the axis of the source it runs along; None when they are oblique to each other."""
     linear = np.abs(matrix[:3, :3])
     order = [int(axis) for axis in linear.argmax(0)]
@@ -68,25 +65,67 @@ def _source_axes(matrix: Array) -> list[int] | None:
     return order if sorted(order) == [0, 1, 2] and rest.max() < 1e-5 * linear.max() else None
 
 
-def _pull_axis(x: Tensor, dim: int, positions: Array, mode: Mode, empty: Tensor, support: float) -> Tensor:
+def reach(step: float, antialias: bool) -> float:
+    """How far, in voxels of the source, a value looks along an axis on either side."""
+    return max(1.0, abs(step)) if antialias else 1.0
+
+
+def outside(positions: Array, size: int) -> Array:
+    """Which positions along an axis lie more than half a voxel beyond its voxels."""
+    return (positions < -_HALF_VOXEL) | (positions > size - 1 + _HALF_VOXEL)
+
+
+def _pull_axis(x: Tensor, dim: int, positions: Array, empty: Tensor, support: float) -> Tensor:
     import torch
 
-    size, view = x.shape[dim], [-1 if axis == dim else 1 for axis in range(x.ndim)]
-    outside = (positions < -_HALF_VOXEL) | (positions > size - 1 + _HALF_VOXEL)
-    positions = np.clip(positions, 0, size - 1)
-    if mode == "nearest":
-        result = x.index_select(dim, _indices(np.floor(positions + 0.5), size, x))
-    elif len(positions) == size and np.abs(positions - np.arange(size)).max() < 1e-6:
-        result = x
+    size = x.shape[dim]
+    beyond, positions = outside(positions, size), np.clip(positions, 0, size - 1)
+    whole = np.rint(positions).astype(np.int64)
+    exact, stays = np.abs(positions - whole).max() < 1e-6, np.array_equal(whole, np.arange(size))
+    if exact and (stays or support == 1):
+        result = x if stays else x.index_select(dim, torch.as_tensor(whole, device=x.device))
     else:
-        first = np.floor(positions - support).astype(int) + 1
+        first = np.floor(positions - support).astype(np.int64) + 1
         taps = first[:, None] + np.arange(math.ceil(2 * support))
-        weights = _triangle(taps - positions[:, None], support)
-        scale = torch.as_tensor(weights, dtype=x.dtype, device=x.device)
-        result = x.index_select(dim, _indices(taps[:, 0], size, x)).mul_(scale[:, 0].view(view))
-        for tap in range(1, taps.shape[1]):
-            result.addcmul_(x.index_select(dim, _indices(taps[:, tap], size, x)), scale[:, tap].view(view))
-    return torch.where(torch.as_tensor(outside, device=x.device).view(view), empty, result) if outside.any() else result
+        result = _sums(x, dim, np.clip(taps, 0, size - 1), _triangle(taps - positions[:, None], support))
+    if not beyond.any():
+        return result
+    lines = torch.as_tensor(beyond, device=x.device).view([-1 if axis == dim else 1 for axis in range(x.ndim)])
+    return torch.where(lines, empty, result)
+
+
+def _sums(x: Tensor, dim: int, taps: Array, weights: Array) -> Tensor:
+    """Weighted sums of elements along an axis, `taps` and `weights` of which are `(size of the result, elements of a sum)`."""
+    strides = x.stride()
+    order = sorted(range(x.ndim), key=lambda axis: (x.shape[axis] > 1, -strides[axis]))
+    x, at = x.permute(order), order.index(dim)
+    size, last = x.shape[at], x.ndim - 1
+    if at == last:  # the sums run along the rows of memory: turn them, and turn them back
+        turned = x.reshape(-1, size).T.contiguous().view(1, size, -1, x.shape[-2])
+        sums = _sums_of_rows(turned, taps, weights).view(len(taps), -1).T.contiguous()
+    else:
+        sums = _sums_of_rows(x.reshape(math.prod(x.shape[:at]), size, -1, x.shape[-1]), taps, weights)
+    return sums.view(*x.shape[:at], len(taps), *x.shape[at + 1 :]).permute([order.index(n) for n in range(x.ndim)])
+
+
+def _sums_of_rows(x: Tensor, taps: Array, weights: Array) -> Tensor:
+    """Sums along the second axis of `(before, size, after, row)`, one row each, in this order.
+
+    torch's kernel for bags of words adds weighted rows in one pass over memory. It compiles itself for every length of a row, and
+    keeps what it compiled: so a row must be no longer than one axis of an image.
+    """
+    import torch
+    from torch.nn.functional import embedding_bag
+
+    before, size, after, row = x.shape
+    places = (np.arange(before)[:, None, None, None] * size + taps[:, None]) * after + np.arange(after)[:, None]
+    scale = np.tile(np.repeat(weights, after, 0), (before, 1))
+    return embedding_bag(
+        torch.as_tensor(places.reshape(scale.shape), device=x.device),
+        x.reshape(-1, row),
+        per_sample_weights=torch.as_tensor(scale, dtype=x.dtype, device=x.device),
+        mode="sum",
+    )
 
 
 def _triangle(offsets: Array, support: float) -> Array:
@@ -98,15 +137,7 @@ def _triangle(offsets: Array, support: float) -> Array:
     return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
-def _indices(values: Array, size: int, like: Tensor) -> Tensor:
-    import torch
-
-    return torch.as_tensor(np.clip(values, 0, size - 1).astype(np.int64), device=like.device)
-
-
-def _pull_oblique(
-    source: Tensor, matrix: Array, shape: Sequence[int], mode: Mode, empty: Tensor, antialias: bool
-) -> Tensor:
+def _pull_oblique(source: Tensor, matrix: Array, shape: Sequence[int], empty: Tensor, antialias: bool) -> Tensor:
     import torch
     from torch.nn.functional import grid_sample
 
@@ -114,17 +145,15 @@ def _pull_oblique(
         source, matrix = _smoothed(source, matrix)
     size = torch.tensor(source.shape[1:], dtype=torch.float64)
     m = torch.as_tensor(matrix, dtype=torch.float64)
-    values = source[None] if mode == "linear" else source[None].double()
     result = source.new_empty((source.shape[0], *shape))
     jk = torch.stack(torch.meshgrid(*[torch.arange(n, dtype=torch.float64) for n in shape[1:]], indexing="ij"), -1)
     for i in range(shape[0]):  # one slice at a time: a grid of coordinates takes three times the memory of its values
         at = i * m[:3, 0] + jk @ m[:3, 1:3].T + m[:3, 3]
-        outside = ((at < -_HALF_VOXEL) | (at > size - 1 + _HALF_VOXEL)).any(-1).to(source.device)
+        beyond = ((at < -_HALF_VOXEL) | (at > size - 1 + _HALF_VOXEL)).any(-1).to(source.device)
         # grid_sample counts axes backwards and from -1 to 1; an axis of one voxel has no length to divide by.
-        grid = (2 * at / (size - 1).clamp(min=1) - 1).flip(-1).to(values)[None, None]
-        kind = "bilinear" if mode == "linear" else "nearest"
-        part = grid_sample(values, grid, kind, padding_mode="border", align_corners=True)[0, :, 0]
-        result[:, i] = torch.where(outside, empty[..., 0], part.to(source.dtype))
+        grid = (2 * at / (size - 1).clamp(min=1) - 1).flip(-1).to(source)[None, None]
+        part = grid_sample(source[None], grid, padding_mode="border", align_corners=True)[0, :, 0]
+        result[:, i] = torch.where(beyond, empty[..., 0], part)
     return result
 
 

@@ -15,7 +15,8 @@ from medseg.bundle import Bundle
 from medseg.cases import few
 from medseg.errors import BundleError, ConfigError, DataError
 from medseg.labels import Labels
-from medseg.predictor import Predictor, build
+from medseg.networks import build
+from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.region import Region
 from medseg.settings import differences
@@ -123,7 +124,8 @@ class Ancestor:
         Raises:
             DataError: none of them.
         """
-        bundles.save(folder, self.bundle, self._clean(held_out))
+        whole = self.bundle.model_copy(update={"stored": "fp32"})  # as they were read
+        bundles.save(folder, whole, self._clean(held_out))
 
     def _clean(self, held_out: Collection[str]) -> list[Mapping[str, Tensor]]:
         return [self.members[number] for number in self.unseen(held_out)]

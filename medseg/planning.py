@@ -17,6 +17,7 @@ from medseg.preprocess import Config as Preprocess
 Array = npt.NDArray[Any]
 Size = tuple[int, ...]
 Wanted = Sequence[float | None]
+_BATCHES = {False: (2, 16), True: (4, 64)}  # fewest and most samples of a step: of volumes, of slices
 _THICK = 3.0  # spacing beyond so many times the finest one is anisotropic
 _SLAB = 4  # slices below which there is no volume to learn from
 _HALVED = 5  # voxels that an axis needs to be halved once more
@@ -103,7 +104,7 @@ def _on_grid(found: Fingerprint, axcodes: str, order: list[int], spacing: Array,
 
 
 def _patches(patch: Size, grid: _Grid, limits: Limits) -> tuple[Choice, ...]:
-    batch = int(np.clip(limits.step_voxels // np.prod(patch), 2, 64 if grid.flat else 16))
+    batch = int(np.clip(limits.step_voxels // np.prod(patch), *_BATCHES[grid.flat]))
     scan, each = ("x".join(str(int(n)) for n in size) for size in (grid.shape, patch))
     why = f"the median {grid.shown} has {scan} voxels on this grid; device and clock afford patches of {_count(limits.patch(grid.flat))}"
     return (

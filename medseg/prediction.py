@@ -44,12 +44,16 @@ class Prediction:
         labels: what the values mean.
         probabilities: `(K, I, J, K)` float32 on the same grid, background first unless labels overlap; None unless asked for.
         warnings: why the mask should be looked at, one line each: see `medseg.suitability`; or that nothing was found.
+        passes: how often the network computed a voxel of the prepared scan, in the mean, because windows overlap.
+        air_share: of the windows, which was left out because they hold nothing but air.
     """
 
     mask: Volume
     labels: Labels
     probabilities: Volume | None = None
     warnings: tuple[str, ...] = ()
+    passes: float = 0.0
+    air_share: float = 0.0
 
     @cached_property
     def volumes_ml(self) -> dict[str, float]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,13 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medseg import arithmetic, models, postprocess, preprocess, region, suitability, system
+from medseg import arithmetic, networks, postprocess, preprocess, region, suitability, system
 from medseg import bundle as bundles
 from medseg.arithmetic import Way
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
-from medseg.errors import BundleError, DataError
-from medseg.inference import Slab, Stream
+from medseg.errors import DataError
+from medseg.inference import Slab, Stream, Work
 from medseg.prediction import Prediction, Prepared
 from medseg.region import Box
 from medseg.restore import restore
@@ -36,14 +37,15 @@ class Predictor:
 
     Args:
         folder: a bundle, or a run that holds one.
-        device: "auto" takes a GPU where there is one.
+        device: "auto" takes a GPU where there is one; what was exported computes on the CPU.
         mirrors: test-time augmentation over the flips that the bundle allows.
         precision: "auto" takes what is quickest here, and right by the bundle, by a short measurement on first use; "fp32" and
             "bf16" are taken as they are.
         module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
 
     Raises:
-        BundleError: no usable model there.
+        BundleError: no usable model there, or the runtime that it was exported to is missing.
+        DataError: no such device, or none that an exported model can use.
     """
 
     def __init__(
@@ -56,15 +58,15 @@ class Predictor:
         module: str | None = None,
     ) -> None:
         folder = bundles.locate(folder)
-        described, members = bundles.load(folder)
-        networks = [arithmetic.fold(network) for network in build(described, members, module)]
+        described = bundles.read(folder)
+        if described.runtime != "torch":
+            device = _cpu(device, described.runtime)
         first = bundles.locator(folder, described)
         locator = Predictor(first, device=device, precision=precision) if first else None
-        self._set(described, networks, device, mirrors, locator)
-        if precision == "auto":
-            self._measures = True
-        else:
+        self._set(described, networks.load(folder, described, module), device, mirrors, locator)
+        if precision != "auto":
             self.ensemble.compute_in(Way(precision=precision))  # type: ignore[arg-type]
+        self._measures = precision == "auto" and described.runtime == "torch"
 
     @classmethod
     def of(
@@ -92,8 +94,8 @@ class Predictor:
         self.locator = locator
         self.bundle, self.labels, self.mirrors, self._measures = described, described.labels, mirrors, False
         where = system.pick_device(device)
-        way = Way(precision=described.precision if system.has_bf16(where) else "fp32")
-        self.ensemble = Ensemble(networks, where, way, self.labels.nothing)
+        way = Way(precision="bf16" if described.precision == "bf16" and system.has_bf16(where) else "fp32")
+        self.ensemble: Ensemble = Ensemble(networks, where, way, self.labels.nothing)
 
     @property
     def networks(self) -> Sequence[nn.Module]:
@@ -137,14 +139,16 @@ class Predictor:
 
     def segment(self, ready: Prepared, *, probabilities: bool = False) -> Prediction:
         """What follows: network, way home, post-processing; see `__call__`."""
-        mask, likely = self._mask(ready, probabilities)
+        mask, likely, work = self._mask(ready, probabilities)
         found = Volume(self.labels.decode(mask), ready.home, "labels", ready.meta)
         found = postprocess.apply(found, self.labels, self.bundle.postprocess)
         warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
-        return Prediction(found, self.labels, likely and likely.replace(meta=ready.meta), warnings)
+        passes = work.windows * math.prod(self.bundle.inference.window) / ready.image[0].numel()
+        likely = likely and likely.replace(meta=ready.meta)
+        return Prediction(found, self.labels, likely, warnings, passes, work.air_share)
 
-    def _mask(self, ready: Prepared, probabilities: bool) -> tuple[Array, Volume | None]:
-        """Classes of a prepared image on the scan's own grid, and their probabilities if they are wanted."""
+    def _mask(self, ready: Prepared, probabilities: bool) -> tuple[Array, Volume | None, Work]:
+        """Classes of a prepared image on the scan's own grid, their probabilities if they are wanted, and what that took."""
         channels, exclusive, home = self.labels.channels, self.labels.exclusive, ready.home
         classes = np.zeros((1 if exclusive else channels, *home.shape), np.min_scalar_type(channels))
         likely = np.zeros((channels, *home.shape), np.float32) if probabilities else None
@@ -158,15 +162,16 @@ class Predictor:
                 return best.to(torch.int16)
             return torch.cat([best.float(), logits.softmax(0) if exclusive else logits.sigmoid()])
 
-        def fill(stream: Stream) -> None:
+        def fill(stream: Stream) -> Work:
             outside, strips = self.labels.nothing, stream.strips(channels)
             for box, part in restore(self._numbers(stream), ready.grid, shown, reduce, outside, strips):
                 classes[:, *ready.box][:, *box] = part[: len(classes)]
                 if likely is not None:
                     likely[:, *ready.box][:, *box] = part[len(classes) :]
+            return stream.work
 
-        self.stream(ready.image, fill)
-        return classes, None if likely is None else Volume(likely, home)
+        work = self.stream(ready.image, fill)
+        return classes, None if likely is None else Volume(likely, home), work
 
     def _numbers(self, stream: Stream) -> Callable[[Sequence[Range]], Iterator[Slab]]:
         """The stream, as long as its logits are numbers."""
@@ -200,38 +205,12 @@ class Predictor:
         self.ensemble.compute_in(arithmetic.choose(self.networks[0], example, *names, precisions))
 
 
-def build(described: Bundle, members: Sequence[Mapping[str, Tensor]], module: str | None = None) -> list[nn.Module]:
-    """The networks of a bundle.
-
-    Args:
-        described, members: as `bundle.load` gives them.
-        module: import path of the user's own module that may be trusted.
-
-    Raises:
-        BundleError: another module is asked for, or the weights do not fit.
-    """
-    name, networks = str(described.model.get("name")), []
-    if "." in name and name != module:
-        raise BundleError(
-            f"the model is a user's own module '{name}', and medseg takes no code from files. If you trust that module, "
-            f"name it in Python: medseg.load(FOLDER, module='{name}')."
+def _cpu(device: str, runtime: str) -> str:
+    if device not in ("auto", "cpu"):
+        raise DataError(
+            f"the model was exported to {runtime}, which computes on the CPU: leave the device out, got '{device}'."
         )
-    for weights in members:
-        network = models.create_model(
-            described.model,
-            spatial_dims=described.spatial_dims,
-            in_channels=len(described.channels),
-            out_channels=described.labels.channels,
-            dotted=name == module,
-        )
-        try:
-            network.load_state_dict(dict(weights))
-        except RuntimeError as error:
-            raise BundleError(
-                "the weights do not fit the model that config.json describes. Copy the bundle again."
-            ) from error
-        networks.append(network)
-    return networks
+    return "cpu"
 
 
 def _paths(scan: str | Path | Sequence[str | Path]) -> list[Path]:

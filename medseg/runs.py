@@ -111,9 +111,12 @@ def held_out_cases(folder: str | Path) -> set[str]:
 def _follow(data: str | Path, folder: Path, user: Mapping[str, Any], resume: bool) -> None:
     """What the other processes of a distributed training do: the same steps, and no files.
 
-    They find the same parts learned as the first process, which stores no model before they have trained it with it.
+    They find the same parts learned as the first process, which stores no model before they have trained it with it. They wait
+    for its reports, and not for its word: that wait has an end.
     """
-    for study, part in _parts(_studies(data, folder, user, resume), folder):
+    for number, (study, part) in enumerate(parts := _parts(_studies(data, folder, user, resume), folder)):
+        while number and not _finished(parts[number - 1][1]):
+            time.sleep(1)
         if not _learned(part):
             training.learn(study, part, _cache(study, folder), started=time.monotonic(), resume=resume)
 

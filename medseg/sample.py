@@ -113,21 +113,18 @@ def points_by_class(classes: Array, n_max: int = 2000, seed: int = 0) -> dict[in
     return found
 
 
-def cut(array: Array, start_ijk: Size, size: Size, fill: float = 0) -> Array:
-    """A box of an array, filled where it lies outside; reads no more than the box, so that a memory map stays on disk.
+def cut(array: Any, start_ijk: Size, box: Any) -> None:
+    """Fill a box with what an array holds there, and with 0 outside; reads no more, so that a memory map stays on disk.
 
     Args:
-        array: `(C, I, J, K)`.
-        start_ijk: first voxel, negative to begin outside.
-        size: voxels along i, j and k.
-        fill: value of voxels outside the array.
-
-    Returns:
-        A new array `(C, *size)` of the same type; nothing but `fill` where box and array do not meet.
+        array: `(C, I, J, K)`, an array or a tensor.
+        start_ijk: its voxel that comes first in the box, negative to begin outside.
+        box: `(C, *size)` of the same kind, where the result goes.
     """
-    spans = [(max(0, s), min(n, s + w)) for s, w, n in zip(start_ijk, size, array.shape[1:], strict=True)]
-    box = np.full((array.shape[0], *size), fill, array.dtype)
+    sizes = box.shape[1:]
+    spans = [(max(0, s), min(n, s + w)) for s, w, n in zip(start_ijk, sizes, array.shape[1:], strict=True)]
+    if any(high - low < w for (low, high), w in zip(spans, sizes, strict=True)):
+        box[...] = 0
     if all(low < high for low, high in spans):
         into = tuple(slice(low - s, high - s) for (low, high), s in zip(spans, start_ijk, strict=True))
         box[(slice(None), *into)] = array[(slice(None), *(slice(low, high) for low, high in spans))]
-    return box

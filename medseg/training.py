@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import math
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from medseg import bundle as bundles
 from medseg import config as configs
-from medseg import distill, files, locating, losses, models, progress, prune, system, windows
+from medseg import distill, files, locating, losses, models, progress, prune, region, system, windows
 from medseg.bundle import Bundle
-from medseg.engine import fit, optim, state
-from medseg.engine.trial import Trial, measure
+from medseg.engine import fit, optim, state, together
+from medseg.engine.determinism import deterministic
+from medseg.engine.trial import Place, Trial, measure
 from medseg.errors import MedsegError
 from medseg.inner import Inner
 from medseg.loader import Batches
-from medseg.locating import Place
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared, prepare_cases
 from medseg.study import Study
@@ -31,7 +28,7 @@ from medseg.system import pick_device
 
 _REPORT_S = 10.0  # of a budget, for evaluation and report
 _FEW_STEPS = 100
-_PRECISION: Mapping[str, Literal["bf16-mixed", "32-true"]] = {"bf16": "bf16-mixed", "fp32": "32-true"}
+_LIGHTER = 4  # a voxel takes so many times less memory in prediction than in training, at least
 
 
 def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bool) -> None:
@@ -45,36 +42,40 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
         resume: go on from the checkpoint.
     """
     system.keep_heap()
-    device = pick_device(study.config.device)
+    device, train = pick_device(study.config.device), study.config.train
+    several = together.fabric(device, share=train.strategy)  # what one process chooses holds for all
     locator = first_stage(study, device)
-    places = locating.locate(locator, study.region, study.cases(study.inner.test), study.labels)
+    with deterministic(train.deterministic):
+        places = locating.locate(locator, study.region, study.cases(study.inner.test), study.labels)
     cases = {case.id: case for case in prepared(study, (*study.inner.train, *study.inner.test), cache, places)}
     learned, chosen = ([cases[name] for name in ids] for ids in (study.inner.train, study.inner.test))
     torch.manual_seed(study.config.seed)
-    model = network(study)
-    together = _fabric(device, "fp32")  # before anything is measured, for what one process chooses holds for all
-    loss = criterion(study, device)
-    trial = together.broadcast(
-        _measured(study, folder, model, loss, learned, device) if together.is_global_zero else None
-    )
-    assert trial is not None
-    study, fabric = study.with_batch(trial.batch), _fabric(device, trial.precision)
-    inner = Inner(_describe(study, trial), model, chosen, str(device), locator)
-    step_voxels = study.config.train.batch * math.prod(study.config.sample.patch)
-    candidates = inner.candidates(step_voxels) if study.config.windows == "measured" else {}
-    run = fit.fit(
-        model,
-        loss,
-        batches(study, learned, device),
-        inner.dice,
-        study.config.train,
-        _optimiser(study, trial),
-        fabric,
-        folder / "checkpoints",
-        started=started,
-        reserve_s=_reserve(study, candidates, places),
-        resume=resume,
-    )
+    model, loss = network(study), criterion(study, device)
+    with deterministic(train.deterministic):
+        # a divided model is tried by all together
+        place = several.setup_module if train.strategy == "fsdp" else None
+        trial = several.broadcast(
+            _measured(study, folder, model, loss, learned, device, place) if several.is_global_zero or place else None
+        )
+        assert trial is not None
+        study = study.with_batch(trial.batch)
+        inner = Inner(_describe(study, trial), model, chosen, str(device), locator)
+        step_voxels = study.config.train.batch * math.prod(study.config.sample.patch)
+        candidates = inner.candidates(_LIGHTER * step_voxels) if study.config.windows == "measured" else {}
+        fabric = together.fabric(device, trial.precision, train.strategy)
+        run = fit.fit(
+            model,
+            loss,
+            batches(study, learned, device),
+            inner.dice,
+            trial.settled(study.config.train),
+            _optimiser(study, trial),
+            fabric,
+            folder / "checkpoints",
+            started=started,
+            reserve_s=_reserve(study, candidates, places),
+            resume=resume,
+        )
     if fabric.is_global_zero:
         weights = state.weights(folder / "checkpoints" / "best.safetensors")
         inner.choose_windows(weights, run.best, candidates)
@@ -83,7 +84,7 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
 
 
 def prepared(
-    study: Study, ids: Sequence[str], cache: Path, places: Mapping[str, Place] | None = None
+    study: Study, ids: Sequence[str], cache: Path, places: Mapping[str, region.Place] | None = None
 ) -> list[Prepared]:
     """Cases of a study as its network sees them; a second stage, around their masks, or at the places found."""
     config, cases = study.config, study.cases(ids)
@@ -122,59 +123,65 @@ def criterion(study: Study, device: torch.device) -> nn.Module:
 def batches(study: Study, learned: Sequence[Prepared], device: torch.device) -> Batches:
     """The batches that a study trains on; each of several processes draws its own part."""
     config, (rank, ranks) = study.config, system.ranks()
-    size, seed = config.train.batch, config.seed
-    return Batches(learned, config.sample, config.augment, size=size, device=device, seed=seed, rank=rank, ranks=ranks)
+    share = {"size": config.train.batch, "parts": config.train.accumulate, "rank": rank, "ranks": ranks}
+    return Batches(learned, config.sample, config.augment, device=device, seed=config.seed, **share)
 
 
-def tried(study: Study, model: nn.Module, loss: nn.Module, learned: Sequence[Prepared], device: torch.device) -> Trial:
-    """A few steps before a run, with the batch halved until they fit.
+def tried(
+    study: Study,
+    model: nn.Module,
+    loss: nn.Module,
+    learned: Sequence[Prepared],
+    device: torch.device,
+    place: Place | None = None,
+) -> Trial:
+    """A few steps before a run, with the batch halved until they fit; of a single patch the stages are computed again.
 
     Raises:
-        MedsegError: a single patch does not fit.
+        MedsegError: nothing of that fits.
     """
     while True:
+        train = study.config.train
         try:
-            return measure(model, loss, batches(study, learned, device), device, study.config.train.precision)
+            return measure(model, loss, batches(study, learned, device), device, train, place)
         except (MemoryError, RuntimeError) as error:
             if not system.is_out_of_memory(error):
                 raise
-            if study.config.train.batch == 1:
-                raise MedsegError(
-                    f"a single patch does not fit in the memory of {device}: make sample.patch smaller"
-                ) from error
-        study = study.with_batch(study.config.train.batch // 2)  # not above: the error holds on to what did not fit
-        progress.warn(f"out of memory on {device}: planning again with batches of {study.config.train.batch}")
+            if place or (train.batch == 1 and train.checkpointing != "auto"):  # one process cannot plan again alone
+                what = "a single patch does" if train.batch == 1 else f"{train.batch} patches do"
+                raise MedsegError(f"{what} not fit in the memory of {device}: make sample.patch smaller") from error
+        # not above: the error holds on to what did not fit
+        if train.batch > 1:
+            study = study.with_batch(train.batch // 2)
+            progress.warn(f"out of memory on {device}: planning again with batches of {study.config.train.batch}")
+        else:
+            config = study.config.model_copy(update={"train": train.model_copy(update={"checkpointing": True})})
+            study = dataclasses.replace(study, config=config)
+            progress.warn(
+                f"out of memory on {device}: stages are computed again for their gradients, which takes longer"
+            )
 
 
 def _measured(
-    study: Study, folder: Path, model: nn.Module, loss: nn.Module, learned: Sequence[Prepared], device: torch.device
+    study: Study,
+    folder: Path,
+    model: nn.Module,
+    loss: nn.Module,
+    learned: Sequence[Prepared],
+    device: torch.device,
+    place: Place | None,
 ) -> Trial:
     """What was tried before the first step of a run; a resumed one keeps it. From here on `config.yaml` has the batch that fits."""
     path = folder / "checkpoints" / "trial.json"
     if path.exists():
         return Trial(**files.read_json(path))
-    trial = tried(study, model, loss, learned, device)
-    files.write_text(folder / "config.yaml", configs.dump(study.with_batch(trial.batch).config))
-    files.write_json(path, dataclasses.asdict(trial))
+    trial = tried(study, model, loss, learned, device, place)
+    if system.ranks()[0] == 0:
+        files.write_text(folder / "config.yaml", configs.dump(study.with_batch(trial.batch).config))
+        files.write_json(path, dataclasses.asdict(trial))
     shown = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in trial.seconds.items())
     progress.say(f"training in {trial.precision} on {device} (measured a step: {shown})")
     return trial
-
-
-def _fabric(device: torch.device, precision: str) -> Fabric:
-    """Device, precision and processes; as many of these as `torchrun` started."""
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what `_measured` says
-    _, ranks = system.ranks()
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    fabric = Fabric(
-        accelerator=device.type,
-        devices=[device.index or 0] if device.type == "cuda" and ranks == 1 else local,
-        num_nodes=ranks // local,
-        strategy="ddp" if ranks > 1 else "auto",
-        precision=_PRECISION[precision],
-    )
-    fabric.launch()
-    return fabric
 
 
 def _optimiser(study: Study, trial: Trial) -> optim.Config:
@@ -185,7 +192,7 @@ def _optimiser(study: Study, trial: Trial) -> optim.Config:
 
 
 def _reserve(
-    study: Study, candidates: Mapping[windows.Config, float], places: Mapping[str, Place]
+    study: Study, candidates: Mapping[windows.Config, float], places: Mapping[str, region.Place]
 ) -> Callable[[float], float]:
     """Seconds of a budget to keep for windows, cleaning, held-out cases and report, from the seconds that one validation took."""
     # on its own grid, with reading and writing, a case takes about twice what it takes in a validation
@@ -226,6 +233,8 @@ def _store(
         "held_out_cases": len(study.fold.test),
         "steps": run.step,
         "batch": study.config.train.batch,
+        "accumulated_batches": study.config.train.accumulate,
+        "processes": system.ranks()[1],
         "seconds": round(run.seconds, 1),
         "seconds_a_step": round(trial.step_s, 4),
         "waiting_for_batches": round(run.waited_s / run.seconds, 4),

@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -84,13 +85,38 @@ def model(tmp_path_factory: pytest.TempPathFactory, make_dataset: Make, quick: d
 def test_help_lists_the_commands(cli: Callable[..., Ended], words: list[str]) -> None:
     ended = cli(*words)
     assert ended.code == 0
-    for command in ("train", "predict", "evaluate", "check", "plan", "demo", "report", "models", "losses", "doctor"):
+    for command in (
+        "train",
+        "predict",
+        "export",
+        "evaluate",
+        "check",
+        "plan",
+        "demo",
+        "report",
+        "models",
+        "losses",
+        "doctor",
+    ):
         assert f"  {command} " in ended.out
 
 
 @pytest.mark.parametrize(
     "command",
-    ["train", "predict", "evaluate", "check", "plan", "demo", "report", "models", "losses", "doctor", "cache"],
+    [
+        "train",
+        "predict",
+        "export",
+        "evaluate",
+        "check",
+        "plan",
+        "demo",
+        "report",
+        "models",
+        "losses",
+        "doctor",
+        "cache",
+    ],
 )
 def test_every_command_has_help(cli: Callable[..., Ended], command: str) -> None:
     ended = cli(command, "--help")
@@ -108,6 +134,7 @@ def test_every_command_has_help(cli: Callable[..., Ended], command: str) -> None
         (["train", MR], "error: Invalid value for -o: a run needs a folder: -o runs/NAME."),
         (["predict", "x"], "error: Missing argument"),
         (["predict", "x", "y"], "error: Missing option '-o'"),
+        (["export", "x"], "error: Missing option '-o'"),
     ],
 )
 def test_misused_words_are_one_line(refused: Callable[..., str], words: list[str], message: str) -> None:
@@ -368,6 +395,66 @@ def test_reports_of_nothing(refused: Callable[..., str], tmp_path: Path) -> None
     assert "no such folder" in refused("cache", tmp_path / "absent")
 
 
+# --- bad input: exporting
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory, model: Path) -> Path:
+    """The run as ONNX; nobody may change it."""
+    from medseg import api
+
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason="the extra `onnx` is not installed")
+    return api.export(model, tmp_path_factory.mktemp("exported") / "onnx")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--to", "onxx"], "error: export.to: expected 'onnx', 'openvino' or 'bundle', got 'onxx'"),
+        (["--to", "bundle"], "error: export: a bundle is written anew for smaller weights: add --weights fp16"),
+        (["--to", "bundle", "--weights", "int4"], "error: export.weights: expected 'fp16' or 'int8', got 'int4'"),
+        (["--to", "bundle", "--int8", "x"], "error: export: a bundle computes in float32"),
+        (["--weights", "int8"], "error: export: weights are those of a bundle"),
+        (["--int8", "absent"], "error: no such dataset: 'absent'"),
+    ],
+)
+def test_exports_that_make_no_sense(
+    refused: Callable[..., str], tmp_path: Path, model: Path, words: list[str], message: str
+) -> None:
+    assert refused("export", model, "-o", tmp_path / "out", *words).startswith(message)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_exports_of_and_into_the_wrong_folder(
+    refused: Callable[..., str], tmp_path: Path, model: Path, exported: Path
+) -> None:
+    assert "holds files already" in refused("export", model, "-o", model)
+    assert "no model there" in refused("export", tmp_path / "absent", "-o", tmp_path / "out")
+    assert "was exported to onnx already" in refused("export", exported, "-o", tmp_path / "out")
+    assert "computes on the CPU" in refused("predict", exported, model, "-o", tmp_path / "out", "--device", "cuda")
+
+
+def test_eight_bits_need_masks(refused: Callable[..., str], tmp_path: Path, model: Path, make_dataset: Make) -> None:
+    data = make_dataset(tmp_path / "data", channels=2, labels={"background": 0, "big": 1, "small": 2})
+    for path in (data / "labelsTr").iterdir():
+        path.unlink()
+    assert "has a label" in refused("export", model, "-o", tmp_path / "out", "--int8", data)
+    other = make_dataset(tmp_path / "other")
+    assert "the model expects 2 channel(s), the scan has 1" in refused(
+        "export", model, "-o", tmp_path / "out", "--int8", other
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_exported_network_with_a_changed_byte(refused: Callable[..., str], tmp_path: Path, exported: Path) -> None:
+    folder = Path(shutil.copytree(exported, tmp_path / "model"))
+    data = bytearray((folder / "model.onnx").read_bytes())
+    data[1000] ^= 1
+    (folder / "model.onnx").write_bytes(data)
+    assert "'model.onnx' is not the file that was saved" in refused("predict", folder, MR, "-o", tmp_path / "out")
+
+
 # --- what goes well
 
 
@@ -403,6 +490,18 @@ def test_formats(cli: Callable[..., Ended], tmp_path: Path, model: Path, suffix:
     assert np.allclose(
         io.read_geometry(tmp_path / f"case_0.{suffix}").affine, io.read_geometry(scans / "case_0_0000.nii.gz").affine
     )
+
+
+def test_an_exported_model(cli: Callable[..., Ended], tmp_path: Path, model: Path, make_dataset: Make) -> None:
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        pytest.importorskip(package, reason="the extra `onnx` is not installed")
+    data, out = model.parent / "data", tmp_path / "int8"
+    ended = cli("export", model, "-o", out, "--int8", data)
+    assert ended.code == 0, ended.err
+    assert ended.out == f"model: {out}\n"
+    assert re.search(r"Dice on \d case\(s\): 0\.\d{4} in fp32, 0\.\d{4} in int8", ended.err)
+    assert cli("predict", out, data / "imagesTr", "-o", tmp_path / "masks").code == 0
+    assert len(list((tmp_path / "masks").glob("*.nii.gz"))) == 4
 
 
 def test_check(cli: Callable[..., Ended], tmp_path: Path, make_dataset: Make) -> None:

@@ -13,23 +13,26 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 # From the ground up; a part may import from the rows below its own, never from its own.
 LAYERS = """
-errors progress extent
+errors progress extent runner mistakes
 registry resources files picture system memory
 settings
 volume labels interpolation stitching windows
+regrid
 io geometry distance
 region
 cases preprocess sample augment metrics plot prediction
 reading manifest findings postprocess
-layouts examination fingerprint prepared limits models losses inference arithmetic channels
+layouts examination fingerprint prepared limits models losses inference arithmetic channels description
+card weights runtimes
 bundle tables pairing loader doctor planning restore ensemble suitability
+networks
 predictor
 lineage
 cohort engine distill prune locating
 config evaluation reporting inner
-descent held_out
+descent held_out quantising
 study
-training
+training exporting
 runs rehearsal
 api
 cli

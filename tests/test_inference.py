@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medseg import inference
 from medseg.errors import ConfigError
-from medseg.inference import Slab, Stream, slabs, sliding_window
+from medseg.inference import Slab, Stream, Work, slabs, sliding_window
 from medseg.settings import parse
 from medseg.windows import Config, window_starts
 
@@ -317,3 +317,30 @@ def test_a_scan_of_air_holds_nothing() -> None:
     image = torch.full((1, 8, 8, 8), -1.0)
     found = whole(list(slabs(image, convolution(1), Config(window=(4, 4, 4), air=0.0), nothing=(0.0, -9.0, -9.0))))
     assert (found[1:, 4:] == -9).all()  # one window is computed all the same
+
+
+@pytest.mark.parametrize("batch", [1, 3, 4, 16])
+def test_mirrors_go_through_the_network_together(batch: int) -> None:
+    seen: list[int] = []
+
+    def network(x: Tensor) -> Tensor:
+        seen.append(len(x))
+        return convolution(1)(x)
+
+    image = noise(1, 16, 8, 8)
+    config = Config(window=(8, 8, 8), batch=batch, mirror_axes=(0, 2))
+    found = whole(list(slabs(image, network, config, mirrors=True)))
+    assert sum(seen) == 3 * 4
+    assert max(seen) <= max(batch, 1)
+    one = config.model_copy(update={"batch": 1})
+    torch.testing.assert_close(found, whole(list(slabs(image, network, one, mirrors=True))))
+
+
+def test_what_was_computed_is_counted() -> None:
+    image = torch.ones(1, 16, 8, 8)
+    image[:, 8:] = -1
+    work = Work()
+    list(slabs(image, convolution(1), Config(window=(8, 8, 8), air=0.0), nothing=(0.0, -9.0, -9.0), work=work))
+    assert (work.windows, work.air) == (2, 1)
+    assert work.air_share == 1 / 3
+    assert Work().air_share == 0

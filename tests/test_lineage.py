@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 
-from medseg import files, lineage
+import medseg
+from medseg import bundle, files, lineage
 from medseg.errors import BundleError, ConfigError, DataError, MedsegError
 from medseg.labels import Labels
 from medseg.preprocess import Config as Preprocess
@@ -151,8 +152,6 @@ def test_any_model_of_one_stage_may_be_the_first_of_two(tmp_path: Path, make_bun
 
 
 def test_networks_that_saw_nothing_are_kept(tmp_path: Path, make_bundle: Make) -> None:
-    from medseg import bundle
-
     parts = ("a", "b", "c"), ("b", "a", "c")
     found = lineage.find("locate.from", str(run_of(tmp_path / "run", make_bundle, *parts, members=2)))
     found.save(tmp_path / "kept", ["b"])
@@ -162,3 +161,12 @@ def test_networks_that_saw_nothing_are_kept(tmp_path: Path, make_bundle: Make) -
     assert len(found.predictor([], torch.device("cpu")).networks) == 2
     with pytest.raises(DataError, match="flatter"):
         found.save(tmp_path / "none", ["a", "b"])
+
+
+def test_what_was_stored_in_fewer_bytes_is_kept_as_it_was_read(tmp_path: Path, make_bundle: Make) -> None:
+    small = medseg.export(make_bundle(tmp_path / "model"), tmp_path / "small", to="bundle", weights="int8")
+    found = lineage.find("locate.from", str(small))
+    found.save(tmp_path / "kept", [])
+    described, (weights,) = bundle.load(tmp_path / "kept")
+    assert described.stored == "fp32"
+    assert all(torch.equal(tensor, found.members[0][name]) for name, tensor in weights.items())

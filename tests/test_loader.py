@@ -75,12 +75,18 @@ def test_a_case_shorter_than_the_patch_is_padded_with_background() -> None:
     assert target.any()
 
 
-def test_processes_that_train_together_share_the_samples_of_a_step() -> None:
+@pytest.mark.parametrize(("ranks", "parts"), [(2, 1), (1, 2), (1, 4), (2, 2)])
+def test_a_step_has_the_same_samples_however_it_is_shared(ranks: int, parts: int) -> None:
     cases = [prepared(n) for n in range(3)]
     together = batches(cases, (6, 6, 6), size=4, augmented=True)(3)
-    parts = [batches(cases, (6, 6, 6), size=2, augmented=True, rank=rank, ranks=2)(3) for rank in range(2)]
-    for whole, halves in zip(together, zip(*parts, strict=True), strict=True):
-        torch.testing.assert_close(whole, torch.cat(halves), rtol=1e-5, atol=1e-5)
+    share: Any = {"size": 4 // ranks // parts, "parts": parts, "ranks": ranks, "augmented": True}
+    drawn = [
+        batches(cases, (6, 6, 6), rank=rank, **share)(3 * parts + part)
+        for rank in range(ranks)
+        for part in range(parts)
+    ]
+    for whole, shares in zip(together, zip(*drawn, strict=True), strict=True):
+        torch.testing.assert_close(whole, torch.cat(shares), rtol=1e-5, atol=1e-5)
 
 
 def test_cases_that_do_not_fit_in_memory_stay_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,7 +98,7 @@ def test_cases_that_do_not_fit_in_memory_stay_on_disk(tmp_path: Path, monkeypatc
     resident = batches(stored, (6, 6, 6))
     monkeypatch.setattr("medseg.memory.free_bytes", lambda: 0.0)
     mapped = batches(stored, (6, 6, 6))
-    assert not isinstance(resident.arrays[0][0], np.memmap)
+    assert isinstance(resident.arrays[0][0], torch.Tensor)
     assert isinstance(mapped.arrays[0][0], np.memmap)
     for a, b in zip(resident(1), mapped(1), strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)

@@ -320,12 +320,13 @@ def test_an_interrupted_run_goes_on(
     shutil.copytree(coarse, first)
     saved = Keeper.save
 
-    def stop(self: Keeper, run: Any, now: bool) -> None:
+    def stop(self: Keeper, run: Any) -> None:
         saved(self, run)
         raise Interrupted("stopped")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Keeper, "now_and_then", stop)
+        patched.setattr(Keeper, "due", lambda _: True)
+        patched.setattr(Keeper, "save", stop)
         with pytest.raises(Interrupted):
             runs.train(data, tmp_path / "run", asked(quick, first, margin_mm=2.0))
     with pytest.raises(ConfigError, match=r"other settings \(locate\.margin_mm\)"):

@@ -1,4 +1,4 @@
-"""What README.md and docs/ say is true: commands exist, links lead somewhere, and the whole way works."""
+"""What README.md and the pages of docs/ say is true: commands exist, links lead somewhere, and the whole way works."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from medseg import api, cli, config
 from medseg.resources import shipped
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/small_models.md")
+NAMES = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/export.md", "docs/large.md", "docs/small_models.md")
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 README = PAGES["README.md"]
 SETUP = ("pip install -e . && medseg demo", 'pip install -e ".[test]" && pytest')
@@ -34,9 +34,9 @@ def commands(text: str) -> list[list[str]]:
     return [words for words in split if words]
 
 
-MEDSEG = list(
-    dict.fromkeys(tuple(words) for page in PAGES.values() for words in commands(page) if words[0] == "medseg")
-)
+STARTS = ("medseg", "torchrun")
+ALL = [words for page in PAGES.values() for words in commands(page) if words[0] in STARTS]
+MEDSEG = list(dict.fromkeys(tuple(words[words.index("medseg") :]) for words in ALL))
 
 
 def test_the_two_commands_of_a_newcomer_are_there_to_the_letter() -> None:

@@ -14,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import load_file
 
 import medseg
 from medseg import bundle, files, io, runs
@@ -364,24 +366,37 @@ def test_parts_that_are_learned_are_not_learned_again_by_any_process(
             with contextlib.suppress(MedsegError):  # nothing was learned, so that there is no ensemble
                 train(data, run, quick, fold="all/2", resume=True)
     assert learned == {0: ["fold_1"], 1: ["fold_1"]}
+    report = run / "fold_0/report.html"
+    report.unlink()  # the first process is still at the first part: the others wait for it before the second
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr("medseg.runs.time.sleep", lambda _: report.write_text("done"))
+    monkeypatch.setattr("medseg.training.learn", lambda study, part, *_, **__: learned[1].append(report.read_text()))
+    train(data, run, quick, fold="all/2", resume=True)
+    assert learned[1] == ["fold_1", "done"]
 
 
 @pytest.mark.slow
 def test_two_processes_go_on_after_the_first_part(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    """And learn the second one as a single process does with batches twice as large."""
     data = make_dataset(tmp_path / "data")
     run = train(data, tmp_path / "run", quick, fold="all/2")
+    whole = train(data, tmp_path / "whole", quick, fold="all/2", train={"batch": 4})
     for path in (run / "fold_1", run / "bundle"):
         shutil.rmtree(path)
     first = (run / "fold_0/bundle/config.json").stat().st_mtime_ns
     words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "medseg", "train"]
-    ended = subprocess.run(
+    ended = subprocess.run(  # 13 s on a quiet machine, more than two minutes on a busy one
         [sys.executable, *words, str(data), "-o", str(run), "--resume"],
-        capture_output=True, text=True, check=False, timeout=120, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True, text=True, check=False, timeout=600, env=os.environ | {"OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert len(bundle.read(run / "bundle").weights) == 2
     assert (run / "fold_0/bundle/config.json").stat().st_mtime_ns == first
     assert (run / "fold_1/report.html").exists()
+    assert bundle.read(run / "fold_1/bundle").training["processes"] == 2
+    ours, theirs = (load_file(path / "fold_1/checkpoints/last.safetensors") for path in (run, whole))
+    for name in (name for name in theirs if name.startswith("model/")):
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-3)  # adamw, rate 0.01
 
 
 # --- a module of one's own

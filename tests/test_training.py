@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -9,12 +11,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from medseg import bundle, training
 from medseg import config as configs
 from medseg.cases import Fold
 from medseg.engine.trial import Trial
-from medseg.errors import MedsegError
+from medseg.errors import Interrupted, MedsegError
+from medseg.loader import Batches
+from medseg.losses import create_loss
 from medseg.region import Place, whole
 from medseg.study import Study, settle
 from medseg.volume import Geometry
@@ -53,6 +58,37 @@ def test_a_seed_gives_a_model(study: Study, tmp_path: Path) -> None:
     config = study.config.model_copy(update={"seed": 1})
     other = learn(Study(**(vars(study) | {"config": config})), tmp_path / "c") / "bundle/model.safetensors"
     assert other.read_bytes() != first.read_bytes()
+
+
+def test_on_request_a_run_is_the_same_to_the_last_bit_however_often_it_was_interrupted(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With dropout, and a trial whose number of steps follows the clock."""
+    changes = {
+        "model": {"name": "fc_densenet", "preset": "tiny"},
+        "train": {"deterministic": True, "precision": "auto"},
+    }
+    (study,) = settle(make_dataset(tmp_path / "data"), configs.merge({**quick, "model": {}}, changes))
+    whole, seen = learn(study, tmp_path / "whole"), []
+    call = Batches.__call__
+
+    def stop(self: Batches, number: int) -> Any:
+        seen.append(torch.are_deterministic_algorithms_enabled())
+        if number == 2 and (tmp_path / "parts/checkpoints/trial.json").exists() and len(seen) < 50:
+            seen.extend([True] * 50)
+            os.kill(os.getpid(), signal.SIGTERM)
+        return call(self, number)
+
+    monkeypatch.setattr(Batches, "__call__", stop)
+    monkeypatch.setattr("medseg.engine.trial._STEPS", 2)
+    with pytest.raises(Interrupted):
+        learn(study, tmp_path / "parts")
+    learn(study, tmp_path / "parts", resume=True)
+    assert all(seen)
+    assert not torch.are_deterministic_algorithms_enabled()
+    for name in ("checkpoints/last.safetensors", "bundle/model.safetensors"):
+        ours, theirs = load_file(whole / name), load_file(tmp_path / "parts" / name)
+        assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
 
 
 def test_the_held_out_cases_are_not_even_prepared(study: Study, tmp_path: Path) -> None:
@@ -100,7 +136,7 @@ def test_out_of_memory_plans_again(study: Study, tmp_path: Path, monkeypatch: py
     """The batch is halved until it fits, before the first step, and stays so when the run is resumed."""
     tried: list[int] = []
 
-    def measure(model: Any, loss: Any, batches: Any, device: Any, precision: str) -> Trial:
+    def measure(model: Any, loss: Any, batches: Any, *_: Any) -> Trial:
         tried.append(batches.size)
         if batches.size > 2:
             raise torch.OutOfMemoryError("too much")
@@ -110,6 +146,45 @@ def test_out_of_memory_plans_again(study: Study, tmp_path: Path, monkeypatch: py
     run = learn(study.with_batch(8), tmp_path / "run")
     assert tried == [8, 4, 2]
     assert bundle.read(run / "bundle").training["batch"] == 2
+
+
+def test_a_patch_that_does_not_fit_is_tried_with_stages_computed_again(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And trained so, and resumed so; the model that is stored is the usual one."""
+    tried: list[tuple[int, Any]] = []
+
+    def measure(model: Any, loss: Any, batches: Any, device: Any, train: Any, *_: Any) -> Trial:
+        tried.append((batches.size, train.checkpointing))
+        if train.checkpointing is not True:
+            raise torch.OutOfMemoryError("too much")
+        return Trial("fp32", 0.01, {"fp32": 0.01}, batches.size, 0.1, checkpointing=True)
+
+    calls: list[Any] = []
+    monkeypatch.setattr(training, "measure", measure)
+    monkeypatch.setattr("medseg.engine.fit.recompute", calls.append)
+    run = learn(study, tmp_path / "run")
+    assert tried == [(2, "auto"), (1, "auto"), (1, True)]
+    assert "stages are computed again" in caplog.text
+    learn(study, run, resume=True)
+    assert len(calls) == 2
+    assert len(tried) == 3
+    assert bundle.read(run / "bundle").training["batch"] == 1
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_processes_that_divide_a_model_do_not_plan_again_alone(
+    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
+) -> None:
+    def measure(*arguments: Any) -> Trial:
+        raise torch.OutOfMemoryError("too much")
+
+    monkeypatch.setattr(training, "measure", measure)
+    model, loss = training.network(study), create_loss(study.config.loss)
+    learned = training.prepared(study, study.inner.train, tmp_path / "cache")
+    what = "a single patch does" if batch == 1 else "4 patches do"
+    with pytest.raises(MedsegError, match=f"{what} not fit"):
+        training.tried(study.with_batch(batch), model, loss, learned, torch.device("cpu"), lambda model: model)
 
 
 def test_a_patch_that_never_fits_is_told(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg import bundle, cohort, io, preprocess
+from medseg import arithmetic, bundle, cohort, io, preprocess
 from medseg import geometry as geo
 from medseg.bundle import Bundle
 from medseg.cohort import Scan
@@ -112,6 +112,14 @@ def test_a_part_of_the_scan_is_computed() -> None:
     assert voxels < 0.25
     np.testing.assert_array_equal(found.segment(ready).mask.array, whole.mask.array)
     assert len(network.shown) < 0.3 * len(alone.shown)
+
+
+def test_a_prediction_tells_the_work_of_its_second_stage() -> None:
+    """As often as a voxel of the part was computed: the windows that were shown, over the part."""
+    network = Threshold()
+    found = both(network)
+    ready = found.prepare(phantom())
+    assert found.segment(ready).passes == pytest.approx(len(network.shown) * 8**3 / ready.image[0].numel())
 
 
 ROTATED = np.array([[0.8, -0.6, 0, -3], [0.6, 0.8, 0, 5], [0, 0, 2, -40], [0, 0, 0, 1]])
@@ -299,6 +307,13 @@ def test_both_stages_compute_as_asked(stored: Path) -> None:
     found = Predictor(stored, device="cpu", precision="bf16")
     assert found.locator is not None
     assert found.locator.ensemble.way.precision == found.ensemble.way.precision == "bf16"
+
+
+def test_both_stages_are_measured_on_first_use(stored: Path) -> None:
+    found = Predictor(stored, device="cpu")
+    assert not arithmetic.remembered()
+    found(phantom())
+    assert len(arithmetic.remembered()) == 2
 
 
 def test_the_card_names_both_stages(stored: Path) -> None:

@@ -1,8 +1,8 @@
-"""Random changes of a batch on its device: first drawn as numbers, then applied, all samples of the batch together.
+"""Random changes of a batch on its device: first drawn as numbers, then applied, samples together.
 
 Space comes first: rotation, scale, shear and translation are one affine map, to which an elastic deformation may be added,
-so that every voxel is interpolated once; samples for which nothing was drawn are cut out of the middle, untouched. Mirrors
-are exact flips. Intensities follow: bias field, noise, blur, brightness, contrast, resolution, gamma. Every step touches
+so that every voxel is interpolated once, mirrored or not; samples for which nothing was drawn are cut out of the middle,
+flipped at most. Intensities follow: bias field, noise, blur, brightness, contrast, resolution, gamma. Every step touches
 only the samples and channels that drew it.
 """
 
@@ -36,6 +36,5 @@ def apply(image: Tensor, target: Tensor, parameters: Parameters, patch: Sequence
 
     size = tuple(patch[: image.ndim - 2])
     image, target = _space.resample(image.float(), target, parameters, size)
-    _space.mirror(image, target, parameters)
     _intensity.change(image.view(-1, *size), parameters)
     return image, target

@@ -2,86 +2,92 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from medseg.augment._draw import BIAS_POINTS, Array, Parameters
-from medseg.augment._separable import along, normalised, smooth, tensor
+from medseg.augment._separable import filtered, groups, normalised, smooth, tensor
 
 
 def change(image: Tensor, parameters: Parameters) -> None:
     """Change intensities of `(B * C, *spatial)` in place, one kind of change after the other, where it was drawn."""
     for names, neutral, apply in _CHANGES:
         drawn = [getattr(parameters, name).reshape(len(image), -1) for name in names]
-        rows = np.flatnonzero((drawn[0] != neutral).any(1))
-        if len(rows):
-            image[rows] = apply(image[rows], *(values[rows] for values in drawn))
+        for rows in groups(np.flatnonzero((drawn[0] != neutral).any(1)), image):
+            part = image[rows]
+            apply(part, *(values[rows] for values in drawn))
+            if not isinstance(rows, slice):
+                image[rows] = part
 
 
-def _bias(image: Tensor, points: Array) -> Tensor:
+def _bias(image: Tensor, points: Array) -> None:
     dims = image.ndim - 1
-    field = smooth(tensor(points, image.device).view(-1, *[BIAS_POINTS] * dims), image.shape[1:])
+    field = smooth(tensor(points / math.log(2), image.device).view(-1, *[BIAS_POINTS] * dims), image.shape[1:])
     low = image.amin(_space(image), keepdim=True)
-    return low + (image - low) * field.exp()
+    image.sub_(low).mul_(field.exp2_()).add_(low)  # exp2 is three times as quick as exp
 
 
-def _noise(image: Tensor, deviation: Array, seed: Array) -> Tensor:
+def _noise(image: Tensor, deviation: Array, seed: Array) -> None:
     for row, scale, start in zip(image, deviation.ravel(), seed.ravel(), strict=True):
         generator = torch.Generator(image.device).manual_seed(int(start))
-        row += float(scale) * torch.randn(row.shape, generator=generator, device=image.device)
-    return image
+        row.add_(torch.randn(row.shape, generator=generator, device=image.device), alpha=float(scale))
 
 
-def _blur(image: Tensor, sigma: Array) -> Tensor:
-    """Gaussian filter; at the edge the weights that remain are scaled up to 1."""
-    for axis, deviation in enumerate(tensor(sigma, image.device).T):
-        index = torch.arange(image.shape[axis + 1], device=image.device)
-        distance = (index[:, None] - index) / deviation.clamp(min=1e-3)[:, None, None]
-        image = along(image, axis, normalised(torch.exp(-(distance**2) / 2)))
-    return image
+def _blur(image: Tensor, sigma: Array) -> None:
+    """Gaussian filter, cut off at 5 deviations; at the edge the weights that remain are scaled up to 1."""
+    deviation = tensor(sigma, image.device).clamp(min=1e-3)[..., None, None, None]
+
+    def weights(axis: int, out: Tensor, into: Tensor) -> Tensor:
+        return torch.exp(-(((out - into) / deviation[:, axis]) ** 2) / 2)
+
+    image.copy_(filtered(image, math.ceil(5 * sigma.max()), weights))
 
 
-def _brightness(image: Tensor, factor: Array) -> Tensor:
-    return image * _beside(factor, image)
+def _brightness(image: Tensor, factor: Array) -> None:
+    image.mul_(_beside(factor, image))
 
 
-def _contrast(image: Tensor, factor: Array) -> Tensor:
+def _contrast(image: Tensor, factor: Array) -> None:
     space = _space(image)
     mean = image.mean(space, keepdim=True)
     low, high = image.amin(space, keepdim=True), image.amax(space, keepdim=True)
-    return ((image - mean) * _beside(factor, image) + mean).clamp(low, high)
+    image.sub_(mean).mul_(_beside(factor, image)).add_(mean)
+    image.clamp_min_(low).clamp_max_(high)  # ten times as quick as both in one
 
 
-def _resolution(image: Tensor, share: Array) -> Tensor:
+def _resolution(image: Tensor, share: Array) -> None:
     """Average into coarser voxels, and interpolate linearly between their centres."""
-    for axis, fraction in enumerate(tensor(share, image.device).T):
-        fine = torch.arange(image.shape[axis + 1], device=image.device)
-        width = 1 / fraction[:, None, None]
-        coarse = (fine + 0.5) * width - 0.5  # centres (N, 1, n); those beyond the image cover nothing
-        begin, end = coarse - width / 2, coarse + width / 2
-        covered = torch.minimum(end.mT, fine + 0.5) - torch.maximum(begin.mT, fine - 0.5)
-        average = normalised(covered.clamp(min=0))
-        near = (1 - (fine[:, None] - coarse).abs() / width).clamp(min=0) * (begin < fine[-1] + 0.5)
-        image = along(image, axis, normalised(near) @ average)
-    return image
+    width = 1 / tensor(share, image.device)[..., None, None, None]
+
+    def weights(axis: int, out: Tensor, into: Tensor) -> Tensor:
+        wide, length = width[:, axis], image.shape[axis + 1]
+        position = (out + 0.5) / wide - 0.5  # in coarse voxels, the first of which begins with the image
+        before = position.floor()
+
+        def average(coarse: Tensor) -> Tensor:
+            begin, end = coarse * wide - 0.5, ((coarse + 1) * wide - 0.5).clamp(max=length - 0.5)
+            return normalised((torch.minimum(end, into + 0.5) - torch.maximum(begin, into - 0.5)).clamp(min=0))
+
+        return average(before).lerp(average(before + 1), position - before)
+
+    image.copy_(filtered(image, math.ceil(1.5 / share.min() + 0.5), weights))
 
 
-def _gamma(image: Tensor, exponent: Array, inverted: Array) -> Tensor:
-    space = _space(image)
-    sign = _beside(1 - 2.0 * inverted, image)
-    image = image * sign
-    deviation, mean = torch.std_mean(image, space, keepdim=True)
-    low = image.amin(space, keepdim=True)
-    span = (image.amax(space, keepdim=True) - low).clamp(min=1e-7)
-    bent = ((image - low) / span) ** _beside(exponent, image)
-    bent_deviation, bent_mean = torch.std_mean(bent, space, keepdim=True)
-    return ((bent - bent_mean) / bent_deviation.clamp(min=1e-7) * deviation + mean) * sign
+def _gamma(image: Tensor, exponent: Array, inverted: Array) -> None:
+    space, sign = _space(image), _beside(1 - 2.0 * inverted, image)
+    low, high = image.amin(space, keepdim=True), image.amax(space, keepdim=True)
+    mean, deviation = _moments(image)
+    image.sub_(torch.where(sign > 0, low, high)).mul_(sign / (high - low).clamp(min=1e-7))  # 0 to 1
+    image.log2_().mul_(_beside(exponent, image)).exp2_()  # twice as quick as a power
+    bent_mean, bent_deviation = _moments(image)
+    image.sub_(bent_mean).mul_(sign * deviation / bent_deviation.clamp(min=1e-7)).add_(mean)
 
 
-_CHANGES: tuple[tuple[tuple[str, ...], float, Callable[..., Tensor]], ...] = (
+# What was drawn, the value of the first that means nothing was, and what to do: in the order of application.
+_CHANGES = (
     (("bias",), 0, _bias),
     (("noise", "noise_seed"), 0, _noise),
     (("blur",), 0, _blur),
@@ -90,6 +96,13 @@ _CHANGES: tuple[tuple[tuple[str, ...], float, Callable[..., Tensor]], ...] = (
     (("resolution",), 1, _resolution),
     (("gamma", "inverted"), 1, _gamma),
 )
+
+
+def _moments(image: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and root of the summed squared distances from it; torch's own deviation takes twenty times as long."""
+    space = _space(image)
+    mean = image.mean(space, keepdim=True)
+    return mean, torch.linalg.vector_norm(image - mean, dim=space, keepdim=True)
 
 
 def _space(image: Tensor) -> tuple[int, ...]:

@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.engine.muon import Muon
+from medseg.engine.shards import divided_like, own, whole
 from medseg.settings import Settings
 
 _FEW = 8  # rows or columns: fewer are no matrix
@@ -56,12 +57,18 @@ def build(modules: Iterable[nn.Module], config: Config) -> torch.optim.Optimizer
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     momentum = 0.99 if config.momentum is None else config.momentum
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=True)
+    fused = not any(map(_is_divided, parameters))  # torch 2.13 has no fused SGD for them
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
 
 
 def _is_matrix(parameter: Tensor) -> bool:
-    """Whether a parameter has directions to speak of: what makes logits, or looks at one channel's voxel alone, has few."""
-    return parameter.ndim > 1 and min(parameter.flatten(1).shape) >= _FEW
+    """Whether a parameter has directions to speak of, and lies here whole. What makes logits, or sees a single value, has few."""
+    return parameter.ndim > 1 and not _is_divided(parameter) and min(parameter.flatten(1).shape) >= _FEW
+
+
+def _is_divided(parameter: Tensor) -> bool:
+    """Whether several processes hold a part of it each."""
+    return hasattr(parameter, "placements")
 
 
 def learning_rate(config: Config, progress: float) -> float:
@@ -105,12 +112,16 @@ class Average:
         self.steps += 1
         weight = 1 - min(self.decay, (1 + self.steps) / (10 + self.steps))
         moving = [name for name, tensor in self.shadow.items() if tensor.is_floating_point()]
-        torch._foreach_lerp_([self.shadow[n] for n in moving], [self.live[n].detach() for n in moving], weight)
+        torch._foreach_lerp_([own(self.shadow[n]) for n in moving], [own(self.live[n]) for n in moving], weight)
         for name in self.shadow.keys() - set(moving):
             self.shadow[name].copy_(self.live[name])
+
+    def weights(self) -> dict[str, Tensor]:
+        """The average as it stands; processes that have divided it must all ask."""
+        return {name: whole(tensor) for name, tensor in self.shadow.items()}
 
     def restore(self, tensors: Mapping[str, Tensor], steps: int) -> None:
         """Put back an average that was stored."""
         self.steps = steps
         for name, tensor in tensors.items():
-            self.shadow[name].copy_(tensor)
+            self.shadow[name].copy_(divided_like(tensor, self.shadow[name]))

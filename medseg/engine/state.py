@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from medseg import files
 from medseg.engine.optim import Average
+from medseg.engine.shards import divided_like, whole
 from medseg.errors import RunError
 
 COLUMNS = ("step", "seconds", "loss", "learning_rate", "wait_share", "validation_dice")
@@ -53,7 +54,8 @@ class Keeper:
         folder: of the checkpoints; `history.csv` lies beside it.
         model, loss, optimiser, average: what moves.
         every_s: seconds between two savings.
-        writes: whether this process writes; of several that train together one does.
+        writes: whether this process writes; of several that train together one does. The others save with it all the same,
+            for each may have a part of the tensors.
     """
 
     def __init__(
@@ -71,16 +73,13 @@ class Keeper:
         self.every_s, self.writes, self.saved = every_s, writes, time.monotonic()
         self.device = next(model.parameters()).device
 
-    def now_and_then(self, run: Run, *, now: bool) -> None:
-        """Save when it is time to."""
-        if now or time.monotonic() - self.saved > self.every_s:
-            self.save(run)
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return time.monotonic() - self.saved > self.every_s
 
     def save(self, run: Run) -> None:
         """Write `last.safetensors` and the history."""
         self.saved = time.monotonic()
-        if not self.writes:
-            return
         parts = {
             "model": self.model.state_dict(),
             "loss": self.loss.state_dict(),
@@ -88,13 +87,12 @@ class Keeper:
             "optimiser": _tensors(self.optimiser),
             "random": _random(self.device),
         }
-        _write(self.folder / "last.safetensors", {"run": asdict(run), "ema_steps": self.average.steps}, **parts)
+        self._write("last.safetensors", {"run": asdict(run), "ema_steps": self.average.steps}, **parts)
         self.history(run)
 
     def best(self, run: Run) -> None:
         """Write the averaged weights as `best.safetensors`."""
-        if self.writes:
-            _write(self.folder / "best.safetensors", {"step": run.step, "dice": run.best}, model=self.average.shadow)
+        self._write("best.safetensors", {"step": run.step, "dice": run.best}, model=self.average.shadow)
 
     def history(self, run: Run) -> None:
         """Write `history.csv`."""
@@ -112,8 +110,10 @@ class Keeper:
         if not path.exists():
             return Run()
         facts, parts = _read(path)
+        live = self.model.state_dict()
+        stored = {name: divided_like(tensor, live.get(name, tensor)) for name, tensor in parts["model"].items()}
         try:
-            self.model.load_state_dict(parts["model"])
+            self.model.load_state_dict(stored)
             self.loss.load_state_dict(parts.get("loss", {}))
         except RuntimeError as error:
             raise RunError("the checkpoint belongs to another model. Name a new folder with -o.") from error
@@ -121,6 +121,14 @@ class Keeper:
         _restore(self.optimiser, parts.get("optimiser", {}))
         _restore_random(self.device, parts["random"])
         return Run(**facts["run"])
+
+    def _write(self, name: str, facts: Mapping[str, Any], **parts: Mapping[str, Tensor]) -> None:
+        """A file of tensors, gathered one by one from all processes."""
+        tensors = {f"{part}/{key}": tensor for part, group in parts.items() for key, tensor in group.items()}
+        gathered = ((key, whole(tensor.detach())) for key, tensor in tensors.items())
+        found = {key: tensor.cpu().contiguous() for key, tensor in gathered if self.writes}
+        if self.writes:
+            files.write_bytes(self.folder / name, as_bytes(found, metadata={"facts": json.dumps(dict(facts))}))
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -130,12 +138,6 @@ def weights(path: Path) -> dict[str, Tensor]:
         RunError: the file is damaged or something else.
     """
     return _read(path)[1]["model"]
-
-
-def _write(path: Path, facts: Mapping[str, Any], **parts: Mapping[str, Tensor]) -> None:
-    tensors = {f"{part}/{name}": tensor for part, group in parts.items() for name, tensor in group.items()}
-    whole = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    files.write_bytes(path, as_bytes(whole, metadata={"facts": json.dumps(dict(facts))}))
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, dict[str, Tensor]]]:
@@ -160,10 +162,11 @@ def _tensors(optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
 
 
 def _restore(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
         number, _, name = key.partition(".")
-        state.setdefault(int(number), {})[name] = tensor
+        state.setdefault(int(number), {})[name] = divided_like(tensor, parameters[int(number)])
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
 
 

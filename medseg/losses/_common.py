@@ -40,7 +40,7 @@ class OverlapOptions(Options):
     Args:
         include_background: count channel 0 as a structure too. With "sigmoid" there is no background, and all channels count.
         batch: sum regions over the batch before comparing, instead of sample by sample: steadier where structures are
-            absent from many patches.
+            absent from many patches. Processes that train together share a batch.
         smooth: added above and below the fraction bar, so that a structure absent from both counts as a perfect match;
             with 0 such a structure is a perfect match by decision.
     """

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def _alone(values: Tensor) -> Tensor:
+    return values
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +23,11 @@ class LossContext:
         spacing_mm: distance between voxel centres along each spatial axis; a 2D network ignores the third number.
         progress: how much of the training is over, 0 to 1.
         extras: further tensors by name, for losses that ask for them.
+        total: adds values up over the processes that train together, each of which has a part of the batch.
     """
 
     image: Tensor | None = None
     spacing_mm: tuple[float, ...] | None = None
     progress: float = 0.0
     extras: Mapping[str, Any] | None = None
+    total: Callable[[Tensor], Tensor] = _alone

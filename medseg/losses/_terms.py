@@ -79,11 +79,16 @@ class Counts(NamedTuple):
 
 
 def soft_counts(level: Level, options: OverlapOptions, *, squared: bool = False) -> Counts:
-    """How many voxels are predicted, true, and both; `squared` sums the squares of predicted and true."""
+    """How many voxels are predicted, true, and both; `squared` sums the squares of predicted and true.
+
+    Over the batch they are summed over the parts of it that other processes have, too.
+    """
     p, truth = level.keep(level.p), level.truth
     both, predicted = (values.flatten(2).sum(2) for values in (p * truth, p * p if squared else p))
     counts = Counts(both, predicted, truth.square().flatten(2).sum(2) if squared else level.true)
-    return Counts(*(values.sum(0, keepdim=True) for values in counts)) if options.batch else counts
+    if not options.batch:
+        return counts
+    return Counts(*level.context.total(torch.stack([values.sum(0, keepdim=True) for values in counts])))
 
 
 def ratio(above: Tensor, below: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 import signal
 import threading
 import time
@@ -19,12 +20,11 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from medseg.engine import fit as fits
-from medseg.engine import optim
-from medseg.engine.fit import Config, _average_gradients, fit
+from medseg.engine import clock, optim
+from medseg.engine.fit import Config, fit
 from medseg.engine.optim import learning_rate
 from medseg.engine.state import COLUMNS, Run
-from medseg.errors import Interrupted, MedsegError, RunError
+from medseg.errors import ConfigError, Interrupted, MedsegError, RunError
 from medseg.losses import create_loss
 from medseg.models import create_model
 from medseg.settings import parse
@@ -140,30 +140,94 @@ def test_a_loss_may_learn_too(tmp_path: Path, fabric: Fabric) -> None:
     assert torch.equal(other.scale.detach(), stored)
 
 
-class Pair:
-    """What `fit` asks of Fabric, as the first of two processes; the other one's tensors are all 3."""
-
-    world_size = 2
-
-    @staticmethod
-    def all_reduce(tensor: Tensor) -> Tensor:
-        return (tensor + 3) / 2
+# --- several batches a step
 
 
-def test_processes_that_train_together_move_a_loss_of_parameters_alike() -> None:
-    loss = WeightedLoss()
-    loss.unused = nn.Parameter(torch.ones(2))
-    loss.scale.grad = torch.tensor([1.0])
-    _average_gradients(loss, Pair())  # type: ignore[arg-type]
-    assert loss.scale.grad.tolist() == [2.0]
-    assert loss.unused.grad is not None  # the other process may have used it
-    assert loss.unused.grad.tolist() == [1.5, 1.5]
+class Share(Data):
+    """The samples of `Data`, two a step, in batches of one."""
+
+    size = 1
+
+    def __call__(self, number: int) -> tuple[Tensor, Tensor]:
+        step, part = divmod(number, 2)
+        return tuple(whole[part : part + 1] for whole in super().__call__(step))  # type: ignore[return-value]
 
 
-def test_alone_a_loss_keeps_its_gradients(fabric: Fabric) -> None:
-    loss = WeightedLoss()
-    _average_gradients(loss, fabric)
-    assert loss.scale.grad is None
+@pytest.mark.parametrize(("name", "atol"), [("sgd", 1e-6), ("adamw", 1e-4)])
+def test_accumulated_batches_make_the_step_of_one_large_batch(
+    tmp_path: Path, fabric: Fabric, name: str, atol: float
+) -> None:
+    asked = {}
+    for folder, data, parts in (("whole", Data(), 1), ("parts", Share(), 2)):
+        torch.manual_seed(0)
+        # a bias before a normalisation has no gradient, and adamw makes steps of what rounding leaves of it
+        first = nn.Conv3d(1, 4, 3, padding=1, bias=False)
+        model = nn.Sequential(first, nn.GroupNorm(4, 4), nn.ReLU(), nn.Conv3d(4, 2, 1))
+        train = {"steps": 5, "accumulate": parts}
+        run(tmp_path / folder, fabric, data, model=model, train=train, how={"name": name})
+        asked[folder] = data.asked
+    assert asked == {"whole": [0, 1, 2, 3, 4], "parts": [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]}
+    whole, parts_ = last(tmp_path / "whole"), last(tmp_path / "parts")
+    for key in (key for key in whole if key.startswith(("model", "ema"))):
+        torch.testing.assert_close(parts_[key], whole[key], rtol=1e-5, atol=atol)
+    losses = [[float(row["loss"]) for row in history(tmp_path / folder)] for folder in ("whole", "parts")]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+
+
+def test_a_bad_batch_among_accumulated_ones_spoils_the_step(tmp_path: Path, fabric: Fabric) -> None:
+    """The first batch of the first step; its second one, and the second step, are good."""
+    model, seen = network(), []
+    weight = model[4].weight  # type: ignore[index]
+    data = Data(step_2=lambda: seen.append(weight.detach().clone()))  # type: ignore[operator, union-attr]
+    run(tmp_path, fabric, data, model=model, loss=WeightedLoss(lambda n: n == 0), train={"steps": 2, "accumulate": 2})
+    assert torch.equal(seen[0], network()[4].weight)  # type: ignore[index]
+    assert not torch.equal(weight, seen[0])  # type: ignore[arg-type]
+
+
+# --- ways to compute a step
+
+
+def test_stages_that_are_computed_again_learn_the_same(tmp_path: Path, fabric: Fabric) -> None:
+    for folder, checkpointing in (("plain", False), ("again", True)):
+        run(
+            tmp_path / folder, fabric, model=nn.Sequential(network(), nn.ReLU()), train={"checkpointing": checkpointing}
+        )
+    assert exact(tmp_path / "plain") == exact(tmp_path / "again")
+    assert torch.equal(last(tmp_path / "plain")["random/torch"], last(tmp_path / "again")["random/torch"])
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:`torch.jit:DeprecationWarning")  # torch 2.13 warns of itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_a_compiled_model_learns_the_same_under_the_same_names(tmp_path: Path, fabric: Fabric) -> None:
+    for folder, compiled in (("plain", False), ("compiled", True)):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv3d(1, 2, 3, padding=1), nn.ReLU())
+        run(tmp_path / folder, fabric, model=model, train={"compile": compiled, "steps": 3})
+    plain, compiled_ = last(tmp_path / "plain"), last(tmp_path / "compiled")
+    assert plain.keys() == compiled_.keys()
+    for key in (key for key in plain if key.startswith(("model", "ema"))):
+        torch.testing.assert_close(compiled_[key], plain[key], rtol=1e-4, atol=1e-4)
+
+
+def test_a_loss_that_learns_is_not_divided(tmp_path: Path, fabric: Fabric) -> None:
+    with pytest.raises(ConfigError, match=r"train\.strategy=fsdp.*train\.strategy=ddp"):
+        run(tmp_path, fabric, loss=WeightedLoss(), train={"strategy": "fsdp"})
+
+
+@pytest.mark.parametrize(
+    ("train", "message"),
+    [
+        ({"deterministic": True, "budget_s": 60}, "deterministic needs steps"),
+        ({"compile": True, "checkpointing": True}, "compile excludes checkpointing"),
+        ({"compile": True, "strategy": "fsdp"}, "compile excludes .* strategy=fsdp"),
+        ({"compile": "maybe"}, r"compile: expected 'auto', True or False, got 'maybe'"),
+        ({"accumulate": 0}, "accumulate"),
+    ],
+)
+def test_what_cannot_be_had_together_is_refused(train: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        parse(Config, train)
 
 
 # --- the history
@@ -255,7 +319,7 @@ def test_a_second_signal_is_not_made_to_wait(tmp_path: Path, fabric: Fabric, mon
 
     with pytest.raises(Interrupted, match="after step 2"):
         run(tmp_path / "one", fabric, Data(step_1=twice))
-    monkeypatch.setattr(fits, "_TWICE_S", 0.0)
+    monkeypatch.setattr(clock, "_TWICE_S", 0.0)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "two", fabric, Data(step_1=twice))
 

@@ -109,16 +109,11 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         keeper(tmp_path).save(Run())
 
 
-def test_it_saves_when_it_is_time(tmp_path: Path) -> None:
-    path = tmp_path / "checkpoints/last.safetensors"
+def test_it_says_when_it_is_time_to_save(tmp_path: Path) -> None:
     a = keeper(tmp_path)
-    a.now_and_then(Run(), now=False)
-    assert not path.exists()
-    a.now_and_then(Run(), now=True)
-    assert path.exists()
-    path.unlink()
-    keeper(tmp_path, every_s=-1).now_and_then(Run(), now=False)
-    assert path.exists()
+    assert not a.due()
+    a.every_s = -1
+    assert a.due()
 
 
 def test_only_one_of_several_processes_writes(tmp_path: Path) -> None:

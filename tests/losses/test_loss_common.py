@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from medseg.errors import ConfigError
-from medseg.losses import create_loss, names
+from medseg.losses import LossContext, create_loss, names
 
 
 def test_names_are_those_of_the_files():
@@ -82,3 +82,17 @@ def test_spacing_of_a_coarser_level():
         2 * (1 + 2 + 3 + 4) / 8 + (2 + 4) / 4
     ) / 3  # the same millimetres: voxels of the second level are twice as long
     assert value.item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["dice", "generalised_dice", "tversky"])
+def test_a_batch_that_processes_share_is_compared_as_one(batch, name):
+    """The sums of the other part come from elsewhere; values and slopes are those of the whole batch."""
+    logits, target = batch
+    loss, sums = create_loss(name, batch=True), []
+    whole = loss(logits, target)
+    (slopes,) = torch.autograd.grad(whole, logits)
+    others = LossContext(total=lambda values: sums.append(values.detach()) or values)
+    loss(logits[1:], target[1:], others)
+    part = loss(logits[:1], target[:1], LossContext(total=lambda values: values + sums[0]))
+    torch.testing.assert_close(part, whole)
+    torch.testing.assert_close(torch.autograd.grad(part, logits)[0][:1], slopes[:1])
