@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from medseg.labels import Labels as Labels
     from medseg.losses import create_loss as create_loss
     from medseg.models import create_model as create_model
-    from medseg.predictor import Prediction as Prediction
+    from medseg.prediction import Prediction as Prediction
     from medseg.predictor import Predictor as Predictor
     from medseg.volume import Geometry as Geometry
     from medseg.volume import Volume as Volume
@@ -37,7 +37,8 @@ _PUBLIC = {
     "Labels": "labels",
     "create_loss": "losses",
     "create_model": "models",
-    **dict.fromkeys(("Prediction", "Predictor"), "predictor"),
+    "Prediction": "prediction",
+    "Predictor": "predictor",
     **dict.fromkeys(("Geometry", "Volume"), "volume"),
 }
 __all__ = ["__version__", *_PUBLIC]

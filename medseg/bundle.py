@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from medseg import files
 from medseg.card import card
-from medseg.description import Bundle
+from medseg.description import LOCATOR, Bundle
 from medseg.errors import BundleError, ConfigError, DataError
 from medseg.settings import parse
 
@@ -26,8 +26,8 @@ def save(folder: str | Path, bundle: Bundle, members: Sequence[Mapping[str, Tens
     """Write a bundle; its `config.json` comes last, so that a half-written one is not taken for whole.
 
     Args:
-        folder: made if needed.
-        bundle: description; `weights` and `versions` are filled in.
+        folder: made if needed. Of a model of two stages it holds the first one already.
+        bundle: description; `weights`, `versions` and `locator` are filled in.
         members: weights of each model of the ensemble, as `bundle.stored` says.
     """
     from safetensors.torch import save as as_bytes  # its `save_file` hides a full disk from `files`
@@ -53,7 +53,8 @@ def store(folder: str | Path, bundle: Bundle, contents: Iterable[tuple[str, byte
         files.write_bytes(folder / name, data)
         hashes[name] = files.sha256(folder / name)
     versions = {"python": platform.python_version()} | {name: metadata.version(name) for name in packages}
-    whole = bundle.model_copy(update={"weights": hashes, "versions": versions})
+    first = _saved_checksum(folder / LOCATOR) if bundle.locate else ""
+    whole = bundle.model_copy(update={"weights": hashes, "versions": versions, "locator": first})
     describe(folder, whole)
     return whole
 
@@ -74,6 +75,11 @@ def _checksum(content: Mapping[str, Any]) -> str:
     """SHA-256 of a description, however its JSON is spaced and ordered."""
     text = json.dumps(files.finite(dict(content)), sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _saved_checksum(folder: Path) -> str:
+    content = files.read_json(folder / "config.json")
+    return str(content.get("checksum")) if isinstance(content, dict) else ""
 
 
 def locate(folder: str | Path) -> Path:
@@ -134,6 +140,24 @@ def stored_files(folder: str | Path, bundle: Bundle) -> list[Path]:
         if files.sha256(path) != expected:
             raise BundleError(f"'{name}' is not the file that was saved (its SHA-256 differs). Copy the bundle again.")
     return paths
+
+
+def locator(folder: str | Path, bundle: Bundle) -> Path | None:
+    """The bundle of the first of two stages; None where there is one stage.
+
+    Raises:
+        BundleError: it is missing, or another one lies there.
+    """
+    if bundle.locate is None:
+        return None
+    first = Path(folder) / LOCATOR
+    if not (first / "config.json").is_file():
+        raise BundleError(f"the model lacks its first stage, the folder '{LOCATOR}'. Copy the whole bundle folder.")
+    if _saved_checksum(first) != bundle.locator:
+        raise BundleError(
+            f"'{LOCATOR}' is not the first stage that was saved (its checksum differs). Copy the bundle again."
+        )
+    return first
 
 
 def read(folder: str | Path) -> Bundle:

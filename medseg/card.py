@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from medseg.description import Bundle
+from medseg.description import LOCATOR, Bundle
 
 
 def card(bundle: Bundle) -> str:
@@ -21,7 +21,7 @@ def card(bundle: Bundle) -> str:
 
 ## Input
 
-One scan with the channel(s) {", ".join(bundle.channels)}, in any orientation and spacing (computed at {spacing} mm).
+One scan with the channel(s) {", ".join(bundle.channels)}, in any orientation and spacing (computed at {spacing} mm).{_stages(bundle)}
 
 ## Labels
 
@@ -43,6 +43,15 @@ One scan with the channel(s) {", ".join(bundle.channels)}, in any orientation an
 
 It computes {bundle.inference}, in {bundle.precision}{stored}.
 """
+
+
+def _stages(bundle: Bundle) -> str:
+    if not bundle.locate:
+        return ""
+    return (
+        f"\n\nTwo stages: the model in `{LOCATOR}/`, which has a card of its own, finds where to look in the scan, and this one looks "
+        f"at that part of it alone, with {bundle.locate}. Where the first finds nothing, this one looks at the whole scan."
+    )
 
 
 def _use(bundle: Bundle) -> str:

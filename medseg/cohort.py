@@ -15,7 +15,8 @@ from medseg.cases import few
 from medseg.errors import DataError, MedsegError
 from medseg.io import dicom, raster
 from medseg.layouts import CHANNEL
-from medseg.predictor import Prediction, Predictor, Prepared
+from medseg.prediction import Prediction, Prepared
+from medseg.predictor import Predictor
 
 _OF_ONE_SCAN = (MedsegError, MemoryError, RuntimeError)  # torch's memory errors are RuntimeErrors
 
@@ -67,9 +68,7 @@ def _of(item: str, channels: int | None) -> list[Scan]:
         raise DataError(f"no such scan: '{missing[0]}'")
     if len(parts) > 1:
         return [Scan(_grouped(parts, None)[0].id, tuple(parts))]
-    if parts[0].is_file():
-        return _grouped(parts, channels)
-    return _in_folder(parts[0], channels)
+    return _grouped(parts, channels) if parts[0].is_file() else _in_folder(parts[0], channels)
 
 
 def _in_folder(folder: Path, channels: int | None) -> list[Scan]:

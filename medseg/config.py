@@ -19,6 +19,7 @@ from medseg.distill import Config as Distill
 from medseg.engine.fit import Config as Train
 from medseg.engine.optim import Config as Optim
 from medseg.errors import ConfigError
+from medseg.locating import Config as Locate
 from medseg.preprocess import Config as Preprocess
 from medseg.prune import Config as Prune
 from medseg.registry import did_you_mean
@@ -47,7 +48,7 @@ class RunConfig(Settings):
         windows: predict with larger windows and less overlap where the inner split shows that nothing is lost ("measured"), or
             as `inference` says ("planned"; so it is where you set its window or overlap).
         model, loss: `name` and options of the architecture and of the loss.
-        distill, prune: learn from a stored model too, or set out from a stored model made narrower.
+        distill, prune, locate: learn from a stored model too, set out from one made narrower, or look only where one finds something.
     """
 
     seed: int = Field(default=0, ge=0)
@@ -68,6 +69,7 @@ class RunConfig(Settings):
     loss: Tree = Field(default_factory=lambda: {"name": "dice_ce"})
     distill: Distill = Distill()
     prune: Prune = Prune()
+    locate: Locate = Locate()
     optim: Optim = Optim()
     train: Train = Train()
     inference: Inference
@@ -129,8 +131,7 @@ def resolve(planned: Mapping[str, Any], user: Mapping[str, Any]) -> RunConfig:
     if model.get("name", "unet") != "unet" or "preset" in model:
         planned.pop("model", None)
     tree = merge(planned, user)
-    tree["model"] = {"name": "unet", **tree.get("model", {})}
-    tree["loss"] = {"name": "dice_ce", **tree.get("loss", {})}
+    tree |= {"model": {"name": "unet", **tree.get("model", {})}, "loss": {"name": "dice_ce", **tree.get("loss", {})}}
     if {"window", "overlap"} & {*user.get("inference", {})}:
         tree.setdefault("windows", "planned")
     config = parse(RunConfig, tree)
@@ -153,8 +154,8 @@ def complete(config: RunConfig) -> RunConfig:
         raise ConfigError(
             f"sample.patch={list(patch)} and inference.window={list(window)}: both have 1 voxel along k (slices), or neither. Set both."
         )
-    described = {"model": models.resolve(config.model, dotted=True), "loss": losses.resolve(config.loss)}
-    return config.model_copy(update=described)
+    model, loss = models.resolve(config.model, dotted=True), losses.resolve(config.loss)
+    return config.model_copy(update={"model": model, "loss": loss})
 
 
 def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> Tree:

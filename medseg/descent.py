@@ -1,9 +1,9 @@
-"""What a run takes over from the stored models that it names: their grid, an architecture; and whether it may."""
+"""What a run takes over from the stored models that it names: their grid, an architecture, a place; and whether it may."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from medseg import lineage, planning, progress, prune
 from medseg.cases import Fold
@@ -29,7 +29,11 @@ def find(config: RunConfig) -> dict[Setting, Ancestor]:
 
 def folders(config: RunConfig) -> dict[Setting, str]:
     """Where the stored models lie that the settings name."""
-    named: dict[Setting, str | None] = {"distill.from": config.distill.source, "prune.from": config.prune.source}
+    named: dict[Setting, str | None] = {
+        "distill.from": config.distill.source,
+        "prune.from": config.prune.source,
+        "locate.from": config.locate.source,
+    }
     return {setting: folder for setting, folder in named.items() if folder}
 
 
@@ -45,10 +49,14 @@ def plan(
         ConfigError: that model cannot be made narrower.
     """
     dims: Any = asked.dims
-    first = next(iter(ancestors.values()), None)
+    first = next((ancestor for setting, ancestor in ancestors.items() if setting != "locate.from"), None)
     if first and dims == "auto":
         dims = str(first.bundle.spatial_dims)
-    choices = planning.plan(found, labels, limits, dims, first.bundle.preprocess if first else None)
+    given = first.bundle.preprocess if first else None
+    choices = planning.plan(found, labels, limits, dims, given, asked.preprocess.spacing_mm)
+    if locator := ancestors.get("locate.from"):
+        why = f"the network is shown the part of a scan around what {locator} finds"
+        choices = (*choices, Choice("locate.margin_mm", asked.locate.margin_mm, why))
     if not (wide := ancestors.get("prune.from")):
         return choices, planning.nested(choices)
     model = prune.narrowed(wide.bundle.model, asked.prune.keep)
@@ -73,8 +81,12 @@ def check(
         ConfigError: one of them does not fit.
         DataError: one learned from cases that are held out.
     """
-    for ancestor in ancestors.values():
-        ancestor.check(labels, channels, 2 if config.sample.patch[2] == 1 else 3, config.preprocess)
+    dims: Literal[2, 3] = 2 if config.sample.patch[2] == 1 else 3
+    for setting, ancestor in ancestors.items():
+        if setting == "locate.from":
+            ancestor.check_locates(channels)
+        else:
+            ancestor.check(labels, channels, dims, config.preprocess, config.locate.region())
         _check_seen(ancestor, folds)
     if wide := ancestors.get("prune.from"):
         if config.model != prune.narrowed(wide.bundle.model, config.prune.keep):

@@ -9,8 +9,11 @@ from pydantic import Field
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
 from medseg.preprocess import Config as Preprocess
+from medseg.region import Region
 from medseg.settings import Settings
 from medseg.windows import Config as Inference
+
+LOCATOR = "locate"  # folder of the first of two stages, in that of the second
 
 
 class Bundle(Settings):
@@ -23,6 +26,8 @@ class Bundle(Settings):
         spatial_dims: 2 (slice by slice) or 3.
         channels: what each channel of a scan must be, in order.
         labels, preprocess, inference, postprocess: as trained and chosen.
+        locate: of a model of two stages, how far around what the first one finds this one looks; None looks at whole scans.
+        locator: checksum of the first stage, a whole bundle in the folder `locate`.
         precision: the arithmetic that was measured to be right and quick where it was trained, or that it was exported with.
         runtime: what computes the networks; all but "torch" read files that were exported (see `medseg.exporting`).
         stored: how weights are stored; loaded, they are float32 (see `medseg.weights`).
@@ -41,6 +46,8 @@ class Bundle(Settings):
     preprocess: Preprocess
     inference: Inference
     postprocess: Postprocess = Postprocess()
+    locate: Region | None = None
+    locator: str = ""
     precision: Literal["fp32", "bf16", "int8"] = "fp32"
     runtime: Literal["torch", "onnx", "openvino"] = "torch"
     stored: Literal["fp32", "fp16", "int8"] = "fp32"

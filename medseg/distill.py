@@ -17,8 +17,6 @@ from torch import Tensor, nn
 from medseg.ensemble import Ensemble
 from medseg.lineage import Ancestor
 from medseg.losses import LossContext
-from medseg.networks import build
-from medseg.predictor import Predictor
 from medseg.settings import Settings
 
 
@@ -97,5 +95,4 @@ def teacher(ancestor: Ancestor, held_out: Collection[str], device: torch.device)
     Raises:
         DataError: none of them.
     """
-    bundle, members = ancestor.bundle, [ancestor.members[number] for number in ancestor.unseen(held_out)]
-    return Predictor.of(bundle, build(bundle, members), device=str(device)).ensemble
+    return ancestor.predictor(held_out, device).ensemble

@@ -61,8 +61,15 @@ def export(model: str | Path, out: str | Path, config: Config, module: str | Non
     source, out = bundles.locate(model), Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"'{out}' holds files already. Name a new or an empty folder with -o.")
-    if (runtime := bundles.read(source).runtime) != "torch":
-        raise BundleError(f"the model was exported to {runtime} already. Export the bundle that it was made from.")
+    described = bundles.read(source)
+    if described.runtime != "torch":
+        raise BundleError(
+            f"the model was exported to {described.runtime} already. Export the bundle that it was made from."
+        )
+    if described.locate:
+        raise BundleError(
+            "the model has two stages, and one alone can be exported. Predict with its bundle, or train one stage, without locate.from."
+        )
     predictor = Predictor(source, device="cpu", precision="fp32", module=module)
     if config.to == "bundle":
         _shrink(predictor, source, out, config.weights or "fp32")

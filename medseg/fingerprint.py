@@ -13,6 +13,7 @@ from medseg.cases import Case, named
 from medseg.errors import DataError
 from medseg.labels import Labels
 from medseg.reading import each, read_case
+from medseg.region import Region, part
 from medseg.settings import Settings
 
 Array = npt.NDArray[Any]
@@ -57,6 +58,7 @@ class Fingerprint(Settings):
     Args:
         cases: number of cases it was taken from.
         spacing_mm, shape: medians, in RAS order.
+        margin_mm: `shape` is that of what lies around the structures, with so much on every side; None where it is the scans'.
         thick_spacing_mm: percentile 10 of each axis, for axes with thick slices.
         channels: intensities.
         label_ml: median volume of each label over the cases that have it; a label that no case has is left out.
@@ -66,8 +68,14 @@ class Fingerprint(Settings):
     spacing_mm: Triple
     thick_spacing_mm: Triple
     shape: tuple[int, int, int]
+    margin_mm: float | None = None
     channels: tuple[ChannelFacts, ...]
     label_ml: dict[str, float]
+
+    @property
+    def shown(self) -> str:
+        """What `shape` is the shape of, in a word."""
+        return "scan" if self.margin_mm is None else "part of a scan around the structures"
 
 
 class _CaseFacts(NamedTuple):
@@ -78,14 +86,19 @@ class _CaseFacts(NamedTuple):
     label_ml: dict[str, float]
 
 
-def take(cases: Sequence[Case], labels: Labels, channels: Sequence[str]) -> Fingerprint:
+def take(cases: Sequence[Case], labels: Labels, channels: Sequence[str], region: Region | None = None) -> Fingerprint:
     """Read training cases and sum them up.
+
+    Args:
+        cases: labelled.
+        labels, channels: of the dataset.
+        region: of the scans, around the structures, that is learned from; None learns from whole scans.
 
     Raises:
         MedsegError: a case cannot be read; names it.
     """
     chosen = [cases[round(n)] for n in np.linspace(0, len(cases) - 1, min(len(cases), _MOST_CASES))]
-    facts = each(lambda case: _facts(case, labels), chosen, "reading", len(channels))
+    facts = each(lambda case: _facts(case, labels, region), chosen, "reading", len(channels))
     _same_channels(chosen, facts)
     spacings = np.array([f.spacing_mm for f in facts])
     sizes = [int(n) for n in np.median([f.shape for f in facts], 0)]
@@ -95,6 +108,7 @@ def take(cases: Sequence[Case], labels: Labels, channels: Sequence[str]) -> Fing
         spacing_mm=_triple(np.median(spacings, 0)),
         thick_spacing_mm=_triple(np.percentile(spacings, 10, axis=0)),
         shape=(sizes[0], sizes[1], sizes[2]),
+        margin_mm=region.margin_mm if region else None,
         channels=tuple(_channel(n, name, facts) for n, name in enumerate(names[: len(facts[0].inside)])),
         label_ml={name: float(np.median(found)) for name in labels.names if (found := _volumes(facts, name))},
     )
@@ -109,7 +123,7 @@ def _same_channels(cases: Sequence[Case], facts: Sequence[_CaseFacts]) -> None:
         )
 
 
-def _facts(case: Case, labels: Labels) -> _CaseFacts:
+def _facts(case: Case, labels: Labels, region: Region | None) -> _CaseFacts:
     with named(case):
         image, mask = (geo.reorient(volume) for volume in read_case(case))
         anywhere, label_ml = np.zeros(mask.geometry.shape, bool), dict[str, float]()
@@ -118,9 +132,10 @@ def _facts(case: Case, labels: Labels) -> _CaseFacts:
             anywhere |= where
             if count := np.count_nonzero(where):
                 label_ml[item.name] = count * mask.geometry.voxel_ml
+        grid = image.geometry
         return _CaseFacts(
-            spacing_mm=image.geometry.spacing_mm,
-            shape=image.geometry.shape,
+            spacing_mm=grid.spacing_mm,
+            shape=(part(grid, region.around(anywhere, grid, grid)) if region else grid).shape,
             inside=[_thinned(channel[anywhere]) for channel in image.array],
             minima=[float(channel.min()) for channel in image.array],
             label_ml=label_ml,

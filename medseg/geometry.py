@@ -77,17 +77,18 @@ def crop(volume: Volume, start_ijk: Sequence[int], stop_ijk: Sequence[int]) -> V
         )
     box = (slice(None), *(slice(a, b) for a, b in zip(start_ijk, stop_ijk, strict=True)))
     array = volume.array[box]
-    return volume.replace(array=array, geometry=_moved(volume.geometry, start_ijk, array.shape[1:]))
+    return volume.replace(array=array, geometry=part(volume.geometry, start_ijk, array.shape[1:]))
 
 
 def pad(volume: Volume, before_ijk: Sequence[int], after_ijk: Sequence[int], fill: float = 0) -> Volume:
     """Add voxels of one value around; the others keep their place in the world."""
     width = [(0, 0), *zip(before_ijk, after_ijk, strict=True)]
     array = np.pad(volume.array, width, constant_values=fill)
-    return volume.replace(array=array, geometry=_moved(volume.geometry, [-n for n in before_ijk], array.shape[1:]))
+    return volume.replace(array=array, geometry=part(volume.geometry, [-n for n in before_ijk], array.shape[1:]))
 
 
-def _moved(geometry: Geometry, start_ijk: Sequence[int], shape: Sequence[int]) -> Geometry:
+def part(geometry: Geometry, start_ijk: Sequence[int], shape: Sequence[int]) -> Geometry:
+    """The grid of so many of a grid's voxels from an index on, which may also lie before or go beyond it."""
     affine = geometry.affine.copy()
     affine[:3, 3] = geometry.to_world(start_ijk)
     return Geometry(tuple(shape), affine)  # type: ignore[arg-type]

@@ -72,7 +72,15 @@ class Stream:
 
     def __call__(self, region: Sequence[Range] | None = None) -> Iterator[Slab]:
         """Slabs of a region, or of the whole image."""
-        return slabs(self.image, self.network, self.config, mirrors=self.mirrors, region=region, nothing=self.nothing)
+        return slabs(
+            self.image,
+            self.network,
+            self.config,
+            mirrors=self.mirrors,
+            region=region,
+            nothing=self.nothing,
+            work=self.work,
+        )
 
     def strips(self, classes: int) -> tuple[int, int]:
         """Along which axis, and into how many regions the image is divided so that the sums of each take 1 GB at most.

@@ -39,11 +39,19 @@ class Inner:
         network: its architecture; a copy takes the weights to judge.
         cases: prepared.
         device: to predict on.
+        locator: the first of two stages, which has shown where the cases were prepared.
     """
 
-    def __init__(self, described: Bundle, network: nn.Module, cases: Sequence[Prepared], device: str = "auto") -> None:
+    def __init__(
+        self,
+        described: Bundle,
+        network: nn.Module,
+        cases: Sequence[Prepared],
+        device: str = "auto",
+        locator: Predictor | None = None,
+    ) -> None:
         self.network, self.cases = copy.deepcopy(network), cases
-        self.predictor = Predictor.of(described, [self.network], device=device)
+        self.predictor = Predictor.of(described, [self.network], device=device, locator=locator)
 
     def dice(self, weights: Mapping[str, Tensor]) -> float:
         """Mean over labels of the mean Dice over cases, on the prepared grid; absent structures as in `metrics`.
@@ -110,15 +118,24 @@ class Inner:
 def case_dice(predictor: Predictor, case: Prepared) -> list[float]:
     """Dice of each label in a case, predicted whole by sliding windows, on the prepared grid; NaN as in `metrics`.
 
+    What of a structure lies outside of the part that a second stage looks at counts as missed.
+
     Raises:
         MedsegError: the model gives values that are no numbers.
     """
     labels, known = predictor.labels, case.target >= 0
     found = predictor.stream(torch.tensor(case.image), functools.partial(_classes, labels))
     if labels.exclusive:
-        pairs = [(found == n, case.target == n) for n in range(1, len(labels) + 1)]
-        return [metrics.overlap.dice((p & known)[0], (t & known)[0]) for p, t in pairs]
-    return [metrics.overlap.dice((p > 0) & k, (t > 0) & k) for p, t, k in zip(found, case.target, known, strict=True)]
+        pairs = [((found == n) & known, (case.target == n) & known) for n in range(1, len(labels) + 1)]
+    else:
+        pairs = [((p > 0) & k, (t > 0) & k) for p, t, k in zip(found, case.target, known, strict=True)]
+    missed = case.missed_ml or (0.0,) * len(labels)
+    return [_dice(*pair, ml / case.geometry.voxel_ml) for pair, ml in zip(pairs, missed, strict=True)]
+
+
+def _dice(found: Array, true: Array, missed: float) -> float:
+    both, predicted, reference = (int(np.count_nonzero(mask)) for mask in (found & true, found, true))
+    return metrics.overlap.dice_of(both, predicted, reference + missed)
 
 
 def mean_dice(cases: Sequence[Sequence[float]]) -> float:

@@ -204,6 +204,11 @@ class Labels(Settings):
         channel = array[self.items.index(item)]
         return np.asarray((channel > 0) & (channel != self.ignore))
 
+    def anywhere(self, array: Array) -> Array:
+        """Where a written mask `(C, I, J, K)` shows any label, as booleans `(I, J, K)`."""
+        shown = array != 0 if self.ignore is None else (array != 0) & (array != self.ignore)
+        return np.asarray(shown.any(axis=0))
+
     def known(self, array: Array) -> Array:
         """Where a written mask `(C, I, J, K)` is annotated, as booleans `(I, J, K)`: not marked as to be ignored."""
         return np.ones(array.shape[1:], bool) if self.ignore is None else (array != self.ignore).all(axis=0)

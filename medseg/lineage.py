@@ -1,4 +1,6 @@
-"""A stored model that a run learns from, as a teacher or as its first weights: does it fit, and which cases has it seen?"""
+"""A stored model that a run stands on, as a teacher, as its first weights or as its first stage: does it fit, and which cases
+has it seen?
+"""
 
 from __future__ import annotations
 
@@ -13,13 +15,17 @@ from medseg.bundle import Bundle
 from medseg.cases import few
 from medseg.errors import BundleError, ConfigError, DataError
 from medseg.labels import Labels
+from medseg.networks import build
+from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
+from medseg.region import Region
 from medseg.settings import differences
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
-Setting = Literal["distill.from", "prune.from"]
+Setting = Literal["distill.from", "prune.from", "locate.from"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,22 +48,35 @@ class Ancestor:
         weights = ", ".join(digest[:16] for digest in self.bundle.weights.values())
         return f"{self.bundle.model['name']} of {self.bundle.name} (SHA-256 of its weights {weights}...)"
 
+    def check_locates(self, channels: Sequence[str]) -> None:
+        """See that it can be the first of two stages: any structures, grid and dimensions will do.
+
+        Raises:
+            ConfigError: other channels, or two stages of its own.
+        """
+        if self.bundle.locate:
+            self._refuse("has two stages", "needs a first one for its own second")
+        self._check_channels(channels)
+
     def check(
-        self, labels: Labels, channels: Sequence[str], spatial_dims: Literal[2, 3], preprocess: Preprocess
+        self,
+        labels: Labels,
+        channels: Sequence[str],
+        spatial_dims: Literal[2, 3],
+        preprocess: Preprocess,
+        region: Region | None = None,
     ) -> None:
         """See that it knows what a run is about to learn, on the very images that the run makes.
 
         Values in masks may differ, for names say what is meant.
 
         Raises:
-            ConfigError: other structures, channels, dimensions, grid or intensities.
+            ConfigError: other structures, channels, dimensions, grid or intensities, or another part of the scans.
         """
         known, asked = (("one" if of.exclusive else "overlapping", *of.names) for of in (self.bundle.labels, labels))
         if known != asked:
             self._refuse(f"knows the labels {_listed(self.bundle.labels)}", f"has {_listed(labels)}")
-        if [name.casefold() for name in self.bundle.channels] != [name.casefold() for name in channels]:
-            hint = ", or say with modality=... that they are the same"
-            self._refuse(f"takes the channels {_few(self.bundle.channels)}", f"has {_few(channels)}", hint)
+        self._check_channels(channels)
         if self.bundle.spatial_dims != spatial_dims:
             words = {2: "slices", 3: "volumes"}
             self._refuse(f"takes {words[self.bundle.spatial_dims]}", f"learns {words[spatial_dims]}")
@@ -65,6 +84,13 @@ class Ancestor:
             names = _few([f"preprocess.{name}" for name in changed])
             hint = f", or leave {names} out: a run prepares its scans as the model does"
             self._refuse("was trained on other images", f"asks for another {names}", hint)
+        if (its := _part(self.bundle.locate)) != (own := _part(region)):
+            self._refuse(f"looks at {its}", f"at {own}", ", or give both the same locate.from and locate.margin_mm")
+
+    def _check_channels(self, channels: Sequence[str]) -> None:
+        if [name.casefold() for name in self.bundle.channels] != [name.casefold() for name in channels]:
+            hint = ", or say with modality=... that they are the same"
+            self._refuse(f"takes the channels {_few(self.bundle.channels)}", f"has {_few(channels)}", hint)
 
     def _refuse(self, its: str, runs: str, hint: str = "") -> None:
         raise ConfigError(f"{self.setting}: that model {its}, and this run {runs}. Name another model{hint}.")
@@ -83,6 +109,26 @@ class Ancestor:
             f"{self.setting}: that model learned from cases that this run holds out ({few(leaked)}), whose scores would "
             "flatter. Hold out the same cases (same fold and seed), name a model that did, or hold none out (fold=none)."
         )
+
+    def predictor(self, held_out: Collection[str], device: torch.device) -> Predictor:
+        """Its networks that never saw the cases held out, as they predict.
+
+        Raises:
+            DataError: none of them.
+        """
+        return Predictor.of(self.bundle, build(self.bundle, self._clean(held_out)), device=str(device))
+
+    def save(self, folder: Path, held_out: Collection[str]) -> None:
+        """Store the networks that never saw the cases held out, as a bundle of their own.
+
+        Raises:
+            DataError: none of them.
+        """
+        whole = self.bundle.model_copy(update={"stored": "fp32"})  # as they were read
+        bundles.save(folder, whole, self._clean(held_out))
+
+    def _clean(self, held_out: Collection[str]) -> list[Mapping[str, Tensor]]:
+        return [self.members[number] for number in self.unseen(held_out)]
 
 
 def find(setting: Setting, folder: str) -> Ancestor:
@@ -115,6 +161,10 @@ def _seen(place: Path, members: int) -> tuple[frozenset[str], ...] | None:
 
 def _listed(labels: Labels) -> str:
     return f"{_few(labels.names)}{'' if labels.exclusive else ' (overlapping)'}"
+
+
+def _part(region: Region | None) -> str:
+    return f"what lies around structures, by {region.margin_mm:g} mm" if region else "whole scans"
 
 
 def _few(names: Sequence[str]) -> str:

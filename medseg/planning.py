@@ -16,6 +16,7 @@ from medseg.preprocess import Config as Preprocess
 
 Array = npt.NDArray[Any]
 Size = tuple[int, ...]
+Wanted = Sequence[float | None]
 _BATCHES = {False: (2, 16), True: (4, 64)}  # fewest and most samples of a step: of volumes, of slices
 _THICK = 3.0  # spacing beyond so many times the finest one is anisotropic
 _SLAB = 4  # slices below which there is no volume to learn from
@@ -32,13 +33,14 @@ class Choice(NamedTuple):
 
 
 class _Grid(NamedTuple):
-    """The training grid: directions of its axes, their order in RAS, spacing in mm, and the median scan's voxels on it."""
+    """The training grid: directions of its axes, their order in RAS, spacing in mm, and the voxels on it of what is shown."""
 
     axcodes: str
     order: list[int]
     spacing: Array
     shape: Array
     flat: bool
+    shown: str
 
 
 def plan(
@@ -47,6 +49,7 @@ def plan(
     limits: Limits,
     dims: Literal["auto", "2", "3"] = "auto",
     given: Preprocess | None = None,
+    spacing_mm: Wanted = (None, None, None),
 ) -> tuple[Choice, ...]:
     """Choose every setting that depends on the data. Deterministic: the same numbers give the same plan.
 
@@ -56,9 +59,10 @@ def plan(
         limits: what device and clock afford.
         dims: "2" learns slices, "3" volumes; "auto" learns slices only where there is nothing else.
         given: the preparation that a stored model asks for, from which the run sets out; None to choose one.
+        spacing_mm: that is wanted along the axes of the grid; None to choose it.
     """
     flat = dims == "2" or (dims == "auto" and min(found.shape) < _SLAB)
-    grid, prepared = _chosen(found, limits, flat) if given is None else _followed(found, given, flat)
+    grid, prepared = _chosen(found, limits, flat, spacing_mm) if given is None else _followed(found, given, flat)
     size = _patch(grid, limits)
     strides, kernels = _stages(size, grid, limits)
     patch = _rounded(size, strides)
@@ -71,10 +75,11 @@ def plan(
     )
 
 
-def _chosen(found: Fingerprint, limits: Limits, flat: bool) -> tuple[_Grid, tuple[Choice, ...]]:
+def _chosen(found: Fingerprint, limits: Limits, flat: bool, wanted: Wanted) -> tuple[_Grid, tuple[Choice, ...]]:
     """A grid and intensities for these data."""
     axcodes, order = _orientation(found, flat)
     spacing, why_spacing = _spacing(found, order, limits, flat)
+    spacing = np.array([w or s for w, s in zip(wanted, spacing, strict=True)])
     why_axcodes = "slices lie across the last axis" if flat else "one orientation for all scans"
     why_intensity = "; ".join(f"{c.name}: {c.in_hu[1]}" for c in found.channels)
     return _on_grid(found, axcodes, order, spacing, flat), (
@@ -95,13 +100,13 @@ def _followed(found: Fingerprint, given: Preprocess, flat: bool) -> tuple[_Grid,
 
 def _on_grid(found: Fingerprint, axcodes: str, order: list[int], spacing: Array, flat: bool) -> _Grid:
     shape = np.maximum(1, np.round(np.array(found.shape)[order] * np.array(found.spacing_mm)[order] / spacing))
-    return _Grid(axcodes, order, spacing, shape, flat)
+    return _Grid(axcodes, order, spacing, shape, flat, found.shown)
 
 
 def _patches(patch: Size, grid: _Grid, limits: Limits) -> tuple[Choice, ...]:
     batch = int(np.clip(limits.step_voxels // np.prod(patch), *_BATCHES[grid.flat]))
     scan, each = ("x".join(str(int(n)) for n in size) for size in (grid.shape, patch))
-    why = f"the median scan has {scan} voxels on this grid; device and clock afford patches of {_count(limits.patch(grid.flat))}"
+    why = f"the median {grid.shown} has {scan} voxels on this grid; device and clock afford patches of {_count(limits.patch(grid.flat))}"
     return (
         Choice("sample.patch", patch, why),
         Choice("train.batch", batch, f"{_count(limits.step_voxels)} voxels a step, in patches of {each}"),
@@ -161,7 +166,7 @@ def _spacing(found: Fingerprint, order: list[int], limits: Limits, flat: bool) -
     if wanted > 1 and coarsest > spacing.min():
         coarse, finest = _coarsened(spacing, wanted, coarsest, flat), spacing
         if not np.allclose(coarse, finest):
-            reason += f", coarsened because the median scan would have {_count(voxels)} voxels; the smallest structure keeps {_SMALLEST_STRUCTURE}"
+            reason += f", coarsened because the median {found.shown} would have {_count(voxels)} voxels; the smallest structure keeps {_SMALLEST_STRUCTURE}"
             spacing = coarse
     return np.array([float(f"{s:.5g}") for s in spacing]), reason
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import html
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,14 +13,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medseg import arithmetic, networks, postprocess, preprocess, suitability, system
+from medseg import arithmetic, networks, postprocess, preprocess, region, suitability, system
 from medseg import bundle as bundles
 from medseg.arithmetic import Way
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
 from medseg.errors import DataError
 from medseg.inference import Slab, Stream, Work
-from medseg.labels import Labels
+from medseg.prediction import Prediction, Prepared
+from medseg.region import Box
 from medseg.restore import restore
 from medseg.stitching import Range
 from medseg.volume import Geometry, Volume
@@ -30,62 +29,11 @@ from medseg.volume import Geometry, Volume
 T = TypeVar("T")
 Array = npt.NDArray[Any]
 Scan = Volume | str | Path | Sequence[str | Path]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """A mask and what follows from it.
-
-    Args:
-        mask: labels in file values, on the scan's own grid; one channel a label where labels overlap without an order.
-        labels: what the values mean.
-        probabilities: `(K, I, J, K)` float32 on the same grid, background first unless labels overlap; None unless asked for.
-        warnings: why the mask should be looked at, one line each: see `medseg.suitability`; or that nothing was found.
-        passes: how often the network computed a voxel of the prepared scan, in the mean, because windows overlap.
-        air_share: of the windows, which was left out because they hold nothing but air.
-    """
-
-    mask: Volume
-    labels: Labels
-    probabilities: Volume | None = None
-    warnings: tuple[str, ...] = ()
-    passes: float = 0.0
-    air_share: float = 0.0
-
-    @cached_property
-    def volumes_ml(self) -> dict[str, float]:
-        """Volume of each structure in millilitres, by name."""
-        voxel_ml = self.mask.geometry.voxel_ml
-        return {item.name: float(self.labels.mask(self.mask.array, item).sum()) * voxel_ml for item in self.labels}
-
-    def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><td>{html.escape(name)}</td><td>{ml:.3g} ml</td></tr>" for name, ml in self.volumes_ml.items()
-        )
-        notes = "".join(f"<p>{html.escape(warning)}</p>" for warning in self.warnings)
-        return f"{self.mask._repr_html_()}<table>{rows}</table>{notes}"
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A scan as the network sees it.
-
-    Args:
-        image: `(C, I, J, K)` float32, on `grid`.
-        home: the scan's own grid, on which its mask will lie.
-        meta: of the scan, as far as its mask takes it over.
-        warnings: why the mask should be looked at.
-    """
-
-    image: Tensor
-    grid: Geometry
-    home: Geometry
-    meta: dict[str, Any]
-    warnings: tuple[str, ...]
+_NOWHERE = "the first stage found nothing: the second one saw the whole scan, which it was not trained for"
 
 
 class Predictor:
-    """A loaded model.
+    """A loaded model, of one stage or of two: then `locator` finds where to look, and this one looks there.
 
     Args:
         folder: a bundle, or a run that holds one.
@@ -113,21 +61,37 @@ class Predictor:
         described = bundles.read(folder)
         if described.runtime != "torch":
             device = _cpu(device, described.runtime)
-        self._set(described, networks.load(folder, described, module), device, mirrors)
+        first = bundles.locator(folder, described)
+        locator = Predictor(first, device=device, precision=precision) if first else None
+        self._set(described, networks.load(folder, described, module), device, mirrors, locator)
         if precision != "auto":
             self.ensemble.compute_in(Way(precision=precision))  # type: ignore[arg-type]
         self._measures = precision == "auto" and described.runtime == "torch"
 
     @classmethod
     def of(
-        cls, described: Bundle, networks: Sequence[nn.Module], *, device: str = "auto", mirrors: bool = False
+        cls,
+        described: Bundle,
+        networks: Sequence[nn.Module],
+        *,
+        device: str = "auto",
+        mirrors: bool = False,
+        locator: Predictor | None = None,
     ) -> Predictor:
-        """From networks in memory."""
+        """From networks in memory, and the first stage if there are two."""
         made = cls.__new__(cls)
-        made._set(described, networks, device, mirrors)
+        made._set(described, networks, device, mirrors, locator)
         return made
 
-    def _set(self, described: Bundle, networks: Sequence[nn.Module], device: str, mirrors: bool) -> None:
+    def _set(
+        self,
+        described: Bundle,
+        networks: Sequence[nn.Module],
+        device: str,
+        mirrors: bool,
+        locator: Predictor | None,
+    ) -> None:
+        self.locator = locator
         self.bundle, self.labels, self.mirrors, self._measures = described, described.labels, mirrors, False
         where = system.pick_device(device)
         way = Way(precision="bf16" if described.precision == "bf16" and system.has_bf16(where) else "fp32")
@@ -151,16 +115,31 @@ class Predictor:
         return self.segment(self.prepare(scan), probabilities=probabilities)
 
     def prepare(self, scan: Scan) -> Prepared:
-        """What comes before the network: read a scan and bring it to the model's grid and values."""
+        """What comes before the network: read a scan, find where to look, and bring that to the model's grid and values."""
         volume = scan if isinstance(scan, Volume) else preprocess.read_image(_paths(scan))
-        prepared = preprocess.prepare(volume, self.bundle.preprocess)
-        warnings = suitability.warnings(volume, prepared.geometry, self.bundle.preprocess, self.bundle.inference.window)
+        box, warnings = self._box(volume)
+        prepared = preprocess.prepare(region.cut(volume, box), self.bundle.preprocess)
+        odd = suitability.warnings(volume, prepared.geometry, self.bundle.preprocess, self.bundle.inference.window)
         meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "axes")}
-        return Prepared(torch.tensor(prepared.array), prepared.geometry, volume.geometry, meta, warnings)
+        image = torch.tensor(prepared.array)
+        return Prepared(image, prepared.geometry, volume.geometry, box, meta, (*odd, *warnings))
+
+    def _box(self, scan: Volume) -> tuple[Box, tuple[str, ...]]:
+        """What of a scan the network sees, and what speaks against that."""
+        if self.locator is None or self.bundle.locate is None:
+            return region.whole(scan.geometry), ()
+        where, grid = self.locator.find(scan)
+        return self.bundle.locate.around(where, grid, scan.geometry), () if where.any() else (_NOWHERE,)
+
+    def find(self, scan: Volume) -> tuple[Array, Geometry]:
+        """Where anything is, as booleans `(I, J, K)` on the grid of the network, and that grid: the way home is spared."""
+        ready = self.prepare(scan)
+        here = dataclasses.replace(ready, home=ready.grid, box=region.whole(ready.grid))
+        return np.any(self.segment(here).mask.array, axis=0), ready.grid
 
     def segment(self, ready: Prepared, *, probabilities: bool = False) -> Prediction:
         """What follows: network, way home, post-processing; see `__call__`."""
-        mask, likely, work = self._mask(ready.image, ready.grid, ready.home, probabilities)
+        mask, likely, work = self._mask(ready, probabilities)
         found = Volume(self.labels.decode(mask), ready.home, "labels", ready.meta)
         found = postprocess.apply(found, self.labels, self.bundle.postprocess)
         warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
@@ -168,13 +147,14 @@ class Predictor:
         likely = likely and likely.replace(meta=ready.meta)
         return Prediction(found, self.labels, likely, warnings, passes, work.air_share)
 
-    def _mask(
-        self, image: Tensor, grid: Geometry, home: Geometry, probabilities: bool
-    ) -> tuple[Array, Volume | None, Work]:
+    def _mask(self, ready: Prepared, probabilities: bool) -> tuple[Array, Volume | None, Work]:
         """Classes of a prepared image on the scan's own grid, their probabilities if they are wanted, and what that took."""
-        channels, exclusive = self.labels.channels, self.labels.exclusive
+        channels, exclusive, home = self.labels.channels, self.labels.exclusive, ready.home
         classes = np.zeros((1 if exclusive else channels, *home.shape), np.min_scalar_type(channels))
         likely = np.zeros((channels, *home.shape), np.float32) if probabilities else None
+        if likely is not None and exclusive:
+            likely[0] = 1
+        shown = region.part(home, ready.box)
 
         def reduce(logits: Tensor) -> Tensor:
             best = self.labels.of_logits(logits)
@@ -184,13 +164,13 @@ class Predictor:
 
         def fill(stream: Stream) -> Work:
             outside, strips = self.labels.nothing, stream.strips(channels)
-            for box, part in restore(self._numbers(stream), grid, home, reduce, outside, strips):
-                classes[:, *box] = part[: len(classes)]
+            for box, part in restore(self._numbers(stream), ready.grid, shown, reduce, outside, strips):
+                classes[:, *ready.box][:, *box] = part[: len(classes)]
                 if likely is not None:
-                    likely[:, *box] = part[len(classes) :]
+                    likely[:, *ready.box][:, *box] = part[len(classes) :]
             return stream.work
 
-        work = self.stream(image, fill)
+        work = self.stream(ready.image, fill)
         return classes, None if likely is None else Volume(likely, home), work
 
     def _numbers(self, stream: Stream) -> Callable[[Sequence[Range]], Iterator[Slab]]:

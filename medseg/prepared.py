@@ -5,14 +5,13 @@ It holds patient data: arrays of scans without names, each entry under the hash 
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from medseg.cases import Case, named
 from medseg.errors import DataError
 from medseg.labels import Labels
 from medseg.reading import each, read_case
+from medseg.region import Place, Region, cut
 from medseg.volume import Geometry
 
 Array = npt.NDArray[Any]
@@ -42,6 +42,7 @@ class Prepared:
         id: of the case.
         geometry: of the prepared grid.
         points: voxels of each class, for sampling.
+        missed_ml: of each label, what lies outside of the image; empty where that shows the whole scan.
     """
 
     id: str
@@ -49,10 +50,17 @@ class Prepared:
     image: Array
     target: Array
     points: dict[int, Array]
+    missed_ml: tuple[float, ...] = ()
 
 
 def prepare_cases(
-    cases: Sequence[Case], config: preprocess.Config, labels: Labels, cache: str | Path, limit_gb: float = 200
+    cases: Sequence[Case],
+    config: preprocess.Config,
+    labels: Labels,
+    cache: str | Path,
+    limit_gb: float = 200,
+    region: Region | None = None,
+    places: Mapping[str, Place] | None = None,
 ) -> list[Prepared]:
     """Read, prepare and store labelled cases, in threads; what the cache already holds is not made again.
 
@@ -62,6 +70,8 @@ def prepare_cases(
         labels: what the masks hold.
         cache: folder of the entries; shared between runs. Written under a lock, entry by entry: an interrupted start loses one.
         limit_gb: oldest entries of other runs go when the cache grows beyond it.
+        region: prepare what lies around each case's mask; None prepares whole scans.
+        places: what of a scan is prepared in place of that, by the case's id.
 
     Raises:
         DataError: a case cannot be used; names it.
@@ -69,28 +79,41 @@ def prepare_cases(
     cache = Path(cache)
     files.write_text(cache / "README.txt", _NOTE)
     recipe = json.dumps([_FORMAT, config.model_dump(mode="json"), labels.model_dump(mode="json")], sort_keys=True)
+    known = places or {}
     with files.lock(cache, wait=True):  # until they are loaded: another process may evict what nobody has open
         for left in cache.glob(f"{_MAKING}*"):  # of a process that was killed
             shutil.rmtree(left, ignore_errors=True)
-        make = functools.partial(_entry, config=config, labels=labels, cache=cache, recipe=recipe)
+
+        def make(case: Case) -> Path:
+            return _entry(case, config, labels, cache, recipe, known.get(case.id, region))
+
         entries = each(make, cases, "preparing", len(config.intensity))
         _evict(cache, limit_gb, keep=set(entries))
-        return [_loaded(case, entry, make) for case, entry in zip(cases, entries, strict=True)]
+        found = [_loaded(case, entry, make) for case, entry in zip(cases, entries, strict=True)]
+    return [replace(case, missed_ml=known[case.id].missed_ml) if case.id in known else case for case in found]
 
 
-def _entry(case: Case, config: preprocess.Config, labels: Labels, cache: Path, recipe: str) -> Path:
+def _entry(
+    case: Case, config: preprocess.Config, labels: Labels, cache: Path, recipe: str, shown: Region | Place | None
+) -> Path:
     assert case.label is not None
     with named(case):
         content = [files.sha256(part) for path in (*case.images, case.label) for part in io.parts(path)]
-        entry = cache / hashlib.sha256("\n".join([recipe, *content]).encode()).hexdigest()[:32]
+        what = repr(shown.box if isinstance(shown, Place) else shown)
+        made_from = [recipe, *content, *([what] if shown else [])]
+        entry = cache / hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:32]
         if not entry.exists():
-            _store(entry, case, config, labels)
+            _store(entry, case, config, labels, shown)
         os.utime(entry)
         return entry
 
 
-def _store(entry: Path, case: Case, config: preprocess.Config, labels: Labels) -> None:
+def _store(entry: Path, case: Case, config: preprocess.Config, labels: Labels, shown: Region | Place | None) -> None:
     image, mask = read_case(case)
+    grid = image.geometry
+    if shown:
+        box = shown.box if isinstance(shown, Place) else shown.around(labels.anywhere(mask.array), grid, grid)
+        image = cut(image, box)
     prepared = preprocess.prepare(image, config)
     target = preprocess.prepare_labels(mask, prepared.geometry, labels)
     points = sample.points_by_class(target)

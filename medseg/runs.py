@@ -179,6 +179,8 @@ def _pool(studies: Sequence[Study], folder: Path) -> None:
             "training": _of_each([bundle.training for bundle, _ in loaded]),
         }
     )
+    if locator := studies[0].ancestor("locate.from"):
+        locator.save(folder / "bundle" / bundles.LOCATOR, ())
     bundles.save(folder / "bundle", described, [weights for _, members in loaded for weights in members])
     held_back = [case for study in studies for case in study.cases(study.fold.test)]
     masks: dict[str, Path] = {}

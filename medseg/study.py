@@ -15,6 +15,7 @@ from medseg.config import RunConfig
 from medseg.errors import ConfigError, DataError, RunError
 from medseg.labels import Labels
 from medseg.lineage import Ancestor, Setting
+from medseg.region import Region
 from medseg.system import pick_device
 
 
@@ -46,6 +47,16 @@ class Study:
     def spatial_dims(self) -> Literal[2, 3]:
         """2 where patches are slices."""
         return 2 if self.config.sample.patch[2] == 1 else 3
+
+    @property
+    def region(self) -> Region | None:
+        """What the network sees of a scan; None for all of it."""
+        patch, wanted = self.config.sample.patch, self.config.preprocess
+        least = dict[int, float]()
+        for code, size, spacing in zip(wanted.orientation, patch, wanted.spacing_mm, strict=True):
+            axis = "RLAPSI".index(code) // 2
+            least[axis] = size * (spacing or self.plan["fingerprint"]["spacing_mm"][axis])
+        return self.config.locate.region((least[0], least[1], least[2]))
 
     def ancestor(self, setting: Setting) -> Ancestor | None:
         """The stored model that a setting names, if it names one.
@@ -97,7 +108,8 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
     _look_for_leaks(dataset, folds, inner)
     seen = {name for fold in folds for name in fold.train}
-    found = fingerprint.take([case for case in dataset.labelled if case.id in seen], labels, dataset.channels)
+    cases = [case for case in dataset.labelled if case.id in seen]
+    found = fingerprint.take(cases, labels, dataset.channels, asked.locate.region())
     device: limits.Device = "cpu" if pick_device(asked.device).type == "cpu" else "gpu"
     budget_s = asked.train.budget_s and asked.train.budget_s / len(folds)
     afforded = limits.afforded(device, system.cores(), budget_s)

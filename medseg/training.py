@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from medseg import bundle as bundles
 from medseg import config as configs
-from medseg import distill, files, losses, models, progress, prune, system, windows
+from medseg import distill, files, locating, losses, models, progress, prune, region, system, windows
 from medseg.bundle import Bundle
 from medseg.engine import fit, optim, state, together
 from medseg.engine.determinism import deterministic
@@ -21,6 +21,7 @@ from medseg.engine.trial import Place, Trial, measure
 from medseg.errors import MedsegError
 from medseg.inner import Inner
 from medseg.loader import Batches
+from medseg.predictor import Predictor
 from medseg.prepared import Prepared, prepare_cases
 from medseg.study import Study
 from medseg.system import pick_device
@@ -43,7 +44,10 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
     system.keep_heap()
     device, train = pick_device(study.config.device), study.config.train
     several = together.fabric(device, share=train.strategy)  # what one process chooses holds for all
-    cases = {case.id: case for case in prepared(study, (*study.inner.train, *study.inner.test), cache)}
+    locator = first_stage(study, device)
+    with deterministic(train.deterministic):
+        places = locating.locate(locator, study.region, study.cases(study.inner.test), study.labels)
+    cases = {case.id: case for case in prepared(study, (*study.inner.train, *study.inner.test), cache, places)}
     learned, chosen = ([cases[name] for name in ids] for ids in (study.inner.train, study.inner.test))
     torch.manual_seed(study.config.seed)
     model, loss = network(study), criterion(study, device)
@@ -55,7 +59,7 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
         )
         assert trial is not None
         study = study.with_batch(trial.batch)
-        inner = Inner(_describe(study, trial), model, chosen, str(device))
+        inner = Inner(_describe(study, trial), model, chosen, str(device), locator)
         step_voxels = study.config.train.batch * math.prod(study.config.sample.patch)
         candidates = inner.candidates(_LIGHTER * step_voxels) if study.config.windows == "measured" else {}
         fabric = together.fabric(device, trial.precision, train.strategy)
@@ -69,7 +73,7 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
             fabric,
             folder / "checkpoints",
             started=started,
-            reserve_s=_reserve(study, candidates),
+            reserve_s=_reserve(study, candidates, places),
             resume=resume,
         )
     if fabric.is_global_zero:
@@ -79,10 +83,18 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
         _store(study, trial, run, inner, weights, folder)
 
 
-def prepared(study: Study, ids: Sequence[str], cache: Path) -> list[Prepared]:
-    """Cases of a study as its network sees them."""
-    config = study.config
-    return prepare_cases(study.cases(ids), config.preprocess, study.labels, cache, limit_gb=config.cache_gb)
+def prepared(
+    study: Study, ids: Sequence[str], cache: Path, places: Mapping[str, region.Place] | None = None
+) -> list[Prepared]:
+    """Cases of a study as its network sees them; a second stage, around their masks, or at the places found."""
+    config, cases = study.config, study.cases(ids)
+    return prepare_cases(cases, config.preprocess, study.labels, cache, config.cache_gb, study.region, places)
+
+
+def first_stage(study: Study, device: torch.device) -> Predictor | None:
+    """The first of two stages, where there are two."""
+    found = study.ancestor("locate.from")
+    return found.predictor(study.fold.test, device) if found else None
 
 
 def network(study: Study) -> nn.Module:
@@ -179,12 +191,15 @@ def _optimiser(study: Study, trial: Trial) -> optim.Config:
     return how if how.ema is not None else how.model_copy(update={"ema": optim.ema_decay(steps)})
 
 
-def _reserve(study: Study, candidates: Mapping[windows.Config, float]) -> Callable[[float], float]:
+def _reserve(
+    study: Study, candidates: Mapping[windows.Config, float], places: Mapping[str, region.Place]
+) -> Callable[[float], float]:
     """Seconds of a budget to keep for windows, cleaning, held-out cases and report, from the seconds that one validation took."""
     # on its own grid, with reading and writing, a case takes about twice what it takes in a validation
     whole = len(study.inner.test) + len(study.fold.test)
     ratio = 2 * whole / len(study.inner.test) + sum(candidates.values())
-    return lambda validation_s: _REPORT_S + ratio * validation_s
+    first_s = whole * sum(place.seconds for place in places.values()) / max(1, len(places))
+    return lambda validation_s: _REPORT_S + first_s + ratio * validation_s
 
 
 def _describe(study: Study, trial: Trial) -> Bundle:
@@ -197,6 +212,7 @@ def _describe(study: Study, trial: Trial) -> Bundle:
         labels=study.labels,
         preprocess=config.preprocess,
         inference=config.inference,
+        locate=study.region,
         precision="bf16" if trial.precision == "bf16" else "fp32",
     )
 
@@ -233,4 +249,6 @@ def _store(
             "training": facts,
         }
     )
+    if locator := study.ancestor("locate.from"):
+        locator.save(folder / "bundle" / bundles.LOCATOR, study.fold.test)
     bundles.save(folder / "bundle", described, [weights])

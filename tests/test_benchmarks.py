@@ -32,6 +32,7 @@ TINY = {  # what makes each comparison of operations take next to no time
     "loader": "--size 24 --patch 12 --patches 2",
     "train_step": "--patch 16 16 16 --batch 1 --nnunet-batch 1",
     "losses": "--size 8",
+    "two_stages": "--shape 40 40 20 --structure 10 --window 16 --margin 4",
 }
 BENCHMARKS = ("startup", "predict", "time_to_dice", "cohort", "small_models", *TINY)
 FACTS = {"median_s", "low_s", "high_s", "peak_mb", "others", "runs"}

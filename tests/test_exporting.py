@@ -279,6 +279,19 @@ def test_nothing_is_written_over(pair: tuple[Path, Path], tmp_path: Path) -> Non
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_two_stages_are_not_exported(make_bundle: Make, tmp_path: Path) -> None:
+    """A runner knows of one network, and half of such a model would look at whole scans."""
+    make_bundle(tmp_path / "two/locate")
+    two = make_bundle(tmp_path / "two", locate={"margin_mm": 20.0})
+    for options in ({}, {"to": "openvino"}, {"to": "bundle", "weights": "fp16"}):
+        with pytest.raises(
+            BundleError, match=r"has two stages.* Predict with its bundle, or train one stage"
+        ) as caught:
+            api.export(two, tmp_path / "out", **options)
+        assert "\n" not in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_export_is_not_exported_again(pair: tuple[Path, Path], tmp_path: Path) -> None:
     for options in ({}, {"to": "openvino"}, {"to": "bundle", "weights": "fp16"}):
         with pytest.raises(BundleError, match=r"exported to onnx already\. Export the bundle that it was made from"):

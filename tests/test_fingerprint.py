@@ -13,6 +13,7 @@ from medseg.cases import Case
 from medseg.errors import DataError
 from medseg.fingerprint import take
 from medseg.labels import Labels
+from medseg.region import Region
 from medseg.volume import Geometry, Volume
 
 LABELS = Labels.of({"background": 0, "big": 1, "small": 2})
@@ -91,6 +92,20 @@ def test_regions_are_measured_as_a_whole(tmp_path: Path) -> None:
     labels = Labels.of({"background": 0, "all": [1, 2], "core": [2]})
     found = take([case(tmp_path, "a")], labels, ["MRI"])
     assert found.label_ml == {"all": pytest.approx(32 * 2e-3), "core": pytest.approx(8 * 2e-3)}
+
+
+def test_of_what_lies_around_the_structures(tmp_path: Path) -> None:
+    """Sizes are those of the part; whether it is CT is seen by the air that may lie elsewhere."""
+    big = case(tmp_path, "a", shape=(30, 26, 14))
+    whole, part = (take([big], LABELS, ["MRI"], region) for region in (None, Region(margin_mm=3)))
+    assert (whole.shape, whole.margin_mm, whole.shown) == ((30, 26, 14), None, "scan")
+    assert part.shape == (30, 26, 4)  # the small structure fills what is left
+    assert (part.margin_mm, part.shown) == (3, "part of a scan around the structures")
+    one = Labels.of({"background": 0, "big": 1, "ignore": 2})
+    part = take([big], one, ["MRI"], Region(margin_mm=3))
+    assert part.shape == (4 + 3, 3 + 3, 2 + 2)
+    assert part.channels[0].minimum == whole.channels[0].minimum == -5
+    assert part.spacing_mm == whole.spacing_mm
 
 
 def test_channels_without_a_name_are_numbered(tmp_path: Path) -> None:

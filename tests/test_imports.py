@@ -19,14 +19,16 @@ settings
 volume labels interpolation stitching windows
 regrid
 io geometry distance
-cases preprocess sample augment metrics plot
+region
+cases preprocess sample augment metrics plot prediction
 reading manifest findings postprocess
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description
 card weights runtimes
 bundle tables pairing loader doctor planning restore ensemble suitability
 networks
-predictor lineage
-cohort engine distill prune
+predictor
+lineage
+cohort engine distill prune locating
 config evaluation reporting inner
 descent held_out quantising
 study

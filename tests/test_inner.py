@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +101,18 @@ def test_absent_structures_are_left_out_and_invented_ones_are_worst(image: np.nd
     invented = prepared(image, np.zeros((1, *SHAPE)))
     assert inner(ONE, [full, invented], (0.5,)).dice(weights(0.5)) == 0.5
     assert inner(ONE, [empty], (0.5,)).dice(weights(0.5)) == 0
+
+
+def test_what_lies_outside_of_the_part_counts_as_missed(image: np.ndarray) -> None:
+    """Else a first stage that finds half of a structure would be praised for it."""
+    case = prepared(image, (image > 0)[None])
+    assert inner(ONE, [replace(case, missed_ml=(8e-3,))], (0.5,)).dice(weights(0.5)) == pytest.approx(
+        2 * 16 / (16 + 24)
+    )
+    gone = replace(prepared(image * 0, np.zeros((1, *SHAPE))), missed_ml=(8e-3,))
+    assert inner(ONE, [case, gone], (0.5,)).dice(weights(0.5)) == 0.5
+    two = replace(prepared(image, np.stack([image > 0, image > 1])), missed_ml=(0.0, 4e-3))
+    assert inner(TWO, [two], (0.5, 1.5)).dice(weights(0.5, 1.5)) == pytest.approx((1 + 2 * 4 / (4 + 8)) / 2)
 
 
 def test_regions_are_judged_one_by_one(image: np.ndarray) -> None:

@@ -193,3 +193,11 @@ def test_voxels_to_ignore_are_not_known() -> None:
 def test_channels_that_a_mask_may_have() -> None:
     assert Labels.of({"a": 1, "b": 2}).allowed_channels == (1,)
     assert Labels.of({"a": [1, 2], "b": 2}).allowed_channels == (1, 2)
+
+
+def test_anywhere_is_where_any_label_is() -> None:
+    labels = Labels.of({"a": 1, "b": 4, "ignore": 9})
+    np.testing.assert_array_equal(labels.anywhere(np.array([[[[0, 1, 4, 9]]]])), [[[False, True, True, False]]])
+    overlapping = Labels.of({"whole": [1, 2], "core": [2]})
+    two = np.array([[[[0, 1, 1]]], [[[0, 0, 1]]]])
+    np.testing.assert_array_equal(overlapping.anywhere(two), [[[False, True, True]]])

@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
-from medseg import files, lineage
+import medseg
+from medseg import bundle, files, lineage
 from medseg.errors import BundleError, ConfigError, DataError, MedsegError
 from medseg.labels import Labels
 from medseg.preprocess import Config as Preprocess
@@ -136,3 +138,35 @@ def test_every_mistake_is_a_users(tmp_path: Path, make_bundle: Make) -> None:
     (run / "splits.json").write_text("[")
     with pytest.raises(MedsegError):
         lineage.find("distill.from", str(run))
+
+
+def test_any_model_of_one_stage_may_be_the_first_of_two(tmp_path: Path, make_bundle: Make) -> None:
+    make_bundle(tmp_path / "two/locate")
+    found = lineage.find("locate.from", str(make_bundle(tmp_path / "two", locate={"margin_mm": 5.0})))
+    with pytest.raises(ConfigError, match=r"^locate\.from: that model has two stages"):
+        found.check_locates(("image",))
+    first = lineage.find("locate.from", str(tmp_path / "two/locate"))
+    first.check_locates(("IMAGE",))
+    with pytest.raises(ConfigError, match=r"^locate\.from: that model takes the channels image, and this run has CT"):
+        first.check_locates(("CT",))
+
+
+def test_networks_that_saw_nothing_are_kept(tmp_path: Path, make_bundle: Make) -> None:
+    parts = ("a", "b", "c"), ("b", "a", "c")
+    found = lineage.find("locate.from", str(run_of(tmp_path / "run", make_bundle, *parts, members=2)))
+    found.save(tmp_path / "kept", ["b"])
+    described, members = bundle.load(tmp_path / "kept")
+    assert len(members) == len(described.weights) == len(found.predictor(["b"], torch.device("cpu")).networks) == 1
+    assert all(torch.equal(tensor, found.members[1][name]) for name, tensor in members[0].items())
+    assert len(found.predictor([], torch.device("cpu")).networks) == 2
+    with pytest.raises(DataError, match="flatter"):
+        found.save(tmp_path / "none", ["a", "b"])
+
+
+def test_what_was_stored_in_fewer_bytes_is_kept_as_it_was_read(tmp_path: Path, make_bundle: Make) -> None:
+    small = medseg.export(make_bundle(tmp_path / "model"), tmp_path / "small", to="bundle", weights="int8")
+    found = lineage.find("locate.from", str(small))
+    found.save(tmp_path / "kept", [])
+    described, (weights,) = bundle.load(tmp_path / "kept")
+    assert described.stored == "fp32"
+    assert all(torch.equal(tensor, found.members[0][name]) for name, tensor in weights.items())

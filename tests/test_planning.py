@@ -279,3 +279,16 @@ def test_choices_become_settings() -> None:
     tree = nested(plan(facts(), ORGAN, afforded("cpu")))
     assert tree["sample"]["patch"] == tree["inference"]["window"]
     assert tree["train"]["batch"] >= 2
+
+
+def test_the_plan_is_made_on_the_grid_that_is_asked_for() -> None:
+    """A scan of 205 x 205 x 150 mm at 4 mm: the whole of it is one patch, and nothing around it."""
+    arguments = {"found": facts((0.8, 0.8, 1.0), (256, 256, 150), channels=(CT,)), "labels": ORGAN}
+    plain, coarse = (
+        {choice.name: choice.value for choice in made("cpu", **arguments, **more)}
+        for more in ({}, {"spacing_mm": (4.0, 4.0, None)})
+    )
+    assert plain["sample.patch"] == (96, 96, 96)
+    assert coarse["preprocess.spacing_mm"] == (4.0, 4.0, plain["preprocess.spacing_mm"][2])
+    assert coarse["sample.patch"][:2] == (56, 56)  # 51 voxels, rounded up
+    assert coarse["model.kernels"][0] == (1, 1, 3)  # those along k are finer by far

@@ -16,6 +16,7 @@ from medseg.errors import DataError, GeometryError, RunError
 from medseg.labels import Labels
 from medseg.prepared import empty, prepare_cases
 from medseg.preprocess import Intensity
+from medseg.region import Place, Region
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -119,6 +120,58 @@ def test_every_option_counts(cases: list[Case], cache: Path) -> None:
         prepare_cases(cases[:1], config, LABELS, cache)
     prepare_cases(cases[:1], PLAIN, Labels.of({"both": [1, 2]}), cache)
     assert len(entries(cache)) == 4
+
+
+def test_what_lies_around_the_mask(cases: list[Case], cache: Path) -> None:
+    near = Region(margin_mm=1.5)
+    (found,) = prepare_cases(cases[:1], PLAIN, LABELS, cache, region=near)
+    np.testing.assert_array_equal(found.image[0], scan(0)[0:11, 2:7, 0:5])
+    np.testing.assert_array_equal(found.target[0], mask(0)[0:11, 2:7, 0:5])
+    np.testing.assert_allclose(found.geometry.to_world((0, 0, 0)), (0, 3, 0))
+    assert found.missed_ml == ()
+
+
+def test_a_place_that_was_found_otherwise(cases: list[Case], cache: Path) -> None:
+    box = (slice(3, 12), slice(0, 10), slice(2, 4))
+    places = {"case_1": Place(box, 0.5, (1.0, 2.0), (0.5, 0.25), 3.0)}
+    plain, found = prepare_cases(cases[:2], PLAIN, LABELS, cache, region=Region(margin_mm=1.5), places=places)
+    np.testing.assert_array_equal(found.image[0], scan(1)[box])
+    np.testing.assert_array_equal(found.target[0], mask(1)[box])
+    assert (plain.missed_ml, found.missed_ml) == ((), (0.5, 0.25))
+
+
+def test_parts_are_entries_of_their_own(cases: list[Case], cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    box = (slice(3, 12), slice(0, 10), slice(2, 4))
+    ways: list[dict[str, Any]] = [
+        {},
+        {"region": Region(margin_mm=1.5)},
+        {"region": Region(margin_mm=2.5)},
+        {"region": Region(margin_mm=1.5, least_mm=(9, 0, 0))},
+        {"places": {"case_0": Place(box, 0.5, (), (), 1.0)}},
+    ]
+    for number, way in enumerate(ways, 1):
+        prepare_cases(cases[:1], PLAIN, LABELS, cache, **way)
+        assert len(entries(cache)) == number
+    names = made(monkeypatch)
+    for way in ways:
+        prepare_cases(cases[:1], PLAIN, LABELS, cache, **way)
+    prepare_cases(cases[:1], PLAIN, LABELS, cache, places={"case_0": Place(box, 0.6, (), (1.0, 1.0), 9.0)})
+    assert names == []
+
+
+def test_an_empty_mask_shows_the_whole_scan(tmp_path: Path, cache: Path) -> None:
+    case = write(tmp_path, "a", 0)
+    assert case.label is not None
+    grid = io.read_geometry(case.label)
+    io.write(Volume(np.zeros(SHAPE, np.uint8), grid, "labels"), case.label)
+    (found,) = prepare_cases([case], PLAIN, LABELS, cache, region=Region(margin_mm=1.5))
+    assert found.geometry == grid
+
+
+def test_voxels_to_ignore_are_no_structure(tmp_path: Path, cache: Path) -> None:
+    case, labels = write(tmp_path, "a", 0), Labels.of({"a": 1, "ignore": 2})
+    (found,) = prepare_cases([case], PLAIN, labels, cache, region=Region(margin_mm=0))
+    assert found.image.shape == (1, 3, 3, 3)  # around the first structure alone
 
 
 @pytest.mark.parametrize("suffix", [".hdr", ".mhd", ".nhdr"])

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -19,7 +20,9 @@ from medseg.engine.trial import Trial
 from medseg.errors import Interrupted, MedsegError
 from medseg.loader import Batches
 from medseg.losses import create_loss
+from medseg.region import Place, whole
 from medseg.study import Study, settle
+from medseg.volume import Geometry
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Path]
@@ -108,12 +111,17 @@ def test_a_small_cache_holds_what_its_own_run_needs(study: Study, tmp_path: Path
 
 def test_time_is_kept_for_all_that_is_predicted_after_training(study: Study) -> None:
     """Each inner case once more for its cleaning, with and without held-out cases."""
-    reserve = training._reserve(study, {})
+    reserve = training._reserve(study, {}, {})
     inner, test = len(study.inner.test), len(study.fold.test)
     assert reserve(inner) - reserve(0) == pytest.approx(2 * (inner + test))
     alone = Study(**(vars(study) | {"fold": Fold(study.fold.train, ())}))
-    reserve = training._reserve(alone, {})
+    reserve = training._reserve(alone, {}, {})
     assert reserve(inner) - reserve(0) == pytest.approx(2 * inner)
+    places = {
+        f"{n}": Place(whole(Geometry((4, 4, 4), np.eye(4))), 1.0, (), (), seconds) for n, seconds in enumerate((2, 4))
+    }
+    located = training._reserve(study, {}, places)
+    assert located(5.0) - training._reserve(study, {}, {})(5.0) == pytest.approx(3 * (inner + test))
 
 
 def test_what_was_measured_is_kept(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,7 +27,7 @@ def dice(prediction: Array, reference: Array, *, spacing_mm: Spacing = None) -> 
     return dice_of(*_counts(prediction, reference))
 
 
-def dice_of(both: int, predicted: int, true: int) -> float:
+def dice_of(both: float, predicted: float, true: float) -> float:
     """Dice coefficient of numbers of voxels: in both masks, in the prediction and in the reference; empty case as in `dice`."""
     return _ratio(2 * both, predicted + true, predicted + true)
 
@@ -59,7 +59,7 @@ def _counts(prediction: Array, reference: Array) -> tuple[int, int, int]:
     )
 
 
-def _ratio(part: int, whole: int, anything: int) -> float:
+def _ratio(part: float, whole: float, anything: float) -> float:
     if not anything:
         return float("nan")
     return part / whole if whole else 0.0

@@ -1,0 +1,69 @@
+"""A scan as a network sees it, and what was found in it."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from medseg.labels import Labels
+from medseg.region import Box
+from medseg.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A scan as the network sees it.
+
+    Args:
+        image: `(C, I, J, K)` float32, on `grid`.
+        home: the scan's own grid, on which its mask will lie.
+        box: of its voxels that `image` shows; elsewhere is background.
+        meta: of the scan, as far as its mask takes it over.
+        warnings: why the mask should be looked at.
+    """
+
+    image: Tensor
+    grid: Geometry
+    home: Geometry
+    box: Box
+    meta: dict[str, Any]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A mask and what follows from it.
+
+    Args:
+        mask: labels in file values, on the scan's own grid; one channel a label where labels overlap without an order.
+        labels: what the values mean.
+        probabilities: `(K, I, J, K)` float32 on the same grid, background first unless labels overlap; None unless asked for.
+        warnings: why the mask should be looked at, one line each: see `medseg.suitability`; or that nothing was found.
+        passes: how often the network computed a voxel of the prepared scan, in the mean, because windows overlap.
+        air_share: of the windows, which was left out because they hold nothing but air.
+    """
+
+    mask: Volume
+    labels: Labels
+    probabilities: Volume | None = None
+    warnings: tuple[str, ...] = ()
+    passes: float = 0.0
+    air_share: float = 0.0
+
+    @cached_property
+    def volumes_ml(self) -> dict[str, float]:
+        """Volume of each structure in millilitres, by name."""
+        voxel_ml = self.mask.geometry.voxel_ml
+        return {item.name: float(self.labels.mask(self.mask.array, item).sum()) * voxel_ml for item in self.labels}
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{html.escape(name)}</td><td>{ml:.3g} ml</td></tr>" for name, ml in self.volumes_ml.items()
+        )
+        notes = "".join(f"<p>{html.escape(warning)}</p>" for warning in self.warnings)
+        return f"{self.mask._repr_html_()}<table>{rows}</table>{notes}"
