@@ -101,6 +101,7 @@ def interrupted(folder: Path, **changes: Any) -> None:
     try:
         run(folder, size=2, before=stop, **changes)
     except Interrupted:
+        torch.distributed.barrier()  # what a second start takes for granted: the first process has written the checkpoint
         run(folder, size=2, resume=True, **changes)
 
 
