@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Array = npt.NDArray[Any]
+# Cosine of the angle between two axes from which on a grid counts as sheared; .006 degrees are rounding in a header.
+_SHEARED = 1e-4
+_STEPS = 2000  # places around an element that are looked at one by one: on a cubic grid all within eight voxels
+# What takes as long as a distance transform of so many voxels:
+_PREPARED = 8000  # to prepare for looks
+_CALL = 125  # a step for any number of elements
+_LOOK = 0.25  # a step for one element
+_SEARCH = 5000  # a search in a tree where it is slow
 
 
 def to_mask(mask: Array, spacing_mm: Sequence[float] | None = None) -> Array:
@@ -26,8 +35,79 @@ def to_mask(mask: Array, spacing_mm: Sequence[float] | None = None) -> Array:
     """
     import edt
 
-    distance: Array = edt.edt(~mask.astype(bool), anisotropy=_spacing(mask.ndim, spacing_mm))
+    outside = (~mask.astype(bool)).view(np.uint8)  # a sixth quicker than bool
+    distance: Array = edt.edt(outside, anisotropy=_spacing(mask.ndim, spacing_mm))
     return distance
+
+
+def between(here: Array, there: Array, axes_mm: Array) -> Array:
+    """Distance of each true element of one array to the nearest true element of another one.
+
+    Surfaces that are compared mostly lie close together. So ever farther places around each element are looked at, until it has
+    its nearest one or a distance transform of the whole grid would take as long.
+
+    Args:
+        here: bool, 2D or 3D.
+        there: likewise.
+        axes_mm: steps of the grid in mm, one column an axis; may be sheared, and a 2D grid may lie in space.
+
+    Returns:
+        float64, one value an element of `here` in C order; inf when `there` is empty.
+    """
+    found = np.full(np.count_nonzero(here), np.inf)
+    left = np.arange(len(found)) if there.any() else np.arange(0)
+    if there.ndim == 3 and there.size > _PREPARED and len(left):
+        left = _look_around(here, there, axes_mm, found)
+    if len(left):
+        found[left] = _far(here, there, axes_mm, left)
+    return found
+
+
+def _look_around(here: Array, there: Array, axes_mm: Array, found: Array) -> Array:
+    """Note the distances of those elements that have a nearest one close by; the positions of the others."""
+    steps, mm, ends = _shells(axes_mm.tobytes())
+    margin = [(n, n) for n in steps.max(0)]
+    wide, at = np.ascontiguousarray(np.pad(there, margin)), np.flatnonzero(np.pad(here, margin))
+    places, there_flat = steps @ np.array(wide.strides), wide.reshape(-1)
+    left, voxels = np.arange(len(at)), float(there.size)
+    for first, end in zip([0, *ends[:-1]], ends, strict=True):
+        voxels -= (len(at) * _LOOK + _CALL) * (end - first)
+        if not len(at) or voxels < 0:
+            break
+        hit = there_flat.take(at + places[first])
+        for place in places[first + 1 : end]:
+            hit |= there_flat.take(at + place)
+        found[left[hit]] = mm[first]
+        away = ~hit
+        left, at = left[away], at[away]
+    return left
+
+
+@functools.lru_cache(maxsize=8)
+def _shells(axes: bytes) -> tuple[Array, Array, Array]:
+    """The nearest steps on a 3D grid `(N, 3)` in order, their lengths in mm, and where each group of one length ends."""
+    axes_mm = np.frombuffer(axes).reshape(3, 3)
+    radius = (_STEPS * abs(np.linalg.det(axes_mm)) * 3 / 4 / np.pi) ** (1 / 3)
+    most = np.floor(radius * np.linalg.norm(np.linalg.inv(axes_mm), axis=1)).astype(int)
+    steps = np.moveaxis(np.indices(2 * most + 1), 0, -1).reshape(-1, 3) - most
+    mm = np.linalg.norm(steps @ axes_mm.T, axis=1)
+    order = np.argsort(mm, kind="stable")[:_STEPS]
+    steps, mm = steps[order], mm[order]
+    # The last group may lack some of its steps.
+    ends = np.flatnonzero(np.diff(mm) > 1e-9 * radius) + 1
+    return steps[: ends[-1]], mm[: ends[-1]], ends
+
+
+def _far(here: Array, there: Array, axes_mm: Array, left: Array) -> Array:
+    """Distances of some elements by a transform of the whole grid; by a search tree if they are few, and on sheared grids."""
+    lengths = np.linalg.norm(axes_mm, axis=0)
+    cosines = (axes_mm / lengths).T @ (axes_mm / lengths) - np.eye(len(lengths))
+    if len(left) * _SEARCH > there.size and np.abs(cosines).max() < _SHEARED:
+        return to_mask(there, tuple(lengths))[here][left]
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(np.argwhere(there) @ axes_mm.T, balanced_tree=False, compact_nodes=False)  # quicker to build
+    return np.asarray(tree.query(np.argwhere(here)[left] @ axes_mm.T)[0])
 
 
 def to_boundary(mask: Array, spacing_mm: Sequence[float] | None = None) -> Array:

@@ -19,8 +19,10 @@ def profiles(mask: Array, reduce: Callable[..., Any] = np.any) -> list[Array]:
 
 def bounding_box(mask: Array, margin: int = 0) -> tuple[slice, ...]:
     """The smallest box around the true voxels, widened by a margin that stays on the grid; empty for an empty mask."""
-    hits = zip(map(np.flatnonzero, profiles(mask)), mask.shape, strict=True)
-    return tuple(
-        slice(max(int(hit[0]) - margin, 0), min(int(hit[-1]) + 1 + margin, size)) if len(hit) else slice(0, 0)
-        for hit, size in hits
-    )
+    box, shape = [], mask.shape
+    for size in shape:
+        hit = np.flatnonzero(mask.any(tuple(range(1, mask.ndim))))
+        low, stop = (int(hit[0]), int(hit[-1]) + 1) if len(hit) else (0, 0)
+        box.append(slice(max(low - margin, 0), min(stop + margin, size)) if stop else slice(0, 0))
+        mask = np.asarray(mask[low:stop].any(0))  # what is left for the other axes is one slice
+    return tuple(box)

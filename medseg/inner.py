@@ -135,7 +135,7 @@ def case_dice(predictor: Predictor, case: Prepared) -> list[float]:
 
 def _dice(found: Array, true: Array, missed: float) -> float:
     both, predicted, reference = (int(np.count_nonzero(mask)) for mask in (found & true, found, true))
-    return metrics.overlap.dice_of(both, predicted, reference + missed)
+    return metrics.overlap.Overlap(both, predicted, reference + missed).dice()
 
 
 def mean_dice(cases: Sequence[Sequence[float]]) -> float:

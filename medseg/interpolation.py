@@ -79,15 +79,17 @@ def _pull_axis(x: Tensor, dim: int, positions: Array, empty: Tensor, support: fl
     import torch
 
     size = x.shape[dim]
-    beyond, positions = outside(positions, size), np.clip(positions, 0, size - 1)
+    beyond, positions = outside(positions, size), positions.clip(0, size - 1)
     whole = np.rint(positions).astype(np.int64)
-    exact, stays = np.abs(positions - whole).max() < 1e-6, np.array_equal(whole, np.arange(size))
-    if exact and (stays or support == 1):
-        result = x if stays else x.index_select(dim, torch.as_tensor(whole, device=x.device))
+    exact = bool(np.abs(positions - whole).max() < 1e-6)
+    if exact and len(whole) == size and (whole == np.arange(size)).all():
+        result = x
+    elif exact and support == 1:
+        result = x.index_select(dim, torch.as_tensor(whole, device=x.device))
     else:
         first = np.floor(positions - support).astype(np.int64) + 1
         taps = first[:, None] + np.arange(math.ceil(2 * support))
-        result = _sums(x, dim, np.clip(taps, 0, size - 1), _triangle(taps - positions[:, None], support))
+        result = _sums(x, dim, taps.clip(0, size - 1), _triangle(taps - positions[:, None], support))
     if not beyond.any():
         return result
     lines = torch.as_tensor(beyond, device=x.device).view([-1 if axis == dim else 1 for axis in range(x.ndim)])
@@ -101,7 +103,7 @@ def _sums(x: Tensor, dim: int, taps: Array, weights: Array) -> Tensor:
     x, at = x.permute(order), order.index(dim)
     size, last = x.shape[at], x.ndim - 1
     if at == last:  # the sums run along the rows of memory: turn them, and turn them back
-        turned = x.reshape(-1, size).T.contiguous().view(1, size, -1, x.shape[-2])
+        turned = x.reshape(-1, size).T.contiguous().view(1, size, -1, max(x.shape[:-1]))
         sums = _sums_of_rows(turned, taps, weights).view(len(taps), -1).T.contiguous()
     else:
         sums = _sums_of_rows(x.reshape(math.prod(x.shape[:at]), size, -1, x.shape[-1]), taps, weights)
@@ -119,7 +121,7 @@ def _sums_of_rows(x: Tensor, taps: Array, weights: Array) -> Tensor:
 
     before, size, after, row = x.shape
     places = (np.arange(before)[:, None, None, None] * size + taps[:, None]) * after + np.arange(after)[:, None]
-    scale = np.tile(np.repeat(weights, after, 0), (before, 1))
+    scale = np.array(np.broadcast_to(weights[:, None], places.shape)).reshape(-1, taps.shape[1])
     return embedding_bag(
         torch.as_tensor(places.reshape(scale.shape), device=x.device),
         x.reshape(-1, row),

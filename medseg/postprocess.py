@@ -16,7 +16,7 @@ from pydantic import Field, NonNegativeFloat
 from medseg.errors import ConfigError
 from medseg.extent import bounding_box
 from medseg.labels import Label, Labels
-from medseg.metrics.overlap import dice_of
+from medseg.metrics.overlap import Overlap
 from medseg.registry import did_you_mean
 from medseg.settings import Settings
 from medseg.volume import Volume
@@ -122,7 +122,7 @@ class _Judged:
         Agreement on nothing is 1: all that is tried is judged on the same cases.
         """
         kept = (self.sizes > 0, _keep(self.sizes, True, 0), _keep(self.sizes, False, minimum_ml / self.voxel_ml))
-        dices = [dice_of(self.hits[keep].sum(), self.counted[keep].sum(), self.true) for keep in kept]
+        dices = [Overlap(self.hits[keep].sum(), self.counted[keep].sum(), self.true).dice() for keep in kept]
         return [1.0 if np.isnan(dice) else float(dice) for dice in dices]
 
 
@@ -142,7 +142,8 @@ def _pieces(found: Array) -> tuple[Array, Array]:
 
     if not found.size:  # cc3d would take its axes away
         return found.astype(np.uint32), np.zeros(0, int)
-    pieces = cc3d.connected_components(np.ascontiguousarray(found), connectivity=26)
+    wide = np.pad(found, [(0, n % 2) for n in found.shape])  # cc3d makes room for too few pieces along odd axes
+    pieces = cc3d.connected_components(wide, connectivity=26)[tuple(map(slice, found.shape))]
     return pieces, np.bincount(pieces.ravel())[1:]
 
 

@@ -136,10 +136,10 @@ def _undecided(slab: _Slab, lowest: Sequence[Array]) -> tuple[Array, ...]:
     code = slab.source.astype(np.promote_types(slab.source.dtype, np.uint8))
     mark = np.inf if code.dtype.kind == "f" else np.iinfo(code.dtype).max  # a label of that number votes everywhere
     if (mixed := _mixed(slab.source)) is not None:
-        code[tuple(slice(size) for size in mixed.shape)][mixed] = mark
+        np.copyto(code[tuple(slice(size) for size in mixed.shape)], mark, where=mixed)
     code = _taken(code, lowest)
     slab.target[...] = code
-    return np.nonzero(code == mark)
+    return np.unravel_index(np.flatnonzero(code == mark), code.shape)  # for few, a tenth of the time of nonzero
 
 
 def _mixed(labels: Array) -> Array | None:

@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from medseg import distance
 
@@ -70,3 +71,47 @@ def test_every_mask_of_a_batch_is_alone():
         for k in range(3):
             np.testing.assert_array_equal(found[b, k], distance.to_boundary(mask[b, k].numpy(), (1.5, 0.5)))
     torch.testing.assert_close(distance._to_boundary_tensor(mask, (1.5, 0.5)), found)
+
+
+def searched(here, there, axes):
+    return cKDTree(np.argwhere(there) @ axes.T).query(np.argwhere(here) @ axes.T)[0]
+
+
+@pytest.fixture
+def looks(monkeypatch):
+    """No grid is too small to look around in, and no time too long."""
+    for name in ("_PREPARED", "_LOOK", "_CALL"):
+        monkeypatch.setattr(distance, name, 0)
+
+
+def test_between_two_elements_and_none(looks):
+    here, there = np.zeros((2, 9, 8, 7), bool)
+    here[1, 2, 3] = there[1, 2, 6] = True
+    assert distance.between(here, there, np.diag((1, 1, 2.0))).tolist() == [6]
+    assert distance.between(here, here, np.eye(3)).tolist() == [0]
+    assert distance.between(here, here & False, np.eye(3)).tolist() == [np.inf]
+    assert distance.between(here & False, there, np.eye(3)).tolist() == []
+
+
+@given(arrays.arrays(bool, st.tuples(st.just(2), *[st.integers(1, 7)] * 3)), spacings, st.floats(-0.9, 0.9))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_looking_around_equals_a_search(looks, masks, spacing, shear):
+    here, there = masks
+    axes = np.diag(spacing)
+    axes[0, 2] = shear
+    if there.any():
+        np.testing.assert_allclose(distance.between(here, there, axes), searched(here, there, axes), atol=1e-5)
+
+
+@pytest.mark.parametrize("shear", [0.0, 0.4])
+@pytest.mark.parametrize("look", [0, 0.25, 100])
+@pytest.mark.parametrize("memory", [np.ascontiguousarray, np.asfortranarray])
+def test_whatever_way_is_taken_distances_are_the_same(monkeypatch, memory, look, shear):
+    """Two balls that overlap in part, with a few elements far away: some are found by looks, the others by a slower way."""
+    monkeypatch.setattr(distance, "_LOOK", look)
+    away = [np.linalg.norm(np.indices((60, 40, 40)).T - centre, axis=-1).T for centre in ((20, 20, 20), (26, 18, 20))]
+    here, there = (abs(ball - 12) < 0.7 for ball in away)
+    here[55:58, 30, 3] = True
+    axes = np.array([[0.8, 0, shear], [0, 0.8, 0], [0, 0, 1.5]])
+    found = distance.between(memory(here), memory(there), axes)
+    np.testing.assert_allclose(found, searched(here, there, axes), atol=1e-5)

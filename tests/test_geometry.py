@@ -99,6 +99,23 @@ def test_coarsening_an_image_averages_and_a_label_map_does_not():
     assert labels.array.dtype == np.uint8
 
 
+@settings(max_examples=30, deadline=None)
+@given(spacing=st.tuples(*[st.floats(0.5, 3)] * 3), wanted=st.tuples(*[st.floats(0.5, 3)] * 3))
+def test_linear_keeps_to_the_error_that_it_states(spacing, wanted):
+    waves_mm = np.array((25.0, 30.0, 20.0))
+
+    def waves(geometry):
+        index = np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), -1)
+        return np.cos(2 * np.pi * geometry.to_world(index) / waves_mm).prod(-1).astype(np.float32)
+
+    geometry = Geometry(tuple(int(40 / s) + 1 for s in spacing), np.diag([*spacing, 1]))
+    found = geo.resample(Volume(waves(geometry), geometry), wanted)
+    off = np.abs(found.array[0] - waves(found.geometry))
+    coarser = np.maximum(spacing, found.geometry.spacing_mm)
+    border = tuple(slice(n, -n) for n in np.ceil(coarser / found.geometry.spacing_mm).astype(int) + 1)
+    assert off[border].max(initial=0) <= (coarser**2 / 8 * (2 * np.pi / waves_mm) ** 2).sum() + 1e-5
+
+
 def test_finer_and_back_loses_no_label():
     rng = np.random.default_rng(0)
     labels = Volume(rng.integers(0, 5, (9, 8, 7)).astype(np.uint8), Geometry((9, 8, 7), OBLIQUE), "labels")

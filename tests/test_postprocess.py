@@ -8,7 +8,7 @@ import pytest
 from medseg import settings
 from medseg.errors import ConfigError
 from medseg.labels import Labels
-from medseg.postprocess import Config, apply, choose
+from medseg.postprocess import Config, _pieces, apply, choose
 from medseg.volume import Geometry, Volume
 
 GRID = Geometry((12, 12, 12), np.diag([1.0, 1, 2, 1]))  # 2 mm3 a voxel
@@ -152,3 +152,12 @@ def test_pieces_are_sought_where_a_structure_lies(monkeypatch: pytest.MonkeyPatc
     apply(mask, LABELS, Config(largest_component=("organ",)))
     choose([(mask, mask)], LABELS)
     assert set(seen) == {(2, 2, 2)}
+
+
+def test_pieces_in_a_line_are_all_counted() -> None:
+    """The library that counts them stumbles over arrays of one voxel across."""
+    line = np.array([True, False, True, False, True])
+    for shape in ((1, 1, 5), (1, 5, 1), (5, 1, 1)):
+        pieces, sizes = _pieces(line.reshape(shape))
+        assert sizes.tolist() == [1, 1, 1]
+        assert pieces.shape == shape

@@ -7,11 +7,22 @@ from __future__ import annotations
 
 from medseg.extent import bounding_box
 from medseg.metrics._grid import Array, Spacing, axes_mm, check
-from medseg.metrics.overlap import dice, iou, precision, recall
+from medseg.metrics.overlap import Overlap, dice, iou, precision, recall
 from medseg.metrics.surface import SurfaceDistances
 from medseg.metrics.volume import relative_volume_error, volume_error_ml, volume_ml
 from medseg.volume import diagonal
 
+__all__ = (
+    "NAMES",
+    "dice",
+    "iou",
+    "precision",
+    "recall",
+    "relative_volume_error",
+    "scores",
+    "volume_error_ml",
+    "volume_ml",
+)
 NAMES = (
     *("dice", "iou", "precision", "recall", "hd95_mm", "assd_mm", "nsd"),
     *("volume_ml", "reference_ml", "volume_error_ml", "relative_volume_error"),
@@ -44,9 +55,10 @@ def scores(
     # With its margin a structure that fills one slice of many stays a volume: only an image of one slice is flat.
     box = bounding_box(prediction | reference, margin=1)
     prediction, reference = prediction[box], reference[box]
+    overlap = Overlap.between(prediction, reference)
     surfaces = SurfaceDistances.between(prediction, reference, spacing_mm, diagonal_mm)
     values = (
-        *(metric(prediction, reference) for metric in (dice, iou, precision, recall)),
+        *(overlap.dice(), overlap.iou(), overlap.precision(), overlap.recall()),
         *(surfaces.hausdorff(95), surfaces.assd(), surfaces.nsd(tolerance_mm)),
         *(volume_ml(mask, spacing_mm=spacing_mm) for mask in (prediction, reference)),
         *(error(prediction, reference, spacing_mm=spacing_mm) for error in (volume_error_ml, relative_volume_error)),

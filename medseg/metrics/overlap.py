@@ -6,9 +6,52 @@ for a structure missed or invented counts as the worst. `spacing_mm` changes not
 
 from __future__ import annotations
 
+from typing import NamedTuple, Self
+
 import numpy as np
 
 from medseg.metrics._grid import Array, Spacing, check
+
+
+class Overlap(NamedTuple):
+    """Numbers of voxels of two masks; what is made of them is described with the functions of the same names.
+
+    Args:
+        both: in both masks.
+        predicted: in the prediction.
+        true: in the reference.
+    """
+
+    both: float
+    predicted: float
+    true: float
+
+    @classmethod
+    def between(cls, prediction: Array, reference: Array) -> Self:
+        """Count the voxels of two boolean arrays."""
+        check(prediction, reference)
+        return cls(*(int(np.count_nonzero(mask)) for mask in (prediction & reference, prediction, reference)))
+
+    def dice(self) -> float:
+        """See the function of that name."""
+        return self._share(2 * self.both, self.predicted + self.true)
+
+    def iou(self) -> float:
+        """See the function of that name."""
+        return self._share(self.both, self.predicted + self.true - self.both)
+
+    def precision(self) -> float:
+        """See the function of that name."""
+        return self._share(self.both, self.predicted)
+
+    def recall(self) -> float:
+        """See the function of that name."""
+        return self._share(self.both, self.true)
+
+    def _share(self, part: float, whole: float) -> float:
+        if not (self.predicted or self.true):
+            return float("nan")
+        return part / whole if whole else 0.0
 
 
 def dice(prediction: Array, reference: Array, *, spacing_mm: Spacing = None) -> float:
@@ -24,42 +67,19 @@ def dice(prediction: Array, reference: Array, *, spacing_mm: Spacing = None) -> 
 
     Reference: Dice, Ecology 26 (1945) 297.
     """
-    return dice_of(*_counts(prediction, reference))
-
-
-def dice_of(both: float, predicted: float, true: float) -> float:
-    """Dice coefficient of numbers of voxels: in both masks, in the prediction and in the reference; empty case as in `dice`."""
-    return _ratio(2 * both, predicted + true, predicted + true)
+    return Overlap.between(prediction, reference).dice()
 
 
 def iou(prediction: Array, reference: Array, *, spacing_mm: Spacing = None) -> float:
     """Intersection over union (Jaccard index), `|P and R| / |P or R|`; arguments and empty case as in `dice`."""
-    both, predicted, true = _counts(prediction, reference)
-    return _ratio(both, predicted + true - both, predicted + true)
+    return Overlap.between(prediction, reference).iou()
 
 
 def precision(prediction: Array, reference: Array, *, spacing_mm: Spacing = None) -> float:
     """Share of the prediction that is right, `|P and R| / |P|`; arguments and empty case as in `dice`."""
-    both, predicted, true = _counts(prediction, reference)
-    return _ratio(both, predicted, predicted + true)
+    return Overlap.between(prediction, reference).precision()
 
 
 def recall(prediction: Array, reference: Array, *, spacing_mm: Spacing = None) -> float:
     """Share of the reference that was found, `|P and R| / |R|`; arguments and empty case as in `dice`."""
-    both, predicted, true = _counts(prediction, reference)
-    return _ratio(both, true, predicted + true)
-
-
-def _counts(prediction: Array, reference: Array) -> tuple[int, int, int]:
-    check(prediction, reference)
-    return (
-        int(np.count_nonzero(prediction & reference)),
-        int(np.count_nonzero(prediction)),
-        int(np.count_nonzero(reference)),
-    )
-
-
-def _ratio(part: float, whole: float, anything: float) -> float:
-    if not anything:
-        return float("nan")
-    return part / whole if whole else 0.0
+    return Overlap.between(prediction, reference).recall()

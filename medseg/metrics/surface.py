@@ -19,13 +19,11 @@ import numpy as np
 from medseg import distance
 from medseg.extent import bounding_box
 from medseg.metrics._grid import Array, Spacing, axes_mm, check
-from medseg.metrics._surfels import corners, surface_of_codes
+from medseg.metrics._surfels import surface_of_codes
 from medseg.volume import diagonal
 
 # Distances are single precision and a tolerance is often a whole number of voxels: equal must count as within.
 _ROUNDING_MM = 1e-4
-# Cosine of the angle between two axes from which on a grid counts as sheared; .006 degrees are rounding in a header.
-_SHEARED = 1e-4
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class SurfaceDistances:
         box = bounding_box(prediction | reference)
         areas = surface_of_codes(axes)
         (at_p, area_p), (at_r, area_r) = (_elements(mask[box], areas) for mask in (prediction, reference))
-        mm_p, mm_r = _nearest(at_p, at_r, axes), _nearest(at_r, at_p, axes)
+        mm_p, mm_r = distance.between(at_p, at_r, axes), distance.between(at_r, at_p, axes)
         by_p, by_r = np.argsort(mm_p), np.argsort(mm_r)
         return cls(mm_p[by_p], area_p[by_p], mm_r[by_r], area_r[by_r], diagonal_mm)
 
@@ -130,25 +128,12 @@ def nsd(prediction: Array, reference: Array, *, spacing_mm: Spacing = None, tole
 
 def _elements(mask: Array, areas: Array) -> tuple[Array, Array]:
     """Where a surface passes, as a boolean array one larger than the mask, and the areas there in C order."""
-    padded, codes = np.pad(mask, 1), np.zeros([size + 1 for size in mask.shape], np.uint8)
-    for bit, corner in enumerate(corners(mask.ndim)):
-        window = tuple(slice(start, start + size) for start, size in zip(corner, codes.shape, strict=True))
-        codes |= padded[window].astype(np.uint8) << np.uint8(bit)
-    passes = (codes != 0) & (codes != len(areas) - 1)
+    codes = np.pad(np.ascontiguousarray(mask), 1).view(np.uint8)
+    for axis in reversed(range(mask.ndim)):  # codes of two neighbours make one of twice as many corners
+        before, after = (codes[(slice(None),) * axis + (part,)] for part in (slice(-1), slice(1, None)))
+        codes = before | after << np.uint8(2 ** (mask.ndim - 1 - axis))
+    passes = codes - np.uint8(1) < len(areas) - 2  # neither all outside nor all inside
     return passes, areas[codes[passes]]
-
-
-def _nearest(here: Array, there: Array, axes: Array) -> Array:
-    """Distance in mm from each true corner of `here` to the nearest of `there`, in C order."""
-    if not there.any():
-        return np.full(np.count_nonzero(here), np.inf)
-    lengths = np.linalg.norm(axes, axis=0)
-    cosines = (axes / lengths).T @ (axes / lengths) - np.eye(len(lengths))
-    if np.abs(cosines).max() < _SHEARED:
-        return distance.to_mask(there, tuple(lengths))[here].astype(float)
-    from scipy.spatial import cKDTree  # slower, but it knows nothing of right angles
-
-    return np.asarray(cKDTree(np.argwhere(there) @ axes.T).query(np.argwhere(here) @ axes.T)[0], float)
 
 
 def _percentile(mm: Array, area: Array, percentile: float) -> float:

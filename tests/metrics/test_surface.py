@@ -66,6 +66,13 @@ def test_a_turned_grid_changes_nothing() -> None:
     assert turned.prediction_area.sum() == pytest.approx(straight.prediction_area.sum())
 
 
+def test_the_order_of_memory_changes_nothing() -> None:
+    a, b = blobs(4, (30, 24, 16))
+    plain = SurfaceDistances.between(a, b, (1, 1, 2.5))
+    turned = SurfaceDistances.between(np.asfortranarray(a), np.asfortranarray(b), (1, 1, 2.5))
+    assert all(np.array_equal(x, y) for x, y in zip(vars(plain).values(), vars(turned).values(), strict=True))
+
+
 def test_one_slice_is_measured_in_its_plane() -> None:
     a, b = blobs(2, (30, 40))
     for axis in range(3):
