@@ -31,7 +31,7 @@ def main(name: str, section: str, variant: str, *arguments: str) -> None:
 
 
 def measured(variant: Variant, times: int) -> dict[str, Any]:
-    """Run a variant once to warm up, then some times.
+    """Run a variant, once to warm up unless it takes too long, then some times.
 
     Args:
         variant: what to run.
@@ -42,8 +42,9 @@ def measured(variant: Variant, times: int) -> dict[str, Any]:
         and resident otherwise; `facts`, the figures of what the last one returned.
     """
     operation = variant.make()
-    operation()
-    _wait()
+    if variant.warm_up:
+        operation()
+        _wait()
     memory, seconds = _Memory(), []
     for _ in range(times):
         result = None  # what the last call gave is no part of the next one's memory

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
@@ -23,7 +25,14 @@ from medseg import files, system
 _START = str(Path(__file__).with_name("_start.py"))
 PEERS = Path(__file__).parent / "peers"
 MEDSEG = (sys.executable, "-m", "medseg")
+FAILED = "it failed; its words stand above"
 _EVERY_S = 0.25  # between looks at the memory of a process and its children
+_PEERS = ("monai", "nnunetv2", "batchgeneratorsv2", "scipy", "surface-distance")
+_LOAD = psutil.getloadavg()[0]  # of the machine, when the benchmark began
+
+
+class Failed(SystemExit):
+    """A command ended with an error, or was killed, as it is when memory does not suffice."""
 
 
 class Sample(NamedTuple):
@@ -50,7 +59,7 @@ def run(command: Sequence[str]) -> Sample:
     """Run a command in a fresh process.
 
     Raises:
-        SystemExit: it failed; with the end of what it printed.
+        Failed: with the end of what it printed.
     """
     with tempfile.TemporaryDirectory(prefix="medseg-bench-") as folder:
         note, printed = Path(folder) / "note.json", Path(folder) / "printed.txt"
@@ -64,7 +73,7 @@ def run(command: Sequence[str]) -> Sample:
         output = printed.read_text(encoding="utf-8", errors="replace")
         code, seconds, cpu_s, alone = files.read_json(note)
     if code:
-        raise SystemExit(f"{shlex.join(command)} ended with code {code}:\n{output[-2000:]}")
+        raise Failed(f"{shlex.join(command)} ended with code {code}:\n{output[-2000:]}")
     return Sample(seconds, cpu_s, max(alone, *peaks) / 1e6, max(0.0, (busy - cpu_s) / whole), output)
 
 
@@ -75,11 +84,24 @@ def alternate(commands: Mapping[str, Sequence[str]], repeats: int, *, warm_up: b
         commands: by name.
         repeats: rounds.
         warm_up: one more round first, not counted, that fills the disk cache.
+
+    Returns:
+        The samples of each. One that has failed is missing, and its words were printed: others may have more memory.
+
+    Raises:
+        Failed: the first of the commands.
     """
     samples: dict[str, list[Sample]] = {name: [] for name in commands}
     for number in range(-warm_up, repeats):
-        for name in list(commands)[:: -1 if number % 2 else 1]:
-            sample = run(commands[name])
+        for name in list(samples)[:: -1 if number % 2 else 1]:
+            try:
+                sample = run(commands[name])
+            except Failed as failed:
+                if name == next(iter(commands)):
+                    raise
+                print(f"{name}: {failed}", file=sys.stderr)
+                del samples[name]
+                continue
             print(f"{name}: {sample.seconds:.3f} s{' (not counted)' if number < 0 else ''}", file=sys.stderr)
             if number >= 0:
                 samples[name].append(sample)
@@ -114,7 +136,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def times(results: Mapping[str, Mapping[str, Any]], base: str) -> str:
-    """A table of summaries: median, spread, ratio to `base`, memory, and what `facts` say besides."""
+    """A table of summaries: median, spread, memory, ratios of both to `base`, and what `facts` say besides."""
     facts = list(dict.fromkeys(name for item in results.values() for name in item.get("facts", {})))
     rows = [
         (
@@ -122,13 +144,23 @@ def times(results: Mapping[str, Mapping[str, Any]], base: str) -> str:
             f"{item['median_s']:.3f}",
             f"{item['low_s']:.3f} - {item['high_s']:.3f}",
             f"{item['median_s'] / results[base]['median_s']:.2f}",
-            f"{item['peak_mb']:.0f}" if "peak_mb" in item else "",
+            *_memory(item.get("peak_mb"), results[base].get("peak_mb")),
             f"{item['others']:.1f}" if "others" in item else "",
-            *(f"{value:.4g}" if (value := item.get("facts", {}).get(fact)) is not None else "" for fact in facts),
+            *(_fact(item.get("facts", {}).get(fact, "")) for fact in facts),
         )
         for name, item in results.items()
     ]
-    return table(("", "median s", "spread", "ratio", "peak MB", "others' cores", *facts), rows)
+    return table(("", "median s", "spread", "ratio", "peak MB", "ratio", "others' cores", *facts), rows)
+
+
+def _fact(value: float | str) -> str:
+    return value if isinstance(value, str) else f"{value:.4g}"
+
+
+def _memory(peak_mb: float | None, base_mb: float | None) -> tuple[str, str]:
+    if peak_mb is None:
+        return "", ""
+    return f"{peak_mb:.0f}", f"{peak_mb / base_mb:.2f}" if base_mb else ""
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -138,12 +170,35 @@ def parser(description: str | None) -> argparse.ArgumentParser:
     return made
 
 
+def machine() -> dict[str, Any]:
+    """What the figures belong to: the machine, what else it had to do, and the versions of all that is compared."""
+    return {**system.facts(), "bf16_in_hardware": _bf16(), "load_before": round(_LOAD, 2), "peers": _versions()}
+
+
 def publish(text: str, results: Mapping[str, Any], path: Path | None) -> None:
     """Print a table under the machine's description, and write both as JSON where wanted."""
-    machine = system.facts()
-    print("\n".join([*(f"{name}: {value}" for name, value in machine.items()), "", text]))
+    print("\n".join([*(f"{name}: {value}" for name, value in machine().items()), "", text]))
     if path:
-        files.write_json(path, {"machine": machine, **results})
+        files.write_json(path, {"machine": machine(), **results})
+
+
+def _bf16() -> str:
+    """How a processor computes in bf16, as Linux lists it: with AMX it is many times quicker than in fp32."""
+    with contextlib.suppress(OSError):
+        return ", ".join(sorted(set(re.findall(r"\b\w*bf16\b", Path("/proc/cpuinfo").read_text())))) or "none"
+    return "unknown"
+
+
+def _versions() -> str:
+    known = {name: _version(name) for name in _PEERS}
+    return ", ".join(f"{name} {version}" for name, version in known.items())
+
+
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def _busy_s() -> float:

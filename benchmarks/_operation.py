@@ -24,22 +24,26 @@ class Variant(NamedTuple):
         make: prepares all that is not measured, and returns the operation.
         judge: figures of what the operation returned; made after the measurement.
         left_out: why it cannot be run here; empty where it can.
+        warm_up: one call goes before those that count. Where one takes minutes, `make` warms up on something small.
     """
 
     make: Callable[[], Callable[[], Any]]
     judge: Callable[[Any], Mapping[str, Any]] | None = None
     left_out: str = ""
+    warm_up: bool = True
 
 
 Sections = Mapping[str, Mapping[str, Variant]]  # by title, then by name; the first of a section is what ratios refer to
 Found = dict[str, dict[str, dict[str, Any]]]
 
 
-def parser(description: str | None, *, times: int = 1, threads: int | None = None) -> argparse.ArgumentParser:
+def parser(
+    description: str | None, *, repeats: int = 5, times: int = 1, threads: int | None = None
+) -> argparse.ArgumentParser:
     """What all comparisons take."""
     made = measure.parser(description)
     made.add_argument(
-        "--repeats", type=int, default=5, help="rounds, in each of which every variant has a fresh process"
+        "--repeats", type=int, default=repeats, help="rounds, in each of which every variant has a fresh process"
     )
     made.add_argument("--times", type=int, default=times, help="calls in a process that count; one goes before them")
     made.add_argument("--threads", type=int, default=threads, help="of every variant; torch's number if not given")
@@ -88,7 +92,11 @@ def publish(name: str, sections: Sections, found: Found, asked: argparse.Namespa
     """Print a table a section, with what was left out, and write all as JSON where wanted."""
     parts = [f"threads of every variant: {_threads(asked)}"]
     for title, results in found.items():
-        absent = [f"{each}: left out, {made.left_out}" for each, made in sections[title].items() if made.left_out]
+        absent = [
+            f"{each}: left out, {made.left_out or measure.FAILED}"
+            for each, made in sections[title].items()
+            if each not in results
+        ]
         table = [measure.times(results, next(iter(results)))] if results else []
         parts.append("\n".join([title, *table, *absent]))
     whole = {"benchmark": name, "operation_threads": _threads(asked), "results": found}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,9 +16,12 @@ from torch import Tensor, nn
 import medseg
 from benchmarks import _operation as operation
 from benchmarks._operation import Variant
+from medseg import arithmetic, system
+from medseg.ensemble import Ensemble
 from medseg.windows import window_starts
 
 _OVERLAP = 0.5
+_BATCH = 4  # windows at once, medseg's default
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,7 +46,7 @@ def sections(asked: argparse.Namespace) -> operation.Sections:
     """Stitching around a network that costs next to nothing, and around one that costs what networks do."""
     alone = Task(tuple(asked.shape), asked.window, asked.classes, Products)
     whole = Task(tuple(asked.network_shape), asked.window, asked.classes, unet)
-    no_monai, no_bf16 = operation.missing("monai"), "" if has_bf16() else "no bf16 here"
+    no_monai = operation.missing("monai")
     return {
         f"stitching alone, {_size(alone)}": {
             "medseg": Variant(partial(ours, alone)),
@@ -54,7 +56,9 @@ def sections(asked: argparse.Namespace) -> operation.Sections:
         },
         f"MONAI's UNet, {_size(whole)}": {
             "medseg": Variant(partial(ours, whole), left_out=no_monai),
-            "medseg, bf16": Variant(partial(ours, whole, bf16=True), left_out=no_monai or no_bf16),
+            "medseg, as its predictor computes": Variant(
+                partial(ours, whole, chosen=True), partial(way, whole), left_out=no_monai
+            ),
             **_peers(whole),
             "windows alone": Variant(partial(windows_alone, whole), left_out=no_monai),
         },
@@ -65,7 +69,7 @@ def _peers(task: Task) -> dict[str, Variant]:
     no_monai = operation.missing("monai")
     return {
         "monai, 1 window at once": Variant(partial(monai, task, 1), left_out=no_monai),
-        "monai, 4 windows at once": Variant(partial(monai, task, 4), left_out=no_monai),
+        f"monai, {_BATCH} windows at once": Variant(partial(monai, task, _BATCH), left_out=no_monai),
         "nnunetv2": Variant(partial(nnunet, task), left_out=operation.missing("monai", "nnunetv2")),
     }
 
@@ -115,16 +119,31 @@ def unet(classes: int) -> nn.Module:
     return UNet(3, 1, classes, channels=widths, strides=(2, 2, 2), num_res_units=2, norm="INSTANCE")
 
 
-def ours(task: Task, *, bf16: bool = False, reduce: Any = "argmax") -> Callable[[], Tensor]:
-    """medseg's public function."""
+def ours(task: Task, *, chosen: bool = False, reduce: Any = "argmax") -> Callable[[], Tensor]:
+    """medseg's public function.
+
+    Args:
+        task: scan, network, windows.
+        chosen: compute the network in the way that was measured to be quickest here, as a `Predictor` does, not in plain fp32.
+        reduce: as of `medseg.sliding_window`.
+    """
     image, network = task.ready()
+    used: Any = Ensemble([network], image.device, quickest(task, image, network)) if chosen else network
+    window = (task.window,) * 3
+    return lambda: medseg.sliding_window(image, used, window, overlap=_OVERLAP, batch=_BATCH, reduce=reduce)
 
-    def run() -> Tensor:
-        half = torch.autocast(image.device.type, torch.bfloat16) if bf16 else contextlib.nullcontext()
-        with half:
-            return medseg.sliding_window(image, network, (task.window,) * 3, overlap=_OVERLAP, reduce=reduce)
 
-    return run
+def quickest(task: Task, image: Tensor, network: nn.Module) -> arithmetic.Way:
+    """How the network is computed quickest here; measured in the first process, and remembered for the others."""
+    precisions = ("bf16", "fp32") if system.has_bf16(image.device) else ("fp32",)
+    example = torch.randn(_BATCH, 1, *(task.window,) * 3, device=image.device)
+    name = f"{type(network).__name__}, {task.classes} classes"
+    return arithmetic.choose(network, example, "benchmark", [name], precisions)
+
+
+def way(task: Task, result: Tensor) -> dict[str, str]:
+    """The quickest one, as a fact."""
+    return {"computed in": str(quickest(task, *task.ready()))}
 
 
 def monai(task: Task, batch: int, *, logits: bool = False) -> Callable[[], Tensor]:
@@ -182,13 +201,6 @@ def _agreement(asked: argparse.Namespace) -> str:
         difference = float((ours(task, reduce=None)() - monai(task, 1, logits=True)()).abs().max())
         lines.append(f"largest difference of logits to MONAI's, {title}, {_size(task)}: {difference:.1e}")
     return "\n".join(lines)
-
-
-def has_bf16() -> bool:
-    """Whether the device multiplies in bf16 by itself."""
-    if operation.device().type == "cuda":
-        return torch.cuda.is_bf16_supported()
-    return bool(torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 def _size(task: Task) -> str:

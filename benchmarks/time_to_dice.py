@@ -1,44 +1,62 @@
-"""How good a model is after the same minutes on the same cases: `medseg train` and the usual hand-written MONAI script."""
+"""How good a model is after the same minutes on the same cases: `medseg train`, the usual hand-written MONAI script, and nnU-Net."""
 
 from __future__ import annotations
 
 import argparse
-import math
+import csv
 import re
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from statistics import mean
 from typing import Any
 
+from benchmarks import _curve as curve
 from benchmarks import _measure as measure
+from benchmarks import _operation as operation
 from medseg import config, files, io, layouts
 from medseg.resources import shipped
 
-_PEER = str(measure.PEERS / "monai_train.py")
+Results = dict[str, dict[str, Any]]
+_PEERS = {
+    "monai": (sys.executable, str(measure.PEERS / "monai_train.py")),
+    "nnunetv2": (sys.executable, "-m", "benchmarks.peers.nnunet_train"),
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The arguments."""
+    made = measure.parser(__doc__)
+    made.add_argument("--data", type=Path, default=shipped("sample_data/mr"), help="dataset in any layout")
+    made.add_argument("--budgets", nargs="+", default=["20m"], help="wall clock of medseg's trainings: 90s 20m")
+    made.add_argument(
+        "--peers", nargs="*", choices=list(_PEERS), default=["monai"], help="trained once each, for the longest budget"
+    )
+    made.add_argument("--fold", type=_one_fold, default="0/5", help="part held out of all, i/n")
+    made.add_argument("--seeds", type=int, nargs="+", default=[0], help="one comparison each")
+    made.add_argument("-o", "--out", type=Path, help="keep runs and masks there; otherwise they are removed")
+    made.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of medseg train")
+    made.add_argument("--plot", type=Path, metavar="FILE", help="draw Dice against time into a PNG")
+    return made
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    parser = measure.parser(__doc__)
-    parser.add_argument("--data", type=Path, default=shipped("sample_data/mr"), help="dataset in any layout")
-    parser.add_argument("--budget", default="20m", help="wall clock of each training: 90s, 20m")
-    parser.add_argument("--fold", type=_one_fold, default="0/5", help="part held out of both, i/n")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="one comparison each")
-    parser.add_argument("-o", "--out", type=Path, help="keep runs and masks there; otherwise they are removed")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="settings of medseg train")
-    asked = parser.parse_args(arguments)
-    results: dict[str, Any] = {"benchmark": "time_to_dice", "budget": asked.budget, "fold": asked.fold, "seeds": {}}
+    asked = parser().parse_args(arguments)
+    asked.budgets.sort(key=config.duration_s)
+    results: dict[str, Any] = {"benchmark": "time_to_dice", "fold": asked.fold, "seeds": {}}
     with tempfile.TemporaryDirectory(prefix="medseg-bench-") as temporary:
-        for seed in asked.seeds:
-            # a folder each, for the cases that one seed prepared would be a gift to the next
-            folder = (asked.out or Path(temporary)) / f"seed_{seed}"
-            settings = ("--budget", asked.budget, "--fold", asked.fold, "--seed", str(seed), *asked.set)
-            results["seeds"][seed] = _compare(asked.data, folder, seed, settings)
-            if asked.json:
-                files.write_json(asked.json, results)
-    measure.publish(_shown(results["seeds"]), results, asked.json)
+        for turn, seed in enumerate(asked.seeds):
+            found = results["seeds"][seed] = {}
+            for name, train in _trainings(asked, (asked.out or Path(temporary)) / f"seed_{seed}", seed, turn):
+                found[name] = train()
+                if asked.json:
+                    files.write_json(asked.json, results)
+    text = [curve.table(results["seeds"]), *(f"{name}: left out, {why}" for name, why in _left_out(asked).items())]
+    measure.publish("\n".join(text), results, asked.json)
+    if asked.plot:
+        curve.draw(results["seeds"], asked.plot)
 
 
 def _one_fold(text: str) -> str:
@@ -47,29 +65,56 @@ def _one_fold(text: str) -> str:
     return text
 
 
-def _compare(data: Path, folder: Path, seed: int, settings: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Both trainings, one after the other; medseg first, for it divides the cases."""
-    ours = measure.run((*measure.MEDSEG, "train", str(data), "-o", str(folder / "medseg"), *settings))
-    budget_s = _write_cases(data, folder)
-    peer = (sys.executable, _PEER, str(folder / "cases.json"), "-o", str(folder / "monai"))
-    theirs = measure.run((*peer, "--budget", str(budget_s), "--seed", str(seed)))
-    return {"medseg": _ours(folder, ours), "monai": _theirs(folder, theirs)}
+def _left_out(asked: argparse.Namespace) -> dict[str, str]:
+    return {name: why for name in asked.peers if (why := operation.missing(name))}
 
 
-def _write_cases(data: Path, folder: Path) -> float:
-    """What the peer needs to learn from the cases of a medseg run, and to be judged by those it held out.
+def _trainings(
+    asked: argparse.Namespace, folder: Path, seed: int, turn: int
+) -> list[tuple[str, Callable[[], dict[str, Any]]]]:
+    """All trainings of a seed by name; medseg's shortest first, for it divides the cases, the others turned round every other time."""
+    first, *longer = asked.budgets
+    peers = [name for name in asked.peers if name not in _left_out(asked)]
+    rest: list[tuple[str, Callable[[], dict[str, Any]]]] = [
+        *((f"medseg, {each}", partial(_medseg, asked, folder, seed, each)) for each in longer),
+        *((f"{name}, {asked.budgets[-1]}", partial(_peer, asked, folder, seed, name)) for name in peers),
+    ]
+    return [(f"medseg, {first}", partial(_divided, asked, folder, seed, first)), *rest[:: -1 if turn % 2 else 1]]
 
-    Leaves `cases.json`, and `references/` with links to the masks of the held-out cases. Returns the budget in seconds.
+
+def _divided(asked: argparse.Namespace, folder: Path, seed: int, budget: str) -> dict[str, Any]:
+    """The training whose division of the cases holds for all."""
+    sample = _train(asked, folder, seed, budget)
+    _write_cases(asked.data, folder / f"medseg_{budget}" / "run", folder)
+    return _ours(folder, budget, sample)
+
+
+def _medseg(asked: argparse.Namespace, folder: Path, seed: int, budget: str) -> dict[str, Any]:
+    return _ours(folder, budget, _train(asked, folder, seed, budget))
+
+
+def _train(asked: argparse.Namespace, folder: Path, seed: int, budget: str) -> measure.Sample:
+    # a folder each, for the cases that one training prepared would be a gift to the next
+    run = folder / f"medseg_{budget}" / "run"
+    settings = ("--budget", budget, "--fold", asked.fold, "--seed", str(seed), *asked.set)
+    return measure.run((*measure.MEDSEG, "train", str(asked.data), "-o", str(run), *settings))
+
+
+def _write_cases(data: Path, run: Path, folder: Path) -> None:
+    """What a peer needs to learn from the cases of a medseg run, and to be judged by those it held out.
+
+    Leaves `cases.json`, and `references/` with links to the masks of the held-out cases.
     """
-    run = folder / "medseg"
     known = {case.id: case for case in layouts.find(data).cases}
     (split,) = files.read_json(run / "splits.json")
-    labels = files.read_json(run / "bundle" / "config.json")["labels"]
+    described = files.read_json(run / "bundle" / "config.json")
+    labels = described["labels"]
     if not labels["exclusive"] or any(item["values"] != [n] for n, item in enumerate(labels["items"], 1)):
-        raise SystemExit("the peer learns labels that exclude each other, numbered 1, 2 and so on")
+        raise SystemExit("the peers learn labels that exclude each other, numbered 1, 2 and so on")
     learned = [known[name] for name in (*split["train"], *split["validation"])]
     cases = {
         "classes": len(labels["items"]) + 1,
+        "channels": described["channels"],
         "train": [
             {"image": _absolute(case.images), "label": str(case.label.resolve())} for case in learned if case.label
         ],
@@ -81,64 +126,49 @@ def _write_cases(data: Path, folder: Path) -> float:
         label = known[name].label
         assert label is not None
         (folder / "references" / f"{name}{label.name[len(io.stem(label)) :]}").symlink_to(label.resolve())
-    return float(config.read(run / "config.yaml")["train"]["budget_s"])
 
 
 def _absolute(paths: Sequence[Path]) -> list[str]:
     return [str(path.resolve()) for path in paths]
 
 
-def _ours(folder: Path, sample: measure.Sample) -> dict[str, Any]:
-    facts = files.read_json(folder / "medseg" / "bundle" / "config.json")["training"]
+def _ours(folder: Path, budget: str, sample: measure.Sample) -> dict[str, Any]:
+    run = folder / f"medseg_{budget}" / "run"
+    facts = files.read_json(run / "bundle" / "config.json")["training"]
     training = {"steps": facts["steps"], "seconds": facts["seconds"], "waiting": facts["waiting_for_batches"]}
-    return {**_judged(folder, "medseg", folder / "medseg" / "predictions"), **training, **_whole(sample)}
+    judged = _judged(folder, run / "predictions", f"medseg_{budget}")
+    return {**judged, **training, **_whole(budget, sample), "inner_dice": _validations(run)}
 
 
-def _theirs(folder: Path, sample: measure.Sample) -> dict[str, Any]:
+def _peer(asked: argparse.Namespace, folder: Path, seed: int, name: str) -> dict[str, Any]:
+    budget, masks = asked.budgets[-1], folder / name
+    command = (*_PEERS[name], str(folder / "cases.json"), "-o", str(masks))
+    sample = measure.run((*command, "--budget", str(config.duration_s(budget)), "--seed", str(seed)))
     facts = measure.last_json(sample.output)
     training = {name: facts[name] for name in ("steps", "seconds", "waiting")}
-    return {**_judged(folder, "monai", folder / "monai"), **training, **_whole(sample)}
+    return {**_judged(folder, masks, name), **training, **_whole(budget, sample)}
 
 
-def _whole(sample: measure.Sample) -> dict[str, float]:
-    return {"wall_s": sample.seconds, "peak_mb": sample.peak_mb, "others": sample.others}
+def _whole(budget: str, sample: measure.Sample) -> dict[str, float]:
+    sizes = {"wall_s": sample.seconds, "peak_mb": sample.peak_mb, "others": sample.others}
+    return {"budget_s": config.duration_s(budget), **sizes}
 
 
-def _judged(folder: Path, name: str, masks: Path) -> dict[str, Any]:
-    """Dice of masks by `medseg evaluate`, the same for both."""
-    out = folder / f"{name}_evaluation"
+def _validations(run: Path) -> list[tuple[float, float]]:
+    """Seconds since the beginning, and Dice on the inner split then."""
+    with (run / "history.csv").open(newline="") as stream:
+        rows = [row for row in csv.DictReader(stream) if row["validation_dice"]]
+    return [(float(row["seconds"]), float(row["validation_dice"])) for row in rows]
+
+
+def _judged(folder: Path, masks: Path, name: str) -> dict[str, Any]:
+    """Scores of masks by `medseg evaluate`, the same for all."""
+    out, model = folder / f"{name}_evaluation", next(folder.glob("medseg_*/run"))
     command = (*measure.MEDSEG, "evaluate", str(masks), str(folder / "references"), "-o", str(out))
-    measure.run((*command, "--model", str(folder / "medseg")))
+    measure.run((*command, "--model", str(model)))
     found = files.read_json(out / "metrics.json")
-    return {
-        "mean_dice": found["mean_dice"],
-        "dice": {label: item["dice"]["mean"] for label, item in found["labels"].items()},
-        "cases": found["cases"],
-    }
-
-
-def _shown(seeds: Mapping[int, Mapping[str, Any]]) -> str:
-    """A line a training, then what the seeds say together."""
-    labels = list(next(iter(seeds.values()))["medseg"]["dice"])
-    head = ("", "mean Dice", *labels, "steps", "train s", "waiting", "whole s", "peak MB", "others' cores")
-    rows = [_row(f"{name}, seed {seed}", item) for seed, both in seeds.items() for name, item in both.items()]
-    ours, theirs = ([both[name]["mean_dice"] for both in seeds.values()] for name in ("medseg", "monai"))
-    means = (
-        f"mean Dice over {len(seeds)} seed(s): medseg {mean(ours):.4f} ({min(ours):.4f} - {max(ours):.4f}), "
-        f"monai {mean(theirs):.4f} ({min(theirs):.4f} - {max(theirs):.4f}), ratio {_ratio(ours, theirs):.3f}"
-    )
-    return f"{measure.table(head, rows)}\n{means}"
-
-
-def _row(title: str, item: Mapping[str, Any]) -> tuple[str, ...]:
-    dice = [f"{value:.4f}" for value in (item["mean_dice"], *item["dice"].values())]
-    training = (str(item["steps"]), f"{item['seconds']:.0f}", f"{item['waiting']:.1%}")
-    return (title, *dice, *training, f"{item['wall_s']:.0f}", f"{item['peak_mb']:.0f}", f"{item['others']:.1f}")
-
-
-def _ratio(ours: Sequence[float], theirs: Sequence[float]) -> float:
-    """Of the means; not a number where the peer has learnt nothing."""
-    return mean(ours) / mean(theirs) if mean(theirs) else math.nan
+    scores = {name: {label: item[name]["mean"] for label, item in found["labels"].items()} for name in curve.SCORES}
+    return {**{name: found[name] for name in curve.MEANS}, "cases": found["cases"], **scores}
 
 
 if __name__ == "__main__":

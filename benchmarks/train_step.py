@@ -1,36 +1,40 @@
-"""Seconds of a training step: medseg's default network, and nnU-Net's planned network in nnU-Net's way and in medseg's.
+"""Seconds of a training step: medseg's planned network, and nnU-Net's in nnU-Net's way and in medseg's.
 
-Both networks are those of MSD Task04 Hippocampus. The loss is medseg's for all, so that what differs is what is named: network,
-arithmetic, optimiser and what becomes of freed memory.
+The networks, patches and batches are those that the two plan for MSD Task04 Hippocampus, and nnU-Net for CT of the whole body
+at 1.5 mm. nnU-Net's way is its own trainer's step; medseg's is the engine's: bf16 where the hardware has it, freed memory kept.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 import medseg
+from benchmarks import _described as described
 from benchmarks import _operation as operation
+from benchmarks._described import Described
 from benchmarks._operation import Variant
-from benchmarks.sliding_window import has_bf16
 from medseg import system
-from medseg.engine import optim
+from medseg.engine import optim, together
 from medseg.models import Output
 
-_CLASSES = 3
-_CLIP_NORM = 12.0  # the default of both
+_OPTIMISERS = ("muon", "adamw", "sgd")  # medseg's default first
+_CT_LABELS = 20
+Ready = tuple[nn.Module, Tensor, Tensor]
 
 
 def parser() -> argparse.ArgumentParser:
     """The arguments."""
-    made = operation.parser(__doc__, times=3)
-    made.add_argument("--patch", type=int, nargs=3, default=(40, 56, 40), help="voxels of a sample")
-    made.add_argument("--batch", type=int, default=6, help="samples of medseg's step")
-    made.add_argument("--nnunet-batch", type=int, default=7, help="samples of nnU-Net's step")
+    made = operation.parser(__doc__)
+    made.add_argument("--hippocampus", type=int, nargs=3, default=(36, 50, 35), help="voxels of a scan of 1 mm")
+    made.add_argument("--ct", type=int, nargs=3, default=(240, 240, 240), help="voxels of a scan of 1.5 mm")
     return made
 
 
@@ -43,57 +47,49 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def sections(asked: argparse.Namespace) -> operation.Sections:
-    """The two networks."""
-    default, planned = ((batch, 1, *asked.patch) for batch in (asked.batch, asked.nnunet_batch))
-    no_bf16 = "" if has_bf16() else "no bf16 here"
+    """medseg's network, and nnU-Net's two."""
+    hippocampus = Described(tuple(asked.hippocampus), (1.0, 1.0, 1.0), labels=2, cases=203, modality="MRI")
+    ct = Described(tuple(asked.ct), (1.5, 1.5, 1.5), labels=_CT_LABELS)
+    without = operation.missing("nnunetv2")
     return {
-        f"medseg's default network, {'x'.join(map(str, default))}": {
-            "bf16, heap kept": Variant(partial(ours, default_network, default, bf16=True), left_out=no_bf16),
-            "fp32, heap kept": Variant(partial(ours, default_network, default, bf16=False)),
+        "medseg's network for the hippocampus": _ways(medsegs, hippocampus, _OPTIMISERS),
+        "nnU-Net's network for the hippocampus": {
+            **_ways(nnunets, hippocampus, _OPTIMISERS, without),
+            "nnunetv2": Variant(partial(theirs, hippocampus), left_out=without),
         },
-        f"nnU-Net's network, {'x'.join(map(str, planned))}": {
-            "medseg's way: bf16, heap kept": Variant(
-                partial(ours, nnunet_network, planned, bf16=True), left_out=no_bf16
-            ),
-            "fp32, heap kept": Variant(partial(ours, nnunet_network, planned, bf16=False)),
-            "nnU-Net's way": Variant(partial(theirs, planned)),
+        "nnU-Net's network for CT": {
+            **_ways(nnunets, ct, _OPTIMISERS[:1], without),
+            "nnunetv2": Variant(partial(theirs, ct), left_out=without),
         },
     }
 
 
-def default_network() -> nn.Module:
-    """What medseg plans for the hippocampus on a CPU."""
-    return medseg.create_model("unet", spatial_dims=3, in_channels=1, out_channels=_CLASSES)
+def _ways(
+    network: Callable[[Described], Ready], data: Described, optimisers: Sequence[str], without: str = ""
+) -> dict[str, Variant]:
+    """medseg's ways of making a step, its default first, and in fp32."""
+    no_bf16 = without or ("" if system.has_bf16(operation.device()) else "no bf16 here")
+    bf16 = {
+        f"medseg, bf16, {name}": Variant(partial(ours, network, data, name, "bf16"), sizes, no_bf16)
+        for name in optimisers
+    }
+    fp32 = Variant(partial(ours, network, data, optimisers[0], "fp32"), sizes, without)
+    return {**bf16, f"medseg, fp32, {optimisers[0]}": fp32}
 
 
-def nnunet_network() -> nn.Module:
-    """What nnU-Net plans for it: its own code if that is installed, else medseg's with the same options."""
-    widths, strides, blocks = (32, 64, 128, 256), (1, 2, 2, 2), (2, 2, 2, 2)
-    if operation.missing("dynamic_network_architectures"):
-        options = {"widths": widths, "strides": strides, "blocks": blocks, "kernels": (3,) * 4, "decoder_blocks": 2}
-        described = {"name": "unet", "block": "plain", "bias": True, **options}
-        return medseg.create_model(described, spatial_dims=3, in_channels=1, out_channels=_CLASSES)
-    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+def medsegs(data: Described) -> Ready:
+    """What medseg plans on this machine, and a batch of noise."""
+    config = described.plan(data, coarsens=True)
+    return _ready(described.network(data, config), (config.train.batch, 1, *config.sample.patch), data)
 
-    return _Wrapped(
-        PlainConvUNet(
-            1,
-            len(widths),
-            widths,
-            nn.Conv3d,
-            3,
-            strides,
-            blocks,
-            _CLASSES,
-            blocks[1:],
-            conv_bias=True,
-            norm_op=nn.InstanceNorm3d,
-            norm_op_kwargs={"eps": 1e-5, "affine": True},
-            nonlin=nn.LeakyReLU,
-            nonlin_kwargs={"inplace": True},
-            deep_supervision=True,
-        )
-    )
+
+def nnunets(data: Described) -> Ready:
+    """What nnU-Net plans, with the weights that its own step begins with, and a batch of noise."""
+    from benchmarks.peers import nnunet
+
+    with tempfile.TemporaryDirectory(prefix="medseg-bench-") as folder:
+        made = nnunet.trainer(data, Path(folder))
+    return _ready(_Wrapped(made.network), nnunet.batch(made), data)
 
 
 class _Wrapped(nn.Module):
@@ -108,55 +104,54 @@ class _Wrapped(nn.Module):
         return Output(logits, tuple(auxiliary))
 
 
-def ours(network: Callable[[], nn.Module], shape: tuple[int, ...], *, bf16: bool) -> Callable[[], float]:
-    """A step as medseg's engine makes it."""
+def ours(network: Callable[[Described], Ready], data: Described, name: str, precision: str) -> Callable[[], Any]:
+    """A step as medseg's engine makes it; on a GPU compiled, as in runs that are long enough.
+
+    Args:
+        network: makes it, and a batch.
+        data: that it is planned for.
+        name: of the optimiser.
+        precision: "bf16" or "fp32".
+    """
     system.keep_heap()
-    model, loss, image, target = _ready(network, shape)
-    optimiser = optim.build((model, loss), optim.Config())
+    model, image, target = network(data)
+    fabric = together.fabric(image.device, precision)
+    fitted = fabric.setup_module(torch.compile(model) if image.device.type == "cuda" else model).train()  # type: ignore[arg-type]
+    loss, how = medseg.create_loss("dice_ce"), optim.Config(name=name)  # type: ignore[arg-type]
+    optimiser: Any = fabric.setup_optimizers(optim.build((model, loss), how))
     average = optim.Average(model, 0.99)
 
-    def run() -> float:
-        with torch.autocast(image.device.type, torch.bfloat16, enabled=bf16):
-            output = model(image)
-        value = loss(output, target)
-        value.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), _CLIP_NORM)
+    def run() -> Tensor:
+        fabric.backward(loss(fitted(image), target))
+        fabric.clip_gradients(fitted, optimiser, max_norm=how.clip_norm, error_if_nonfinite=False)
         optimiser.step()
         average.update()
         optimiser.zero_grad(set_to_none=True)
-        return float(value.detach())
+        return image
 
     return run
 
 
-def theirs(shape: tuple[int, ...]) -> Callable[[], float]:
-    """A step of nnU-Net's trainer: fp32 on a CPU, fp16 on a GPU (whose `torch.compile` is left out)."""
-    model, loss, image, target = _ready(nnunet_network, shape)
-    on_gpu = image.device.type == "cuda"
-    optimiser = torch.optim.SGD(model.parameters(), 0.01, momentum=0.99, nesterov=True, weight_decay=3e-5)
-    scaler = torch.amp.GradScaler(image.device.type, enabled=on_gpu)
+def theirs(data: Described) -> Callable[[], Any]:
+    """A step of nnU-Net's trainer."""
+    from benchmarks.peers import nnunet
 
-    def run() -> float:
-        optimiser.zero_grad(set_to_none=True)
-        with torch.autocast(image.device.type, torch.float16, enabled=on_gpu):
-            output = model(image)
-        value = loss(output, target)
-        scaler.scale(value).backward()
-        scaler.unscale_(optimiser)
-        nn.utils.clip_grad_norm_(model.parameters(), _CLIP_NORM)
-        scaler.step(optimiser)
-        scaler.update()
-        return float(value.detach())
-
-    return run
+    with tempfile.TemporaryDirectory(prefix="medseg-bench-") as folder:
+        made = nnunet.trainer(data, Path(folder))
+    _, image, target = _ready(made.network, nnunet.batch(made), data)
+    return nnunet.step(made, image, target)
 
 
-def _ready(network: Callable[[], nn.Module], shape: tuple[int, ...]) -> tuple[nn.Module, nn.Module, Tensor, Tensor]:
-    """Model in training, loss, image and target, on the device."""
-    torch.manual_seed(0)
-    model, device = network().to(operation.device()).train(), operation.device()
-    image, target = torch.randn(shape).to(device), torch.randint(_CLASSES, (shape[0], *shape[2:])).to(device)
-    return model, medseg.create_loss("dice_ce"), image, target
+def sizes(image: Tensor) -> Mapping[str, str]:
+    """Of a batch, as a fact."""
+    return {"batch": "x".join(map(str, image.shape))}
+
+
+def _ready(model: nn.Module, shape: tuple[int, ...], data: Described) -> Ready:
+    """Model in training, image and target, on the device."""
+    device = operation.device()
+    image, target = torch.randn(shape), torch.randint(data.labels + 1, (shape[0], *shape[2:]))
+    return model.to(device).train(), image.to(device), target.to(device)
 
 
 if __name__ == "__main__":

@@ -12,12 +12,25 @@ import pytest
 
 pytest.importorskip("psutil")
 import numpy as np
+import torch
 
 import medseg
+from benchmarks import (
+    _curve,
+    _described,
+    array_to_mask,
+    cohort,
+    memory_scaling,
+    metrics,
+    predict,
+    small_models,
+    time_to_dice,
+    train_step,
+)
 from benchmarks import _measure as measure
 from benchmarks import _operation as operation
-from benchmarks import cohort, memory_scaling, metrics, predict, small_models, time_to_dice
 from benchmarks._child import measured
+from benchmarks._described import Described
 from benchmarks._operation import Variant
 from benchmarks._phantom import Scan, places_mm, waves
 from medseg import bundle as bundles
@@ -26,17 +39,19 @@ from medseg.resources import shipped
 
 TINY = {  # what makes each comparison of operations take next to no time
     "sliding_window": "--shape 16 16 24 --network-shape 16 16 24 --window 16 --classes 3",
-    "memory_scaling": "--plane 16 16 --lengths 24 --classes 2 --at-classes 3 --at-length 16 --window 16",
+    "memory_scaling": "--plane 16 16 --lengths 24 --classes 2 --at-classes 3 --at-length 16 --window 16 --body 16 16 24 --body-classes 3",
     "resample": "--shape 40 40 16",
     "metrics": "--size 24",
     "loader": "--size 24 --patch 12 --patches 2",
-    "train_step": "--patch 16 16 16 --batch 1 --nnunet-batch 1",
+    "train_step": "--hippocampus 16 16 16 --ct 32 32 32",
     "losses": "--size 8",
     "two_stages": "--shape 40 40 20 --structure 10 --window 16 --margin 4",
 }
-BENCHMARKS = ("startup", "predict", "time_to_dice", "cohort", "small_models", *TINY)
+BENCHMARKS = ("startup", "predict", "array_to_mask", "time_to_dice", "cohort", "small_models", *TINY)
 FACTS = {"median_s", "low_s", "high_s", "peak_mb", "others", "runs"}
 peers = pytest.mark.filterwarnings("ignore")  # their warnings are theirs
+needs_nnunet = pytest.mark.skipif(bool(operation.missing("nnunetv2")), reason="nnunetv2 is not installed")
+HIPPOCAMPUS = Described((36, 50, 35), (1.0, 1.0, 1.0), labels=2, cases=203, modality="MRI")
 HOLD = "import time; block = b'x' * {mb}_000_000; time.sleep({s})"
 
 
@@ -94,9 +109,25 @@ def test_summaries_and_tables_of_known_figures() -> None:
         "high_s": 4.0,
         "peak_mb": 104.0,
     }
+    found["theirs"] |= {"peak_mb": 52.0, "facts": {"batch": "2x8", "Dice": 0.9}}
     _, ours, theirs = measure.times(found, "ours").splitlines()
-    assert ours.split() == ["ours", "2.000", "1.000", "-", "4.000", "1.00", "104", "0.0"]
-    assert theirs.split() == ["theirs", "5.000", "5.000", "-", "5.000", "2.50", "105", "0.0"]
+    assert ours.split() == ["ours", "2.000", "1.000", "-", "4.000", "1.00", "104", "1.00", "0.0"]
+    assert theirs.split() == ["theirs", "5.000", "5.000", "-", "5.000", "2.50", "52", "0.50", "0.0", "2x8", "0.9"]
+
+
+def test_a_peer_that_fails_is_left_out_and_the_others_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    works, fails = python("pass"), python("print('too much'); raise SystemExit(9)")
+    samples = measure.alternate({"ours": works, "theirs": fails}, 2)
+    assert {name: len(some) for name, some in samples.items()} == {"ours": 2}
+    assert "ended with code 9:\ntoo much" in capsys.readouterr().err
+    with pytest.raises(measure.Failed):
+        measure.alternate({"ours": fails, "theirs": works}, 1)
+
+
+def test_every_table_says_what_machine_and_which_peers() -> None:
+    found = measure.machine()
+    assert {"cpu", "cores", "threads", "gpu", "load_before", "bf16_in_hardware"} <= found.keys()
+    assert "monai " in found["peers"]
 
 
 def test_the_synthetic_ct_is_a_ct(tmp_path: Path) -> None:
@@ -126,13 +157,14 @@ def test_startup_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_every_variant_that_can_be_run_gives_figures(name: str) -> None:
     benchmark = importlib.import_module(f"benchmarks.{name}")
     for title, variants in benchmark.sections(benchmark.parser().parse_args(TINY[name].split())).items():
-        assert not next(iter(variants.values())).left_out or name == "train_step", title
+        assert not next(iter(variants.values())).left_out or "nnU-Net" in title or "bf16" in next(iter(variants)), title
         for variant in variants.values():
             if not variant.left_out:
                 found = measured(variant, 1)
                 assert len(found["seconds"]) == 1
                 assert found["peak_mb"] >= 0
-                assert all(np.isfinite(value).all() for value in found["facts"].values())
+                numbers = [value for value in found["facts"].values() if not isinstance(value, str)]
+                assert np.isfinite(numbers).all()
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the peak cannot be begun anew")
@@ -186,7 +218,8 @@ def test_scores_agree_with_those_of_surface_distance_on_thick_slices() -> None:
 def test_memory_is_drawn_against_length_and_classes(tmp_path: Path) -> None:
     words = ["--lengths", "24", "48", "--classes", "2", "3", "--at-classes", "2", "--at-length", "48"]
     asked = memory_scaling.parser().parse_args([*words, "--plot", str(tmp_path / "memory.png")])
-    found = {title: {"medseg": {"peak_mb": 10.0 + n}} for n, title in enumerate(memory_scaling.sections(asked))}
+    titles = enumerate(memory_scaling.sections(asked), 1)
+    found = {title: {"medseg": {"peak_mb": 10.0 + n, "median_s": 0.1 * n}} for n, title in titles}
     memory_scaling.draw(found, asked)
     assert (tmp_path / "memory.png").read_bytes().startswith(b"\x89PNG")
 
@@ -213,35 +246,72 @@ def test_a_cohort_is_segmented_by_both(tmp_path: Path) -> None:
     assert [len(measured(variant, 1)["seconds"]) for variant in variants.values()] == [1, 1]
 
 
+def test_the_planned_networks_are_those_that_medseg_trains() -> None:
+    small = _described.plan(HIPPOCAMPUS, coarsens=True)
+    assert small.sample.patch == small.inference.window == (40, 56, 40)
+    ct = Described((512, 512, 200), _described.CT_SPACING_MM, labels=20)
+    own, coarser = (_described.plan(ct, coarsens=coarsens).preprocess.spacing_mm for coarsens in (False, True))
+    assert own == _described.CT_SPACING_MM
+    assert np.prod(coarser) >= np.prod(own)
+    first, second = (_described.network(HIPPOCAMPUS, small).state_dict() for _ in range(2))
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+@needs_nnunet
+@peers
+def test_nnunet_plans_as_published_and_both_steps_begin_with_the_same_weights(tmp_path: Path) -> None:
+    from benchmarks.peers import nnunet
+
+    made = nnunet.trainer(HIPPOCAMPUS, tmp_path / "first")
+    assert nnunet.batch(made) == (7, 1, 40, 56, 40)  # as its own commands plan for the 203 cases
+    assert sum(parameter.numel() for parameter in made.network.parameters()) == pytest.approx(5.60e6, rel=1e-3)
+    wrapped, image, target = train_step.nnunets(HIPPOCAMPUS)
+    theirs = made.network.state_dict()
+    assert all((tensor == wrapped.network.state_dict()[name]).all() for name, tensor in theirs.items())
+    assert (tuple(image.shape), tuple(target.shape)) == ((7, 1, 40, 56, 40), (7, 40, 56, 40))
+
+
+def test_one_network_gives_every_library_the_same_labels(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
+    """In a single window there is nothing to stitch."""
+    pytest.importorskip("monai")
+    predictor = medseg.load(make_bundle(tmp_path / "bundle"))
+    window = predictor.bundle.inference.window
+    image = torch.randn(1, *window, generator=torch.Generator().manual_seed(0))
+    ours, theirs = (make(predictor, window)(image) for make in (array_to_mask.ours, array_to_mask.monai))
+    assert float((ours == theirs).float().mean()) > 0.99
+    assert ours.any()
+
+
 @pytest.fixture
 def finished(tmp_path: Path) -> Path:
-    """As much of a finished comparison's folder as the peer's cases are made from."""
+    """As much of a run, in the folder of a comparison, as the peers' cases are made from."""
     labels = [{"name": name, "values": [n]} for n, name in enumerate(("left nucleus", "right nucleus", "arch"), 1)]
-    run = tmp_path / "medseg"
+    run = tmp_path / "medseg_20s" / "run"
     (run / "bundle").mkdir(parents=True)
     split = {"held_out": ["mr_01"], "train": ["mr_02"], "validation": ["mr_03"]}
+    described = {"labels": {"exclusive": True, "items": labels}, "channels": ["MRI"]}
     (run / "splits.json").write_text(json.dumps([split]))
-    (run / "bundle" / "config.json").write_text(json.dumps({"labels": {"exclusive": True, "items": labels}}))
-    (run / "config.yaml").write_text("train: {budget_s: 20.0}\n")
-    return tmp_path
+    (run / "bundle" / "config.json").write_text(json.dumps(described))
+    return run
 
 
-def test_the_peer_learns_from_the_same_cases_and_never_from_the_held_out(finished: Path) -> None:
+def test_the_peer_learns_from_the_same_cases_and_never_from_the_held_out(finished: Path, tmp_path: Path) -> None:
     data = shipped("sample_data/mr")
-    assert time_to_dice._write_cases(data, finished) == 20.0
-    cases = json.loads((finished / "cases.json").read_text())
+    time_to_dice._write_cases(data, finished, tmp_path)
+    cases = json.loads((tmp_path / "cases.json").read_text())
     assert cases["classes"] == 4
+    assert cases["channels"] == ["MRI"]
     assert [Path(case["label"]).name for case in cases["train"]] == ["mr_02.nii.gz", "mr_03.nii.gz"]
     assert [case["id"] for case in cases["test"]] == ["mr_01"]
-    (reference,) = (finished / "references").iterdir()
+    (reference,) = (tmp_path / "references").iterdir()
     assert reference.resolve() == (data / "labelsTr" / "mr_01.nii.gz").resolve()
 
 
-def test_only_labels_that_the_peer_can_learn(finished: Path) -> None:
-    config = finished / "medseg" / "bundle" / "config.json"
+def test_only_labels_that_the_peer_can_learn(finished: Path, tmp_path: Path) -> None:
+    config = finished / "bundle" / "config.json"
     config.write_text(config.read_text().replace("[3]", "[7]"))
     with pytest.raises(SystemExit, match="numbered 1, 2 and so on"):
-        time_to_dice._write_cases(shipped("sample_data/mr"), finished)
+        time_to_dice._write_cases(shipped("sample_data/mr"), finished, tmp_path)
 
 
 def test_only_one_fold_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
@@ -250,27 +320,51 @@ def test_only_one_fold_is_compared(capsys: pytest.CaptureFixture[str]) -> None:
     assert "one fold is compared, such as 0/5; got 'all'" in capsys.readouterr().err
 
 
-def test_the_comparison_is_a_line_a_training_and_their_means() -> None:
-    def trained(dice: float) -> dict[str, object]:
-        facts = {"steps": 9, "seconds": 60.0, "waiting": 0.05, "wall_s": 70.0, "peak_mb": 900.0, "others": 0.1}
-        return {"mean_dice": dice, "dice": {"arch": dice}, **facts}
+def test_every_budget_is_trained_and_peers_for_the_longest_in_turn(tmp_path: Path) -> None:
+    asked = time_to_dice.parser().parse_args(["--budgets", "5m", "20m"])
+    orders = [[name for name, _ in time_to_dice._trainings(asked, tmp_path, 0, turn)] for turn in (0, 1)]
+    rest = ["medseg, 20m"] + ([] if operation.missing("monai") else ["monai, 20m"])
+    assert orders == [["medseg, 5m", *rest], ["medseg, 5m", *rest[::-1]]]
 
-    seeds = {0: {"medseg": trained(0.9), "monai": trained(0.8)}, 1: {"medseg": trained(0.7), "monai": trained(0.8)}}
-    lines = time_to_dice._shown(seeds).splitlines()
-    assert lines[1].split() == ["medseg,", "seed", "0", "0.9000", "0.9000", "9", "60", "5.0%", "70", "900", "0.1"]
-    assert lines[-1].endswith("medseg 0.8000 (0.7000 - 0.9000), monai 0.8000 (0.8000 - 0.8000), ratio 1.000")
+
+def test_validations_on_the_way_are_those_of_the_history(tmp_path: Path) -> None:
+    rows = ["step,seconds,validation_dice", "1,10.5,", "2,20.5,0.5", "3,30.5,0.75"]
+    (tmp_path / "history.csv").write_text("\n".join(rows))
+    assert time_to_dice._validations(tmp_path) == [(20.5, 0.5), (30.5, 0.75)]
+
+
+def trained(dice: float, budget_s: float = 60.0) -> dict[str, object]:
+    facts = {"steps": 9, "seconds": 60.0, "waiting": 0.05, "wall_s": 70.0, "peak_mb": 900.0, "others": 0.1}
+    scores = {"mean_dice_low": dice - 0.1, "mean_dice_high": dice + 0.1, "hd95_mm": {"arch": 1.5}}
+    return {"mean_dice": dice, **scores, "dice": {"arch": dice}, "budget_s": budget_s, **facts}
+
+
+def test_the_comparison_is_a_line_a_training_and_their_means() -> None:
+    seeds = {n: {"medseg, 1m": trained(dice), "monai, 1m": trained(0.8)} for n, dice in enumerate((0.9, 0.7))}
+    lines = _curve.table(seeds).splitlines()
+    scores = ["0.9000", "[0.800,", "1.000]", "0.9000", "1.50"]
+    assert lines[1].split() == ["medseg,", "1m,", "seed", "0", *scores, "9", "60", "5.0%", "70", "900", "0.1"]
+    assert lines[-2] == "mean Dice, medseg, 1m, 2 seed(s): 0.8000 (0.7000 - 0.9000)"
+    assert lines[-1] == "mean Dice, monai, 1m, 2 seed(s): 0.8000 (0.8000 - 0.8000)"
+
+
+def test_dice_is_drawn_against_time(tmp_path: Path) -> None:
+    ours = trained(0.9) | {"inner_dice": [(10.0, 0.5), (50.0, 0.8)]}
+    alone = trained(0.9, 120.0) | {"mean_dice_low": None, "mean_dice_high": None}  # one patient has no interval
+    _curve.draw({0: {"medseg, 1m": ours, "medseg, 2m": alone, "monai, 2m": trained(0.8, 120.0)}}, tmp_path / "t.png")
+    assert (tmp_path / "t.png").read_bytes().startswith(b"\x89PNG")
 
 
 @pytest.mark.slow
-def test_the_monai_script_learns_and_segments(finished: Path) -> None:
-    pytest.importorskip("monai")
-    time_to_dice._write_cases(shipped("sample_data/mr"), finished)
-    script, out = measure.PEERS / "monai_train.py", finished / "monai"
-    command = (sys.executable, str(script), str(finished / "cases.json"), "-o", str(out), "--budget", "1")
+@pytest.mark.parametrize("name", list(time_to_dice._PEERS))
+def test_the_peers_learn_and_segment(name: str, finished: Path, tmp_path: Path) -> None:
+    pytest.importorskip(name)
+    time_to_dice._write_cases(shipped("sample_data/mr"), finished, tmp_path)
+    command = (*time_to_dice._PEERS[name], str(tmp_path / "cases.json"), "-o", str(tmp_path / name), "--budget", "1")
     facts = measure.last_json(measure.run(command).output)
     assert facts["steps"] >= 1
     assert 0 <= facts["waiting"] <= 1
-    assert medseg.evaluate(out, finished / "references").summary["cases"] == 1
+    assert medseg.evaluate(tmp_path / name, tmp_path / "references").summary["cases"] == 1
 
 
 @pytest.mark.slow
@@ -286,6 +380,23 @@ def test_predict_runs_and_both_masks_agree(tmp_path: Path) -> None:
     assert list(results) == ["scan of the dataset", "the same, model loaded once"]
     assert all({"medseg", "monai"} <= set(found) for found in results.values())
     assert results["scan of the dataset"]["agreement"] > 0.95
+    asked = array_to_mask.parser().parse_args(["--run", str(run), "--scans", "1"])
+    ((_, variants),) = array_to_mask.sections(asked).items()
+    found = {name: measured(variant, 1)["facts"] for name, variant in variants.items() if not variant.left_out}
+    assert {"medseg", "monai"} <= found.keys()
+    assert all(item["scans"] == 1 and 0 <= item["mean Dice"] < 1 for item in found.values())
+
+
+@pytest.mark.slow
+def test_a_synthetic_ct_goes_from_file_to_file(tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    words = ["--repeats", "0", "--shape", "40", "40", "24", "--classes", "3", "--json", str(tmp_path / "out.json")]
+    importlib.import_module("benchmarks.predict").main(words)
+    ((title, found),) = json.loads((tmp_path / "out.json").read_text())["results"].items()
+    assert title == "synthetic CT 40x40x24, 3 classes"
+    assert {"medseg", "monai", "medseg, own grid"} <= found.keys()
+    assert ("nnunetv2" in found) != ("nnunetv2" in found["left_out"])
+    assert found["agreement"] > 0.9
 
 
 def test_what_sets_the_small_models_apart(tmp_path: Path, make_bundle: Callable[..., Path]) -> None:
