@@ -46,9 +46,9 @@ def quiet_again() -> Iterator[None]:
     logger.setLevel(level)
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
-    """Bit for bit, and no fight over cores."""
+    """Bit for bit, and no fight over cores; for what the module's own fixtures make too."""
     import torch
 
     before = torch.get_num_threads()

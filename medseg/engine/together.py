@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Mapping
@@ -47,8 +48,16 @@ def fabric(device: torch.device, precision: str = "fp32", share: Share = "ddp") 
         strategy=_strategy(share, ranks),
         precision=_PRECISION[precision],
     )
+    if ranks > 1 and not torch.distributed.is_initialized():
+        atexit.register(_leave)
     made.launch()
     return made
+
+
+def _leave() -> None:
+    """A process that ends with the threads of its connections still running is aborted now and then."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _strategy(share: Share, ranks: int) -> Strategy | str:
