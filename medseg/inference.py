@@ -7,11 +7,11 @@ classes x slab, not classes x scan.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -72,6 +72,7 @@ class Stream:
 
     def __call__(self, region: Sequence[Range] | None = None) -> Iterator[Slab]:
         """Slabs of a region, or of the whole image."""
+        system.trim_heap()
         return slabs(
             self.image,
             self.network,
@@ -87,17 +88,22 @@ class Stream:
 
         Windows on a border between regions are computed for both: a region is never shorter than half a window.
         """
-        shape, window = np.array(self.image.shape[1:]), np.array(self.config.window)
-        *_, across, along = (int(axis) for axis in np.argsort(shape / window))
-        sums = 4.0 * classes * shape.prod(dtype=float) * min(1.0, window[along] / shape[along])
-        most = max(1, 2 * int(shape[across]) // int(window[across]))
-        return across, int(min(most, np.ceil(sums / _SUMS_BYTES)))
+        shape, window = self.image.shape[1:], self.config.window
+        along, across, _ = _axes(shape, window)
+        sums = 4.0 * classes * math.prod(shape) * min(1.0, window[along] / shape[along])
+        most = max(1, 2 * shape[across] // window[across])
+        return across, min(most, math.ceil(sums / _SUMS_BYTES))
 
     def regions(self, classes: int) -> Iterator[list[Range]]:
         """The regions of `strips`, which together cover the image once."""
         (across, count), whole = self.strips(classes), [(0, n) for n in self.image.shape[1:]]
         for ends in divided(whole[across][1], count):
             yield [*whole[:across], ends, *whole[across + 1 :]]
+
+
+def _axes(shape: Sequence[int], window: Sequence[int]) -> list[int]:
+    """The axes, those first that are most windows long: windows move along the first, and the second divides into regions."""
+    return sorted(range(3), key=lambda axis: -shape[axis] / window[axis])
 
 
 def slabs(
@@ -111,7 +117,7 @@ def slabs(
     nothing: Sequence[float] | None = None,
     work: Work | None = None,
 ) -> Iterator[Slab]:
-    """Run a network over an image, and yield finished logits in order along the axis with most windows.
+    """Run a network over an image, and yield finished logits in order along the axis that is most windows long.
 
     Args:
         image: `(C, I, J, K)` on any device; windows are moved to the device that `network` wants by itself.
@@ -148,12 +154,12 @@ def slabs(
 
 
 def _corners(image: Tensor, config: Config, wanted: Sequence[Range], work: Work) -> tuple[int, list[tuple[int, ...]]]:
-    """The axis with most windows, and where the windows that touch the region begin, in order along it; not those of air.
+    """The axis that is most windows long, and where the windows that touch the region begin, in order along it; not those of air.
 
     There is one at least: it tells the number of classes.
     """
     lattice = [window_starts(n, w, config.overlap) for n, w in zip(image.shape[1:], config.window, strict=True)]
-    axis = int(np.argmax([len(starts) for starts in lattice]))
+    axis = _axes(image.shape[1:], config.window)[0]
     touching = [
         [s for s in starts if s + w > a and s < b]
         for starts, w, (a, b) in zip(lattice, config.window, wanted, strict=True)

@@ -136,6 +136,12 @@ def keep_heap() -> bool:
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
 
 
+def trim_heap() -> None:
+    """Give back what glibc keeps and nobody uses; blocks of ever other sizes leave gaps that add up."""
+    with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def spin_briefly() -> None:
     """Let threads of a parallel loop fall asleep soon while they wait for each other; before torch is imported.
 

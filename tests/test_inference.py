@@ -281,6 +281,25 @@ def test_regions_cover_an_image_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (times == 1).all()
 
 
+@pytest.mark.parametrize("shape", [(24, 24, 17), (24, 17, 24), (17, 23, 24)])
+def test_sums_of_a_region_take_no_more_than_they_may(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows move along the axis that the number of regions was made for, where two axes are about as long too."""
+    sizes: list[int] = []
+
+    class Watched(inference.Sums):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args)
+            sizes.append(self.total.nbytes)
+
+    monkeypatch.setattr(inference, "_SUMS_BYTES", 4 * 3 * 8 * 24 * 8)
+    monkeypatch.setattr(inference, "Sums", Watched)
+    stream = Stream(noise(1, *shape), convolution(1), Config(window=(8, 8, 8)))
+    for region in stream.regions(3):
+        list(stream(region))
+    assert len(sizes) > 1
+    assert max(sizes) <= 4 * 3 * 8 * 24 * 9  # a region is of whole slices
+
+
 def test_an_image_as_long_as_its_windows_is_not_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     padded: list[tuple[int, ...]] = []
     pad = torch.nn.functional.pad
