@@ -26,6 +26,7 @@ from medseg.settings import Settings, parse
 _KEPT = 200  # models that are remembered
 _GAIN = 0.95  # of the first way's seconds: a smaller gain is noise
 _HOPELESS = 1.5  # times the best: a way whose first call takes longer is not measured further
+_LONG_S = 0.5  # what warming up takes is little beside a call of so many seconds
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -107,7 +108,8 @@ def choose(network: nn.Module, windows: Tensor, name: str, weights: Sequence[str
 
 
 def measure(network: nn.Module, windows: Tensor, ways: Sequence[Way]) -> dict[Way, float]:
-    """Seconds of one batch in each way that fits in memory, the quickest of two calls after one to warm up.
+    """Seconds of one batch in each way that fits in memory: the quickest of two calls after one to warm up, or of calls that
+    take long the first.
 
     A way whose first call takes much longer than the best so far is left out.
     """
@@ -116,7 +118,7 @@ def measure(network: nn.Module, windows: Tensor, ways: Sequence[Way]) -> dict[Wa
         try:
             first = _seconds(way, network, windows)
             if not found or first < _HOPELESS * min(found.values()):
-                found[way] = min(_seconds(way, network, windows) for _ in range(2))
+                found[way] = min(_seconds(way, network, windows) for _ in range(2)) if first < _LONG_S else first
         except (MemoryError, RuntimeError) as error:
             if not system.is_out_of_memory(error):
                 raise

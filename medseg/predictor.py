@@ -199,7 +199,9 @@ class Predictor:
         """Choose how to compute, once, by the windows that will come."""
         self._measures, windows, trained = False, self.bundle.inference, self.ensemble.way.precision
         size = windows.window[: self.bundle.spatial_dims]
-        example = torch.randn(windows.batch, len(image), *size, device=self.ensemble.device)
+        device = self.ensemble.device
+        batch = 1 if device.type == "cpu" else windows.batch  # a core computes one after the other
+        example = torch.randn(batch, len(image), *size, device=device)
         precisions = ("bf16", "fp32") if trained == "bf16" else ("fp32",)
         names = (self.bundle.name, tuple(self.bundle.weights.values()))
         self.ensemble.compute_in(arithmetic.choose(self.networks[0], example, *names, precisions))

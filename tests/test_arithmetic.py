@@ -114,6 +114,16 @@ def test_what_does_not_fit_is_not_chosen() -> None:
         arithmetic.measure(Bad(), windows(), WAYS)
 
 
+@pytest.mark.parametrize(("long_s", "calls"), [(1000.0, 3), (0.0, 1)])
+def test_what_takes_long_is_called_once(long_s: float, calls: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(arithmetic, "_LONG_S", long_s)
+    handle = (net := network()).register_forward_hook(lambda *_: seen.append(1))
+    arithmetic.measure(net, windows(), [PLAIN])
+    handle.remove()
+    assert len(seen) == calls
+
+
 def test_nothing_fits_and_the_preferred_way_is_left_to_try() -> None:
     class Never(nn.Module):
         def forward(self, x: Tensor) -> Tensor:
