@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import cohort, doctor, files, layouts, pairing, progress, runs
+from medseg import cohort, doctor, files, layouts, pairing, progress, runs, scans
 from medseg import config as configs
 from medseg import evaluation as evaluations
 from medseg.errors import ConfigError
@@ -134,8 +134,8 @@ def predict(
 ) -> list[cohort.Outcome]:
     """Segment scans, folders of scans, or DICOM series; see `medseg.cohort.predict`."""
     predictor = load(model, device=device, tta=tta)
-    scans = cohort.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
-    return cohort.predict(predictor, scans, out, suffix=suffix, probabilities=probabilities)
+    found = scans.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
+    return cohort.predict(predictor, found, out, suffix=suffix, probabilities=probabilities)
 
 
 def evaluate(

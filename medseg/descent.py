@@ -52,8 +52,9 @@ def plan(
     first = next((ancestor for setting, ancestor in ancestors.items() if setting != "locate.from"), None)
     if first and dims == "auto":
         dims = str(first.bundle.spatial_dims)
-    given = first.bundle.preprocess if first else None
-    choices = planning.plan(found, labels, limits, dims, given, asked.preprocess.spacing_mm)
+    given, wanted = first.bundle.preprocess if first else None, asked.preprocess
+    orientation = wanted.orientation if "orientation" in wanted.model_fields_set else None
+    choices = planning.plan(found, labels, limits, dims, given, wanted.spacing_mm, orientation)
     if locator := ancestors.get("locate.from"):
         why = f"the network is shown the part of a scan around what {locator} finds"
         choices = (*choices, Choice("locate.margin_mm", asked.locate.margin_mm, why))

@@ -16,6 +16,7 @@ from medseg.geometry import reorient, resample_to
 from medseg.labels import Labels
 from medseg.pairing import Pair
 from medseg.predictor import Predictor
+from medseg.scans import Scan
 
 
 def predict(cases: Sequence[Case], folder: Path, device: str, module: str | None = None) -> dict[str, Path]:
@@ -25,7 +26,7 @@ def predict(cases: Sequence[Case], folder: Path, device: str, module: str | None
         DataError: a case cannot be predicted; a report without it would flatter the model.
     """
     masks = {case.id: cohort.mask_path(folder / "predictions", case.id) for case in cases}
-    missing = [cohort.Scan(case.id, case.images) for case in cases if not masks[case.id].exists()]
+    missing = [Scan(case.id, case.images) for case in cases if not masks[case.id].exists()]
     if missing:
         outcomes = cohort.predict(
             Predictor(folder / "bundle", device=device, module=module), missing, folder / "predictions"

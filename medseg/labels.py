@@ -91,7 +91,7 @@ class Labels(Settings):
             pairs = [(str(name), int(key)) for key, name in pairs]
         try:
             found = [
-                (str(name), tuple(int(v) for v in (value if isinstance(value, list | tuple) else [value])))
+                (str(name), tuple(_whole(v) for v in (value if isinstance(value, list | tuple) else [value])))
                 for name, value in pairs
             ]
             ignore = next((values[0] for name, values in found if name.lower() == "ignore"), None)
@@ -100,7 +100,7 @@ class Labels(Settings):
             items = tuple(
                 Label(name=name, values=values, colour=picture.colour(n + 1)) for n, (name, values) in enumerate(kept)
             )
-            values = tuple(int(v) for v in order) if order and any(len(values) > 1 for _, values in kept) else None
+            values = tuple(_whole(v) for v in order) if order and any(len(values) > 1 for _, values in kept) else None
             return cls(items=items, exclusive=len(set(used)) == len(used), ignore=ignore, order=values)
         except (TypeError, ValueError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
@@ -248,6 +248,12 @@ def best_class(logits: Tensor) -> Tensor:
         torch.maximum(found, better, out=found)
         torch.maximum(top, other, out=top)
     return found
+
+
+def _whole(value: Any) -> int:
+    if int(value) != float(value):
+        raise ValueError(f"{value} is no whole number")
+    return int(value)
 
 
 def _side(name: str) -> tuple[str, str] | None:

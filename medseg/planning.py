@@ -50,6 +50,7 @@ def plan(
     dims: Literal["auto", "2", "3"] = "auto",
     given: Preprocess | None = None,
     spacing_mm: Wanted = (None, None, None),
+    orientation: str | None = None,
 ) -> tuple[Choice, ...]:
     """Choose every setting that depends on the data. Deterministic: the same numbers give the same plan.
 
@@ -60,9 +61,10 @@ def plan(
         dims: "2" learns slices, "3" volumes; "auto" learns slices only where there is nothing else.
         given: the preparation that a stored model asks for, from which the run sets out; None to choose one.
         spacing_mm: that is wanted along the axes of the grid; None to choose it.
+        orientation: that is wanted; None to choose it.
     """
     flat = dims == "2" or (dims == "auto" and min(found.shape) < _SLAB)
-    grid, prepared = _chosen(found, limits, flat, spacing_mm) if given is None else _followed(found, given, flat)
+    grid, prepared = _followed(found, given, flat) if given else _chosen(found, limits, flat, spacing_mm, orientation)
     size = _patch(grid, limits)
     strides, kernels = _stages(size, grid, limits)
     patch = _rounded(size, strides)
@@ -75,9 +77,12 @@ def plan(
     )
 
 
-def _chosen(found: Fingerprint, limits: Limits, flat: bool, wanted: Wanted) -> tuple[_Grid, tuple[Choice, ...]]:
+def _chosen(
+    found: Fingerprint, limits: Limits, flat: bool, wanted: Wanted, orientation: str | None
+) -> tuple[_Grid, tuple[Choice, ...]]:
     """A grid and intensities for these data."""
-    axcodes, order = _orientation(found, flat)
+    axcodes = orientation or _orientation(found, flat)
+    order = _order(axcodes)
     spacing, why_spacing = _spacing(found, order, limits, flat)
     spacing = np.array([w or s for w, s in zip(wanted, spacing, strict=True)])
     why_axcodes = "slices lie across the last axis" if flat else "one orientation for all scans"
@@ -91,7 +96,7 @@ def _chosen(found: Fingerprint, limits: Limits, flat: bool, wanted: Wanted) -> t
 
 def _followed(found: Fingerprint, given: Preprocess, flat: bool) -> tuple[_Grid, tuple[Choice, ...]]:
     """The grid and the intensities of a stored model."""
-    order = ["RLAPSI".index(code) // 2 for code in given.orientation]
+    order = _order(given.orientation)
     spacing = np.array([s or found.spacing_mm[axis] for s, axis in zip(given.spacing_mm, order, strict=True)])
     why = "as the model was trained from which the run sets out"
     choices = (Choice(f"preprocess.{name}", value, why) for name, value in given.model_dump().items())
@@ -139,14 +144,19 @@ def _augmentation(found: Fingerprint, labels: Labels, grid: _Grid) -> tuple[Choi
     )
 
 
-def _orientation(found: Fingerprint, flat: bool) -> tuple[str, list[int]]:
+def _order(axcodes: str) -> list[int]:
+    """The axes of RAS that the axes of an orientation run along."""
+    return ["RLAPSI".index(code) // 2 for code in axcodes]
+
+
+def _orientation(found: Fingerprint, flat: bool) -> str:
     """RAS; slices of a 2D model lie across the axis that has next to no slices, else the thickest one, which comes last."""
     order = [0, 1, 2]
     if flat:
         few = min(found.shape) < _SLAB
         across = int(np.argmin(found.shape)) if few else 2 - int(np.argmax(found.spacing_mm[::-1]))
         order = [n for n in order if n != across] + [across]
-    return "".join("RAS"[n] for n in order), order
+    return "".join("RAS"[n] for n in order)
 
 
 def _spacing(found: Fingerprint, order: list[int], limits: Limits, flat: bool) -> tuple[Array, str]:

@@ -8,19 +8,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
 from medseg import cohort, io, tables
 from medseg import geometry as geo
 from medseg.bundle import Bundle
-from medseg.cohort import Scan
 from medseg.errors import DataError
 from medseg.labels import Labels
 from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.resources import shipped
+from medseg.scans import Scan, find
 from medseg.volume import Geometry, Volume
 from medseg.windows import Config as Inference
 
@@ -68,59 +67,6 @@ def table(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(stream))
 
 
-def found(*inputs: str | Path) -> dict[str, list[str]]:
-    return {item.id: [path.name for path in item.images] for item in cohort.find(inputs)}
-
-
-def test_files_are_scans_under_their_own_names(tmp_path: Path) -> None:
-    write(tmp_path, "a.nii.gz", "b.v2.nrrd")
-    assert found(tmp_path / "a.nii.gz", tmp_path / "b.v2.nrrd") == {"a": ["a.nii.gz"], "b.v2": ["b.v2.nrrd"]}
-
-
-def test_a_folder_of_scans_and_whatever_else_lies_there(tmp_path: Path) -> None:
-    write(tmp_path, "b.nii.gz", "a.mha")
-    for name in ("notes.txt", "._b.nii.gz", ".DS_Store"):
-        (tmp_path / name).write_text("x")
-    (tmp_path / "sub").mkdir()
-    assert found(tmp_path) == {"a": ["a.mha"], "b": ["b.nii.gz"]}
-
-
-def test_channels_as_nnunet_names_them(tmp_path: Path) -> None:
-    write(tmp_path, "x_0001.nii.gz", "x_0000.nii.gz", "y_0000.nii.gz", "y_0001.nii.gz")
-    assert found(tmp_path) == {n: [f"{n}_0000.nii.gz", f"{n}_0001.nii.gz"] for n in "xy"}
-    assert found(tmp_path / "x_0000.nii.gz") == {"x": ["x_0000.nii.gz"]}
-
-
-@pytest.mark.parametrize("names", [["amos_0004", "amos_0007"], ["p_0001", "p_0002"], ["scan_2020", "scan_2021"]])
-def test_numbers_that_count_scans_are_part_of_their_names(tmp_path: Path, names: list[str]) -> None:
-    write(tmp_path, *(f"{name}.nii.gz" for name in names))
-    assert found(tmp_path) == {name: [f"{name}.nii.gz"] for name in names}
-    assert found(*(tmp_path / f"{name}.nii.gz" for name in names)) == found(tmp_path)
-
-
-def test_a_list_with_commas_is_one_scan(tmp_path: Path) -> None:
-    a, b, c = write(tmp_path, "t1.nii.gz", "t2.nii.gz", "odd,name.nii.gz")
-    assert found(f"{a},{b}") == {"t1": ["t1.nii.gz", "t2.nii.gz"]}
-    assert found(f"{b},{a}") == {"t2": ["t2.nii.gz", "t1.nii.gz"]}
-    assert found(c) == {"odd,name": ["odd,name.nii.gz"]}
-    write(tmp_path, "p_0000.nii.gz", "p_0001.nii.gz")
-    assert found(f"{tmp_path}/p_0000.nii.gz,{tmp_path}/p_0001.nii.gz") == {"p": ["p_0000.nii.gz", "p_0001.nii.gz"]}
-
-
-@pytest.mark.parametrize("suffix", [".dcm", ""])
-def test_a_dicom_folder_is_one_scan_without_a_patients_name(tmp_path: Path, suffix: str) -> None:
-    folder = tmp_path / "Doe^Jane"
-    folder.mkdir()
-    for path in SERIES.iterdir():
-        shutil.copy(path, folder / f"{path.stem}{suffix}")
-    (only,) = cohort.find([folder])
-    assert only.images == (folder,)
-    assert len(only.id) == 12
-    assert "Doe" not in only.id
-    assert cohort.find([SERIES])[0].id == only.id, "the same series has the same name wherever it lies"
-    assert cohort.find([tmp_path]) == [only]
-
-
 def test_series_are_found_at_any_depth_and_a_bad_one_stops_none(tmp_path: Path) -> None:
     export = tmp_path / "export"
     good, bad = export / "study" / "deep" / "series", export / "study" / "Doe"
@@ -129,7 +75,7 @@ def test_series_are_found_at_any_depth_and_a_bad_one_stops_none(tmp_path: Path) 
     for path in bad.iterdir():
         path.write_bytes(path.read_bytes()[:200])
     (export / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
-    scans = cohort.find([export])
+    scans = find([export])
     assert {item.images for item in scans} == {(good,), (bad,)}
     outcomes = {o.id: o for o in cohort.predict(model(), scans, tmp_path / "out")}
     assert sorted(bool(o.error) for o in outcomes.values()) == [False, True]
@@ -138,49 +84,8 @@ def test_series_are_found_at_any_depth_and_a_bad_one_stops_none(tmp_path: Path) 
     assert not any("Doe" in path.name for path in (tmp_path / "out").iterdir())
 
 
-def picture(path: Path) -> None:
-    path.parent.mkdir(exist_ok=True)
-    Image.fromarray(np.full((9, 10), 7, np.uint8)).save(path)
-
-
-@pytest.mark.parametrize("name", ["thumbnail.jpg", "series/thumbnail.png"])
-def test_a_picture_beside_dicom_slices_is_no_scan(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
-    export = tmp_path / "Doe^Jane"
-    shutil.copytree(SERIES, export / "series")
-    picture(export / name)
-    (only,) = cohort.find([(export / name).parent])
-    assert only == Scan(only.id, (export / "series",))
-    assert f"1 picture(s) lie in the folder of the DICOM series {only.id} and are set aside" in caplog.text
-    assert "Doe" not in caplog.text
-
-
-def test_a_volume_beside_dicom_slices_is_the_scan_and_pictures_alone_are_scans(tmp_path: Path) -> None:
-    shutil.copytree(SERIES, tmp_path / "series")
-    write(tmp_path / "series", "a.nii.gz")
-    assert found(tmp_path / "series") == {"a": ["a.nii.gz"]}
-    picture(tmp_path / "cells" / "one.png")
-    picture(tmp_path / "cells" / "two.jpg")
-    assert found(tmp_path / "cells") == {"one": ["one.png"], "two": ["two.jpg"]}
-
-
-def test_one_mask_never_replaces_another(tmp_path: Path) -> None:
-    write(tmp_path, "1/a.nii.gz", "2/a.nii.gz", "3/b.nii.gz", "3/b.nrrd")
-    with pytest.raises(DataError, match="two scans share the name 'a'"):
-        cohort.find([tmp_path / "1", tmp_path / "2"])
-    with pytest.raises(DataError, match="two scans share the name 'b'"):
-        cohort.find([tmp_path / "3"])
-
-
-def test_nothing_to_segment(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"no such scan: '.*missing\.nii\.gz'"):
-        cohort.find([tmp_path / "missing.nii.gz"])
-    (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(DataError, match=r"holds no scans\. Known files"):
-        cohort.find([tmp_path])
-
-
 def test_a_single_file_has_its_tables_beside_it(tmp_path: Path) -> None:
-    scans = cohort.find(write(tmp_path, "a.nii.gz"))
+    scans = find(write(tmp_path, "a.nii.gz"))
     (outcome,) = cohort.predict(model(), scans, tmp_path / "out" / "mask.nii.gz")
     assert outcome.mask == tmp_path / "out" / "mask.nii.gz"
     assert not outcome.error
@@ -193,7 +98,7 @@ def test_a_single_file_has_its_tables_beside_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nrrd", ".mha", ".nii"])
 def test_a_folder_of_masks_in_the_format_asked_for(tmp_path: Path, suffix: str) -> None:
-    scans = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz"))
+    scans = find(write(tmp_path, "a.nii.gz", "b.nii.gz"))
     outcomes = cohort.predict(model(), scans, tmp_path / "out", suffix=suffix)
     assert [o.mask for o in outcomes] == [tmp_path / "out" / f"{n}{suffix}" for n in "ab"]
     for number, outcome in enumerate(outcomes):
@@ -204,19 +109,19 @@ def test_a_folder_of_masks_in_the_format_asked_for(tmp_path: Path, suffix: str) 
 def test_an_image_gets_an_image(tmp_path: Path) -> None:
     flat = Volume(scan().array[0, :, :, :1].astype(np.uint8), Geometry((10, 9, 1), np.diag([-1.0, -1, 1, 1])))
     io.write(flat, tmp_path / "cell.png")
-    (outcome,) = cohort.predict(model(), cohort.find([tmp_path / "cell.png"]), tmp_path / "out", suffix=".png")
+    (outcome,) = cohort.predict(model(), find([tmp_path / "cell.png"]), tmp_path / "out", suffix=".png")
     assert outcome.mask is not None
     np.testing.assert_array_equal(io.read(outcome.mask, "labels").array[0, :, :, 0], expected()[0, :, :, 0])
 
 
 def test_one_file_for_several_scans_is_refused(tmp_path: Path) -> None:
-    scans = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz"))
+    scans = find(write(tmp_path, "a.nii.gz", "b.nii.gz"))
     with pytest.raises(DataError, match="-o names one file, but there are 2 scans"):
         cohort.predict(model(), scans, tmp_path / "mask.nii.gz")
 
 
 def test_probabilities_lie_beside_the_mask(tmp_path: Path) -> None:
-    scans = cohort.find(write(tmp_path, "a.nii.gz"))
+    scans = find(write(tmp_path, "a.nii.gz"))
     cohort.predict(model(), scans, tmp_path / "out", probabilities=True)
     likely = io.read(tmp_path / "out" / "a_probabilities.nii.gz")
     assert likely.array.shape == (3, *SHAPE)
@@ -224,7 +129,7 @@ def test_probabilities_lie_beside_the_mask(tmp_path: Path) -> None:
 
 
 def test_a_scan_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    scans, whole = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz")), io.nifti.write
+    scans, whole = find(write(tmp_path, "a.nii.gz", "b.nii.gz")), io.nifti.write
 
     def full(volume: Volume, path: Path) -> None:
         if path.name == "a_probabilities.nii.gz":
@@ -243,7 +148,7 @@ def test_a_scan_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: 
 def test_a_bad_scan_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, "a.nii.gz", "c.nii.gz")
     (tmp_path / "b.nii.gz").write_text("not a scan")
-    outcomes = cohort.predict(model(), cohort.find([tmp_path]), tmp_path / "out")
+    outcomes = cohort.predict(model(), find([tmp_path]), tmp_path / "out")
     assert [o.id for o in outcomes] == ["a", "b", "c"]
     assert [bool(o.mask) for o in outcomes] == [True, False, True]
     assert outcomes[1].error
@@ -268,7 +173,7 @@ def test_folders_of_patients_are_named_nowhere(tmp_path: Path, caplog: pytest.Lo
     shutil.copytree(SERIES, series)
     next(series.iterdir()).unlink()
     sorted(series.iterdir())[4].unlink()
-    scans = [*cohort.find([bad.parent, series]), Scan("case_7", (bad,)), *cohort.find(write(tmp_path, "good.nii.gz"))]
+    scans = [*find([bad.parent, series]), Scan("case_7", (bad,)), *find(write(tmp_path, "good.nii.gz"))]
     outcomes = cohort.predict(model(), scans, tmp_path / "out")
     assert [bool(o.error) for o in outcomes] == [True] * 4 + [False]
     for text in (caplog.text, (tmp_path / "out" / "volumes.csv").read_text()):
@@ -285,7 +190,7 @@ def test_folders_of_patients_are_named_nowhere(tmp_path: Path, caplog: pytest.Lo
 def test_what_speaks_against_a_scan_is_a_note(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     io.write(scan().replace(array=scan().array * 0), tmp_path / "a.nii.gz")
     write(tmp_path, "b.nii.gz")
-    outcomes = cohort.predict(model(), cohort.find([tmp_path]), tmp_path / "out")
+    outcomes = cohort.predict(model(), find([tmp_path]), tmp_path / "out")
     expected = ("the scan holds one value, 0, in all voxels", "nothing was found: the mask is empty")
     assert [o.warnings for o in outcomes] == [expected, ()]
     assert [row["note"] for row in table(tmp_path / "out" / "volumes.csv")] == ["; ".join(expected), ""]
@@ -301,7 +206,7 @@ def test_memory_that_does_not_suffice_is_said_plainly(
 
     predictor = model()
     monkeypatch.setattr("medseg.preprocess.prepare", fail)
-    (outcome,) = cohort.predict(predictor, cohort.find(write(tmp_path, "a.nii.gz")), tmp_path / "out")
+    (outcome,) = cohort.predict(predictor, find(write(tmp_path, "a.nii.gz")), tmp_path / "out")
     assert outcome.error.startswith("not enough memory")
 
 
@@ -314,15 +219,15 @@ def test_where_every_scan_is_bad_nothing_is_written(tmp_path: Path) -> None:
 
 def test_other_channels_than_the_models_are_an_outcome(tmp_path: Path) -> None:
     a, b = write(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz")
-    (outcome,) = cohort.predict(model(), cohort.find([tmp_path]), tmp_path / "out")
+    (outcome,) = cohort.predict(model(), find([tmp_path]), tmp_path / "out")
     assert "expects 1 channel(s), the scan has 2" in outcome.error
-    (outcome,) = cohort.predict(model(channels=2), cohort.find([f"{a},{b}"]), tmp_path / "out")
+    (outcome,) = cohort.predict(model(channels=2), find([f"{a},{b}"]), tmp_path / "out")
     assert outcome.mask == tmp_path / "out" / "a.nii.gz"
     assert outcome.mask.exists()
 
 
 def test_slicer_and_itksnap_read_the_names_and_colours(tmp_path: Path) -> None:
-    scans = cohort.find(write(tmp_path, "a.nii.gz"))
+    scans = find(write(tmp_path, "a.nii.gz"))
     cohort.predict(model(), scans, tmp_path / "out")
     slicer = [line.split(" ") for line in (tmp_path / "out" / "slicer.ctbl").read_text().splitlines()]
     assert slicer[0] == ["0", "background", "0", "0", "0", "0"]
@@ -341,7 +246,7 @@ def test_slicer_and_itksnap_read_the_names_and_colours(tmp_path: Path) -> None:
 
 
 def test_a_case_that_begins_like_a_formula_or_has_spaces_stays_itself(tmp_path: Path) -> None:
-    scans = cohort.find(write(tmp_path, "a b=c.nii.gz"))
+    scans = find(write(tmp_path, "a b=c.nii.gz"))
     cohort.predict(model(), scans, tmp_path / "out")
     assert table(tmp_path / "out" / "volumes.csv")[0]["case"] == "a b=c"
 
@@ -351,12 +256,12 @@ def test_a_scan_is_never_replaced_by_its_mask(tmp_path: Path) -> None:
     before = path.read_bytes()
     for out in (path, tmp_path):
         with pytest.raises(DataError, match=r"replace the scan 'a\.nii\.gz'"):
-            cohort.predict(model(), cohort.find([path]), out)
+            cohort.predict(model(), find([path]), out)
     assert path.read_bytes() == before
 
 
 def test_a_file_name_of_no_format(tmp_path: Path) -> None:
-    scans = cohort.find(write(tmp_path, "a.nii.gz"))
+    scans = find(write(tmp_path, "a.nii.gz"))
     with pytest.raises(DataError, match=r"'mask\.nii\.gx' ends in no format that masks are .*gz, \.nii, [^j]*\)\."):
         cohort.predict(model(), scans, tmp_path / "mask.nii.gx")
     with pytest.raises(DataError, match=r"^masks cannot be written as 'jpg'\. Known: nii\.gz, nii, "):
@@ -364,22 +269,8 @@ def test_a_file_name_of_no_format(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
 
 
-def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "locked").mkdir()
-    iterdir = Path.iterdir
-
-    def refuse(folder: Path) -> Any:
-        if folder.name == "locked":
-            raise PermissionError(13, "Permission denied", str(folder))
-        return iterdir(folder)
-
-    monkeypatch.setattr(Path, "iterdir", refuse)
-    with pytest.raises(DataError, match=r"locked' cannot be read \(Permission denied\)"):
-        cohort.find([tmp_path])
-
-
 def test_a_second_start_keeps_the_rows_of_the_first(tmp_path: Path) -> None:
-    first, second, third = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz"))
+    first, second, third = find(write(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz"))
     out = tmp_path / "out"
     cohort.predict(model(), [first, second], out)
     kept = table(out / "volumes.csv")
@@ -393,12 +284,12 @@ def test_a_second_start_keeps_the_rows_of_the_first(tmp_path: Path) -> None:
 def test_a_table_of_another_model_is_not_continued(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "volumes.csv").write_text("case,spleen_ml,note,error\nz,1,,\n")
-    cohort.predict(model(), cohort.find(write(tmp_path, "a.nii.gz")), tmp_path / "out")
+    cohort.predict(model(), find(write(tmp_path, "a.nii.gz")), tmp_path / "out")
     assert [row["case"] for row in table(tmp_path / "out" / "volumes.csv")] == ["a"]
 
 
 def test_a_start_that_is_killed_leaves_the_rows_of_its_masks(tmp_path: Path) -> None:
-    scans = cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz"))
+    scans = find(write(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz"))
 
     class Killed(Levels):
         def forward(self, x: Tensor) -> Tensor:
@@ -414,6 +305,6 @@ def test_a_start_that_is_killed_leaves_the_rows_of_its_masks(tmp_path: Path) -> 
 
 
 def test_a_table_beside_a_single_file_is_of_that_file_alone(tmp_path: Path) -> None:
-    for scan_ in cohort.find(write(tmp_path, "a.nii.gz", "b.nii.gz")):
+    for scan_ in find(write(tmp_path, "a.nii.gz", "b.nii.gz")):
         cohort.predict(model(), [scan_], tmp_path / "out" / "mask.nii.gz")
     assert [row["case"] for row in table(tmp_path / "out" / "mask_volumes.csv")] == ["b"]

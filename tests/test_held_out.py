@@ -13,6 +13,7 @@ from medseg import cohort, held_out, io
 from medseg.cases import Case
 from medseg.errors import DataError
 from medseg.labels import Labels
+from medseg.scans import Scan
 from medseg.volume import Geometry, Volume
 
 LABELS = Labels.of({"background": 0, "cyst": 1})
@@ -63,7 +64,7 @@ def test_masks_that_are_there_are_not_made_again(
     """A held-out case is predicted once, also where a start was interrupted."""
     asked: list[str] = []
 
-    def predict(predictor: Any, scans: list[cohort.Scan], out: Path) -> list[cohort.Outcome]:
+    def predict(predictor: Any, scans: list[Scan], out: Path) -> list[cohort.Outcome]:
         asked.extend(scan.id for scan in scans)
         return [cohort.Outcome(scan.id, out / f"{scan.id}.nii.gz") for scan in scans]
 

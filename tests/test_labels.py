@@ -148,6 +148,7 @@ def test_colours_differ_until_the_palette_ends() -> None:
     [
         ({"a": "x"}, "labels:"),
         ({"a": None}, "labels:"),
+        ({"a": 1.5}, "1.5 is no whole number"),
         ({"a": []}, "needs a value"),
         ({"a": [0, 1]}, "0 is background"),
         ({"a": 1, "ignore": 1}, "ignored value"),

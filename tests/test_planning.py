@@ -292,3 +292,13 @@ def test_the_plan_is_made_on_the_grid_that_is_asked_for() -> None:
     assert coarse["preprocess.spacing_mm"] == (4.0, 4.0, plain["preprocess.spacing_mm"][2])
     assert coarse["sample.patch"][:2] == (56, 56)  # 51 voxels, rounded up
     assert coarse["model.kernels"][0] == (1, 1, 3)  # those along k are finer by far
+
+
+def test_the_plan_knows_the_orientation_that_is_asked_for() -> None:
+    """Sides are not mirrored, whichever axis runs between them."""
+    sides = Labels.of({"kidney_left": 1, "kidney_right": 2})
+    found = facts((1.0, 1.0, 4.0), (200, 180, 40))
+    chosen = {c.name: c.value for c in plan(found, sides, afforded("cpu"), orientation="SPL")}
+    assert chosen["preprocess.orientation"] == "SPL"
+    assert chosen["preprocess.spacing_mm"][0] == 4.0
+    assert chosen["augment.mirror_axes"] == chosen["inference.mirror_axes"] == (0, 1)

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from medseg import arithmetic, bundle, cohort, io, preprocess
 from medseg import geometry as geo
 from medseg.bundle import Bundle
-from medseg.cohort import Scan
 from medseg.errors import BundleError, MedsegError
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
@@ -27,6 +26,7 @@ from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.region import Region, cut
+from medseg.scans import Scan
 from medseg.volume import Geometry, Volume
 from medseg.windows import Config as Inference
 

@@ -71,6 +71,8 @@ class Config(Settings):
             raise ValueError(
                 f"widths, strides, kernels and blocks need one item a stage, and two stages at least; got {counts}"
             )
+        if self.narrow_first and (self.block == "residual" or min(self.blocks) < 2):
+            raise ValueError("narrow_first needs plain units, two a stage at least: blocks=2, block=plain")
         return self
 
 

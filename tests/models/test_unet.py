@@ -69,6 +69,8 @@ def test_options_are_what_they_say():
     ("options", "message"),
     [
         ({"widths": (8, 16)}, "one item a stage"),
+        ({"narrow_first": True, "block": "plain"}, "two a stage at least"),
+        ({"narrow_first": True, "blocks": (2, 2, 2, 2)}, "needs plain units"),
         ({"widths": (8,), "strides": (1,), "kernels": (3,), "blocks": (1,)}, "two stages at least"),
         ({"kernels": (3, 3, 3, (3, 3))}, "one an axis"),
     ],

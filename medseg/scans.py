@@ -1,0 +1,94 @@
+"""The scans to segment, in files and folders that people name: formats, channels and DICOM series are told apart."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from medseg import io, progress
+from medseg.cases import few
+from medseg.errors import DataError
+from medseg.io import dicom, raster
+from medseg.layouts import CHANNEL
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan to segment: a name for its mask, and one file (or DICOM folder) a channel or one for all."""
+
+    id: str
+    images: tuple[Path, ...]
+
+
+def find(inputs: Iterable[str | Path], channels: int | None = None) -> list[Scan]:
+    """The scans of files, folders of scans, DICOM folders, or `a.nii.gz,b.nii.gz` for the channels of one scan.
+
+    In a folder, names that differ in `_0000`, `_0001` ... are channels of one scan; numbers that do not count from 0, or not
+    to the model's number of `channels`, are part of the names. Pictures beside or above DICOM series are thumbnails or logos of
+    an export, and are set aside.
+
+    Raises:
+        DataError: nothing there, nothing that may be read, or two scans would have one name.
+    """
+    try:
+        scans = [scan for item in inputs for scan in _of(str(item), channels)]
+    except OSError as error:
+        raise DataError(
+            f"'{error.filename}' cannot be read ({error.strerror}). Name scans or folders that you may read."
+        ) from error
+    names = [scan.id for scan in scans]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"two scans share the name '{twice[0]}', so that one mask would replace the other. Rename one.")
+    return scans
+
+
+def _of(item: str, channels: int | None) -> list[Scan]:
+    parts = [Path(part) for part in item.split(",")] if "," in item and not Path(item).exists() else [Path(item)]
+    if missing := [part for part in parts if not part.exists()]:
+        raise DataError(f"no such scan: '{missing[0]}'")
+    if len(parts) > 1:
+        return [Scan(_grouped(parts, None)[0].id, tuple(parts))]
+    return _grouped(parts, channels) if parts[0].is_file() else _in_folder(parts[0], channels)
+
+
+def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
+    found = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_volume(path)]
+    if not all(raster.matches(path) for path in found):
+        return _grouped(found, channels)
+    series = [path for path in [folder, *sorted(folder.rglob("*"))] if path.is_dir() and _is_series(path)]
+    if not series and not found:
+        raise DataError(
+            f"'{folder}' holds no scans. Known files: {', '.join(io.SUFFIXES)}, or DICOM series in folders."
+        )
+    scans = [Scan(io.stem(path), (path,)) for path in series]
+    if series and found:
+        ids = few(scan.id for scan in scans)
+        progress.warn(f"{len(found)} picture(s) lie in the folder of the DICOM series {ids} and are set aside")
+    return scans or _grouped(found, channels)
+
+
+def _is_volume(path: Path) -> bool:
+    """Whether a file is a scan by itself; a DICOM file is a slice of one."""
+    name = path.name.lower()
+    return name.endswith(io.SUFFIXES) and not name.endswith(dicom.SUFFIXES) and not name.startswith(".")
+
+
+def _is_series(folder: Path) -> bool:
+    parts = (path for path in folder.iterdir() if path.is_file() and not _is_volume(path))
+    return any(path.name.upper() != "DICOMDIR" and dicom.matches(path) for path in parts)
+
+
+def _grouped(paths: Sequence[Path], channels: int | None) -> list[Scan]:
+    """One scan for files whose numbers count the model's channels from 0, one a file otherwise."""
+    groups: dict[str, list[Path]] = {}
+    for path in paths:
+        groups.setdefault(CHANNEL.sub("", io.stem(path)), []).append(path)
+    scans = []
+    for name, group in groups.items():
+        counted = [io.stem(path) for path in group] == [f"{name}_{n:04d}" for n in range(len(group))]
+        if counted and len(group) == (channels or len(group)):
+            scans.append(Scan(name, tuple(group)))
+        else:
+            scans += [Scan(io.stem(path), (path,)) for path in group]
+    return scans
