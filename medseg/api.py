@@ -130,12 +130,13 @@ def predict(
     device: str = "auto",
     tta: bool = False,
     probabilities: bool = False,
+    stream: bool = False,
     suffix: str = ".nii.gz",
 ) -> list[cohort.Outcome]:
     """Segment scans, folders of scans, or DICOM series; see `medseg.cohort.predict`."""
     predictor = load(model, device=device, tta=tta)
     found = scans.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
-    return cohort.predict(predictor, found, out, suffix=suffix, probabilities=probabilities)
+    return cohort.predict(predictor, found, out, suffix=suffix, probabilities=probabilities, stream=stream)
 
 
 def evaluate(

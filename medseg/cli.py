@@ -76,14 +76,17 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write them beside each mask, as NIfTI.")
     ] = False,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Write to disk as parts come, with less memory: for very large scans.")
+    ] = False,
     format: Annotated[str, typer.Option(help="Of masks in a folder: nii.gz, nii, nrrd, mha, png.")] = "nii.gz",
     device: Device = "auto",
 ) -> None:
     """Segment scans; masks lie in each scan's own grid."""
     from medseg import api
 
-    suffix = "." + format.lstrip(".")
-    outcomes = api.predict(model, inputs, out, device=device, tta=tta, probabilities=probabilities, suffix=suffix)
+    how: dict[str, Any] = {"device": device, "tta": tta, "probabilities": probabilities, "stream": stream}
+    outcomes = api.predict(model, inputs, out, suffix="." + format.lstrip("."), **how)
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in outcomes:
         if outcome.volumes_ml is not None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from medseg import files, io, progress, system, tables
 from medseg.errors import DataError, MedsegError
 from medseg.prediction import Prediction, Prepared
-from medseg.predictor import Predictor
+from medseg.predictor import Blank, Predictor
 from medseg.scans import Scan
 
 _OF_ONE_SCAN = (MedsegError, MemoryError, RuntimeError)  # torch's memory errors are RuntimeErrors
@@ -37,6 +38,7 @@ def predict(
     *,
     suffix: str = ".nii.gz",
     probabilities: bool = False,
+    stream: bool = False,
 ) -> list[Outcome]:
     """Segment scans one after the other; while one is segmented, the next is read, and the last one written.
 
@@ -46,6 +48,7 @@ def predict(
         out: a folder, or for a single scan the mask's file.
         suffix: format of masks in a folder.
         probabilities: write them beside each mask, as `ID_probabilities.nii.gz`.
+        stream: write masks and probabilities to disk as they come, instead of holding them in memory.
 
     Returns:
         One outcome a scan, in order. Masks, `volumes.csv` and label tables for 3D Slicer and ITK-SNAP lie in the folder;
@@ -60,12 +63,13 @@ def predict(
     targets = _targets(scans, out, suffix, single)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
     volumes = tables.Volumes(folder / f"{prefix}volumes.csv", predictor.labels, merge=not single)
+    blank = partial(files.scratch, folder) if stream else np.zeros
     keep, began = _Keeper(volumes, among_others=len(scans) > 1), time.monotonic()
     with _beside() as reader, _beside() as writer:
         outcomes: list[Future[Outcome]] = []
         work = zip(scans, targets, _ahead(reader, predictor, scans), strict=True)
         for scan, target, ready in progress.track(work, "predicting", len(scans)):
-            found = _tried(predictor, ready, probabilities)
+            found = _tried(predictor, ready, probabilities, blank)
             wait(outcomes)  # one scan is read, one segmented and one written at a time, and no more are in memory
             outcomes.append(writer.submit(keep, scan, target, found))
     keep.sum_up(time.monotonic() - began)
@@ -90,9 +94,9 @@ def _ahead(reader: ThreadPoolExecutor, predictor: Predictor, scans: Sequence[Sca
         yield coming
 
 
-def _tried(predictor: Predictor, ready: Future[Prepared], probabilities: bool) -> Prediction | Exception:
+def _tried(predictor: Predictor, ready: Future[Prepared], probabilities: bool, blank: Blank) -> Prediction | Exception:
     try:
-        return predictor.segment(ready.result(), probabilities=probabilities)
+        return predictor.segment(ready.result(), probabilities=probabilities, blank=blank)
     except _OF_ONE_SCAN as error:
         return error
 

@@ -6,16 +6,20 @@ import contextlib
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 from medseg import progress
 from medseg.errors import DataError, MedsegError, RunError
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 _POLL_S = 0.1
 
@@ -42,6 +46,27 @@ def atomic(path: str | Path) -> Iterator[Path]:
             folder.rmdir()
     except OSError as error:
         raise _explain(error, path) from error
+
+
+def scratch(folder: str | Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
+    """Zeros `(C, I, J, K)` in a file without a name, whose room on the disk is given back with the array.
+
+    They lie there as in a NIfTI file: i runs fastest, and channels slowest.
+
+    Raises:
+        MedsegError: the folder cannot be made or written, or the disk is full.
+    """
+    import numpy as np
+
+    folder = Path(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            if hasattr(os, "posix_fallocate"):  # a disk that fills up later would end the process
+                os.posix_fallocate(stream.fileno(), 0, math.prod(shape) * np.dtype(dtype).itemsize)
+            return np.memmap(stream, dtype, "r+", shape=(shape[0], *shape[:0:-1])).transpose(0, 3, 2, 1)
+    except OSError as error:
+        raise _explain(error, folder) from error
 
 
 def _explain(error: OSError, path: Path) -> MedsegError:

@@ -28,6 +28,7 @@ from medseg.volume import Geometry, Volume
 
 T = TypeVar("T")
 Array = npt.NDArray[Any]
+Blank = Callable[[tuple[int, ...], npt.DTypeLike], Array]
 Scan = Volume | str | Path | Sequence[str | Path]
 _NOWHERE = "the first stage found nothing: the second one saw the whole scan, which it was not trained for"
 
@@ -137,41 +138,46 @@ class Predictor:
         here = dataclasses.replace(ready, home=ready.grid, box=region.whole(ready.grid))
         return np.any(self.segment(here).mask.array, axis=0), ready.grid
 
-    def segment(self, ready: Prepared, *, probabilities: bool = False) -> Prediction:
-        """What follows: network, way home, post-processing; see `__call__`."""
-        mask, likely, work = self._mask(ready, probabilities)
-        found = Volume(self.labels.decode(mask), ready.home, "labels", ready.meta)
-        found = postprocess.apply(found, self.labels, self.bundle.postprocess)
+    def segment(self, ready: Prepared, *, probabilities: bool = False, blank: Blank = np.zeros) -> Prediction:
+        """What follows: network, way home, post-processing; see `__call__`.
+
+        Args:
+            ready: from `prepare`.
+            probabilities: keep them too.
+            blank: makes arrays of zeros, from shape and type, into which mask and probabilities are written as they come.
+        """
+        mask, likely, work = self._mask(ready, probabilities, blank)
+        found = postprocess.apply(Volume(mask, ready.home, "labels", ready.meta), self.labels, self.bundle.postprocess)
         warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
         passes = work.windows * math.prod(self.bundle.inference.window) / ready.image[0].numel()
-        likely = likely and likely.replace(meta=ready.meta)
-        return Prediction(found, self.labels, likely, warnings, passes, work.air_share)
+        kept = None if likely is None else Volume(likely, ready.home, meta=ready.meta)
+        return Prediction(found, self.labels, kept, warnings, passes, work.air_share)
 
-    def _mask(self, ready: Prepared, probabilities: bool) -> tuple[Array, Volume | None, Work]:
-        """Classes of a prepared image on the scan's own grid, their probabilities if they are wanted, and what that took."""
-        channels, exclusive, home = self.labels.channels, self.labels.exclusive, ready.home
-        classes = np.zeros((1 if exclusive else channels, *home.shape), np.min_scalar_type(channels))
-        likely = np.zeros((channels, *home.shape), np.float32) if probabilities else None
-        if likely is not None and exclusive:
+    def _mask(self, ready: Prepared, probabilities: bool, blank: Blank) -> tuple[Array, Array | None, Work]:
+        """File values on the scan's own grid, probabilities if they are wanted, and what that took."""
+        labels, home, shown = self.labels, ready.home, region.part(ready.home, ready.box)
+        maps = 1 if labels.exclusive else labels.channels
+        like = labels.decode(np.zeros((maps, 0, 0, 0), np.int16))
+        mask = blank((len(like), *home.shape), like.dtype)
+        likely = blank((labels.channels, *home.shape), np.float32) if probabilities else None
+        if likely is not None and labels.exclusive:
             likely[0] = 1
-        shown = region.part(home, ready.box)
 
         def reduce(logits: Tensor) -> Tensor:
-            best = self.labels.of_logits(logits)
+            best = labels.of_logits(logits)
             if not probabilities:
                 return best.to(torch.int16)
-            return torch.cat([best.float(), logits.softmax(0) if exclusive else logits.sigmoid()])
+            return torch.cat([best.float(), logits.softmax(0) if labels.exclusive else logits.sigmoid()])
 
         def fill(stream: Stream) -> Work:
-            outside, strips = self.labels.nothing, stream.strips(channels)
-            for box, part in restore(self._numbers(stream), ready.grid, shown, reduce, outside, strips):
-                classes[:, *ready.box][:, *box] = part[: len(classes)]
+            strips = stream.strips(labels.channels)
+            for box, part in restore(self._numbers(stream), ready.grid, shown, reduce, labels.nothing, strips):
+                mask[:, *ready.box][:, *box] = labels.decode(part[:maps].astype(np.int16, copy=False))
                 if likely is not None:
-                    likely[:, *ready.box][:, *box] = part[len(classes) :]
+                    likely[:, *ready.box][:, *box] = part[maps:]
             return stream.work
 
-        work = self.stream(ready.image, fill)
-        return classes, None if likely is None else Volume(likely, home), work
+        return mask, likely, self.stream(ready.image, fill)
 
     def _numbers(self, stream: Stream) -> Callable[[Sequence[Range]], Iterator[Slab]]:
         """The stream, as long as its logits are numbers."""

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg import cohort, io, tables
+from medseg import cohort, files, io, tables
 from medseg import geometry as geo
 from medseg.bundle import Bundle
 from medseg.errors import DataError
@@ -126,6 +126,19 @@ def test_probabilities_lie_beside_the_mask(tmp_path: Path) -> None:
     likely = io.read(tmp_path / "out" / "a_probabilities.nii.gz")
     assert likely.array.shape == (3, *SHAPE)
     np.testing.assert_allclose(likely.array.sum(0), 1, atol=1e-5)
+
+
+def test_what_grows_on_disk_is_what_grows_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scans, made = find(write(tmp_path, "a.nii.gz", "b.nii.gz")), []
+    monkeypatch.setattr(files, "scratch", lambda *args, whole=files.scratch: made.append(args) or whole(*args))
+    for name in ("memory", "disk"):
+        cohort.predict(model(), scans, tmp_path / name, probabilities=True, stream=name == "disk")
+    assert [folder for folder, *_ in made] == [tmp_path / "disk"] * 4
+    ours, theirs = (sorted((tmp_path / name).iterdir()) for name in ("disk", "memory"))
+    assert [path.name for path in ours] == [path.name for path in theirs]
+    for one, other in zip(ours, theirs, strict=True):
+        if one.name.endswith(".nii.gz"):
+            np.testing.assert_array_equal(io.read(one).array, io.read(other).array)
 
 
 def test_a_scan_that_fails_half_way_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

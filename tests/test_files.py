@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medseg import files
@@ -189,3 +190,21 @@ def test_a_lock_dies_with_its_holder(tmp_path: Path) -> None:
         holder.kill()
     with files.lock(tmp_path):
         pass
+
+
+def test_scratch_is_zeros_in_the_order_of_nifti_and_leaves_nothing(tmp_path: Path) -> None:
+    array = files.scratch(tmp_path / "new", (2, 3, 4, 5), np.int16)
+    assert (array.shape, array.dtype, array.any()) == ((2, 3, 4, 5), np.int16, False)
+    assert array.strides == (120, 2, 6, 24)
+    array[1, 2, 3, 4] = 7
+    assert array.sum() == 7
+    assert not list((tmp_path / "new").iterdir())
+
+
+def test_scratch_that_finds_no_room_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    with pytest.raises(DataError, match="no space left"):
+        files.scratch(tmp_path, (1, 2, 2, 2), np.uint8)
