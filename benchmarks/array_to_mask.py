@@ -23,7 +23,6 @@ from benchmarks import _operation as operation
 from benchmarks._operation import Variant
 from benchmarks.predict import small_run
 from medseg import config, files, layouts, metrics
-from medseg.inference import Stream
 from medseg.metrics import statistics
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared, prepare_cases
@@ -79,14 +78,8 @@ def ours(predictor: Predictor, patch: Sequence[int]) -> Run:
     """medseg's windows and arithmetic, as its bundle and this machine have them."""
 
     def run(image: Tensor) -> Tensor:
-        def fill(stream: Stream) -> Tensor:
-            found = torch.zeros(image.shape[1:], dtype=torch.int16)
-            for slab in stream():
-                part = predictor.labels.of_logits(slab.logits)[0].to(torch.int16)
-                found.narrow(slab.axis, slab.start, part.shape[slab.axis]).copy_(part)
-            return found
-
-        return predictor.stream(image, fill)
+        labels = predictor.labels
+        return predictor.stream(image, lambda stream: stream.collect(labels.of_logits, labels.channels)[0])
 
     return run
 

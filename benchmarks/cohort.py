@@ -62,21 +62,20 @@ def fill(folder: Path, data: Path, count: int) -> Path:
         raise SystemExit("only datasets whose scans are one file each")
     folder.mkdir()
     for number, image in zip(range(count), itertools.cycle(images), strict=False):
-        ending = image.name[len(io.stem(image)) :]
-        (folder / f"scan{number:03d}{ending}").symlink_to(image.resolve())
+        (folder / f"scan{number:03d}{io.ending(image)}").symlink_to(image.resolve())
     return folder
 
 
 def ours(bundle: Path, folder: Path) -> Callable[[], None]:
     """What `medseg predict BUNDLE FOLDER` does once the model is loaded."""
     import medseg
-    from medseg import cohort
+    from medseg import cohort, scans
 
     predictor = medseg.load(bundle)
 
     def run() -> None:
         with tempfile.TemporaryDirectory(prefix="medseg-bench-") as out:
-            outcomes = cohort.predict(predictor, cohort.find([folder], 1), out)
+            outcomes = cohort.predict(predictor, scans.find([folder], 1), out)
             if failed := [outcome.error for outcome in outcomes if outcome.error]:
                 raise SystemExit(failed[0])
 

@@ -125,7 +125,7 @@ def _write_cases(data: Path, run: Path, folder: Path) -> None:
     for name in split["held_out"]:
         label = known[name].label
         assert label is not None
-        (folder / "references" / f"{name}{label.name[len(io.stem(label)) :]}").symlink_to(label.resolve())
+        (folder / "references" / f"{name}{io.ending(label)}").symlink_to(label.resolve())
 
 
 def _absolute(paths: Sequence[Path]) -> list[str]:

@@ -27,6 +27,7 @@ _KEPT = 200  # models that are remembered
 _GAIN = 0.95  # of the first way's seconds: a smaller gain is noise
 _HOPELESS = 1.5  # times the best: a way whose first call takes longer is not measured further
 _LONG_S = 0.5  # what warming up takes is little beside a call of so many seconds
+_NO_HOME = (MedsegError, OSError, RuntimeError)  # it cannot be read or written, or nobody knows where it is
 _CHANNELS_LAST = {4: torch.channels_last, 5: torch.channels_last_3d}
 
 
@@ -99,10 +100,7 @@ def choose(network: nn.Module, windows: Tensor, name: str, weights: Sequence[str
     best = min(seconds, key=lambda way: seconds[way] * (_GAIN if way == ways[0] else 1))
     shown = {str(way): round(s, 4) for way, s in seconds.items()}
     known[key] = Record(model=name, window=tuple(windows.shape), way=best, seconds=shown)
-    with contextlib.suppress(
-        MedsegError, OSError
-    ):  # a home that cannot be written to costs a second each time, no more
-        _store().parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(*_NO_HOME):  # that costs a second each time, no more
         files.write_json(_store(), {key: record.model_dump() for key, record in [*known.items()][-_KEPT:]})
     return best
 
@@ -138,7 +136,7 @@ def remembered() -> dict[str, Record]:
     """What was measured on this machine, oldest first; a file that is not what was written holds nothing."""
     try:
         return {key: parse(Record, record, key) for key, record in files.read_json(_store()).items()}
-    except (MedsegError, OSError, AttributeError, TypeError):
+    except (*_NO_HOME, AttributeError, TypeError):
         return {}
 
 

@@ -60,10 +60,11 @@ def predict(
     """
     out = Path(out)
     single = out.name.lower().endswith(io.SUFFIXES)
-    targets = _targets(scans, out, suffix, single)
+    targets = _targets(scans, out, suffix, single, probabilities)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
     volumes = tables.Volumes(folder / f"{prefix}volumes.csv", predictor.labels, merge=not single)
     blank = partial(files.scratch, folder) if stream else np.zeros
+    predictor.settle()
     keep, began = _Keeper(volumes, among_others=len(scans) > 1), time.monotonic()
     with _beside() as reader, _beside() as writer:
         outcomes: list[Future[Outcome]] = []
@@ -72,6 +73,7 @@ def predict(
             found = _tried(predictor, ready, probabilities, blank)
             wait(outcomes)  # one scan is read, one segmented and one written at a time, and no more are in memory
             outcomes.append(writer.submit(keep, scan, target, found))
+            del found
     keep.sum_up(time.monotonic() - began)
     if keep.any:
         tables.write_labels(folder, prefix, predictor.labels)
@@ -94,11 +96,12 @@ def _ahead(reader: ThreadPoolExecutor, predictor: Predictor, scans: Sequence[Sca
         yield coming
 
 
-def _tried(predictor: Predictor, ready: Future[Prepared], probabilities: bool, blank: Blank) -> Prediction | Exception:
+def _tried(predictor: Predictor, ready: Future[Prepared], probabilities: bool, blank: Blank) -> Prediction | str:
+    """What was found, or why nothing was: in words, for an error holds on to the memory of all that it went through."""
     try:
         return predictor.segment(ready.result(), probabilities=probabilities, blank=blank)
     except _OF_ONE_SCAN as error:
-        return error
+        return _reason(error)
 
 
 class _Keeper:
@@ -108,7 +111,7 @@ class _Keeper:
         self.volumes, self.among_others, self.any = volumes, among_others, False
         self.work: list[tuple[float, float]] = []
 
-    def __call__(self, scan: Scan, target: Path, found: Prediction | Exception) -> Outcome:
+    def __call__(self, scan: Scan, target: Path, found: Prediction | str) -> Outcome:
         outcome = self._written(scan, target, found)
         if isinstance(found, Prediction):
             self.work.append((found.passes, found.air_share))
@@ -130,15 +133,15 @@ class _Keeper:
             scans = f"{len(self.work)} scan{'s' if len(self.work) > 1 else ''}"
             progress.say(f"{scans} in {seconds:.1f} s: a voxel was computed {passes:.1f} times in the mean{left_out}")
 
-    def _written(self, scan: Scan, target: Path, found: Prediction | Exception) -> Outcome:
-        try:
-            if isinstance(found, Exception):
-                raise found
-            _write(found, target)
-            return Outcome(scan.id, target, found.volumes_ml, found.warnings)
-        except _OF_ONE_SCAN as error:
-            words = {image: f"'{scan.id}{io.ending(image)}'" for image in scan.images} | {target: f"'{target.name}'"}
-            return Outcome(scan.id, error=files.without_paths(_reason(error), words))
+    def _written(self, scan: Scan, target: Path, found: Prediction | str) -> Outcome:
+        if isinstance(found, Prediction):
+            try:
+                _write(found, target)
+                return Outcome(scan.id, target, found.volumes_ml, found.warnings)
+            except _OF_ONE_SCAN as error:
+                found = _reason(error)
+        words = {image: f"'{scan.id}{io.ending(image)}'" for image in scan.images} | {target: f"'{target.name}'"}
+        return Outcome(scan.id, error=files.without_paths(found, words))
 
 
 def mask_path(folder: Path, name: str, suffix: str = ".nii.gz") -> Path:
@@ -146,7 +149,7 @@ def mask_path(folder: Path, name: str, suffix: str = ".nii.gz") -> Path:
     return folder / f"{name}{suffix}"
 
 
-def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool) -> list[Path]:
+def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, probabilities: bool) -> list[Path]:
     """The file of each mask; refuses what cannot be written, and to write over what is read."""
     if single and len(scans) != 1:
         raise DataError(f"-o names one file, but there are {len(scans)} scans. Name a folder.")
@@ -160,10 +163,18 @@ def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool) -> lis
             f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(s[1:] for s in io.WRITTEN)}."
         )
     targets = [out if single else mask_path(out, scan.id, suffix) for scan in scans]
+    written = targets + [_likely(target) for target in targets if probabilities]
     read = {image.resolve() for scan in scans for image in scan.images}
-    if lost := [target for target in targets if target.resolve() in read]:
-        raise DataError(f"the mask would replace the scan '{lost[0].name}'. Name another file or folder with -o.")
+    if lost := [target for target in written if target.resolve() in read]:
+        raise DataError(f"a mask would replace the scan '{lost[0].name}'. Name another file or folder with -o.")
+    if twice := [target for target in written if written.count(target) > 1]:
+        raise DataError(f"two results would have the name '{twice[0].name}'. Rename a scan, or leave it out.")
     return targets
+
+
+def _likely(target: Path) -> Path:
+    """The file of probabilities beside a mask's."""
+    return target.with_name(f"{io.stem(target)}_probabilities.nii.gz")
 
 
 def _reason(error: BaseException) -> str:
@@ -176,11 +187,10 @@ def _reason(error: BaseException) -> str:
 
 def _write(prediction: Prediction, target: Path) -> None:
     """All files of a scan, or none."""
-    likely = target.with_name(f"{io.stem(target)}_probabilities.nii.gz")
     io.write(prediction.mask, target, parents=True)
     try:
         if prediction.probabilities:
-            io.write(prediction.probabilities, likely)
+            io.write(prediction.probabilities, _likely(target))
     except BaseException:
         target.unlink()
         raise

@@ -35,6 +35,7 @@ class Ensemble:
         nothing: Sequence[float] | None = None,
     ) -> None:
         self.networks, self.device, self.nothing = [network.to(device).eval() for network in networks], device, nothing
+        self.fitted: dict[Config, Config] = {}  # windows that were asked for, and those that memory sufficed for
         self.compute_in(way)
 
     def compute_in(self, way: Way) -> None:
@@ -69,14 +70,15 @@ class Ensemble:
         Raises:
             DataError: the smallest window does not fit on the CPU either.
         """
-        tried = config
+        tried = self.fitted.get(config, config)
         while True:
             try:
-                return use(Stream(image, self, tried, mirrors, self.nothing))
+                return use(Stream(image, self, tried, mirrors, nothing=self.nothing))
             except (MemoryError, RuntimeError) as error:
                 if not system.is_out_of_memory(error):
                     raise
             tried = self._smaller(tried) or config  # not above: the error holds on to what was computed when it came
+            self.fitted[config] = tried
 
     def _smaller(self, config: Config) -> Config | None:
         """Windows that take less memory; None to begin anew on the CPU."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import logging
+import math
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg import bundle as bundles
-from medseg import files, progress, quantising
+from medseg import files, networks, progress, quantising
 from medseg.description import Bundle
 from medseg.errors import BundleError, DataError, MedsegError
 from medseg.predictor import Predictor
@@ -70,24 +71,27 @@ def export(model: str | Path, out: str | Path, config: Config, module: str | Non
         raise BundleError(
             "the model has two stages, and one alone can be exported. Predict with its bundle, or train one stage, without locate.from."
         )
-    predictor = Predictor(source, device="cpu", precision="fp32", module=module)
     if config.to == "bundle":
-        _shrink(predictor, source, out, config.weights or "fp32")
+        _shrink(source, out, config.weights or "fp32", module)
     else:
+        predictor = Predictor(source, device="cpu", precision="fp32", module=module)
         _translate(predictor, out, config.to, quantising.divided(config.int8) if config.int8 else None)
     return out
 
 
-def _shrink(predictor: Predictor, source: Path, out: Path, how: Stored) -> None:
+def _shrink(source: Path, out: Path, how: Stored, module: str | None) -> None:
     """An ordinary bundle of smaller weights, and how far its logits are off."""
-    described, examples = predictor.bundle, _random_windows(predictor.bundle, 1)
-    members, largest, off = [], 0.0, 0.0
-    for network in predictor.networks:
-        members.append(packed(network, how))
+    described, weights = bundles.load(source)
+    members, examples, largest, off = [], _random_windows(described, 1), 0.0, 0.0
+    for network in networks.build(described, weights, module):
+        members.append(packed(network.eval(), how))
         with torch.inference_mode():
             before = network(examples)
             network.load_state_dict(unpacked(members[-1], how))
-            largest, off = max(largest, float(before.abs().max())), max(off, _apart(before, network(examples)))
+            apart = _apart(before, network(examples))
+        if not math.isfinite(apart):
+            raise BundleError(f"in {how} the model gives values that are no numbers: nothing was written.")
+        largest, off = max(largest, float(before.abs().max())), max(off, apart)
     whole = bundles.save(out, described.model_copy(update={"stored": how}), members)
     sizes = " -> ".join(
         _megabytes(folder, names) for folder, names in ((source, described.weights), (out, whole.weights))
@@ -108,9 +112,9 @@ def _translate(predictor: Predictor, out: Path, runtime: Runtime, cases: quantis
         if cases:
             described, paths = _quantised(predictor, described, paths, runtime, cases)
         made = [path.with_suffix(ending) for path in paths for ending in ENDINGS[runtime]]
-        files.write_text(out / _RUNNER, Path(__file__).with_name(_RUNNER).read_text(encoding="utf-8"))
         packages = ("medseg", "torch", {"onnx": "onnxruntime", "openvino": "openvino"}[runtime])
         whole = bundles.store(out, described, ((path.name, path.read_bytes()) for path in made), packages)
+        files.write_text(out / _RUNNER, Path(__file__).with_name(_RUNNER).read_text(encoding="utf-8"))
     progress.say(f"networks: {_megabytes(out, whole.weights)}, in {described.precision}")
 
 
@@ -124,9 +128,9 @@ def _quantised(
     rounded = [folder / path.name for path in paths]
     for path, target in zip(paths, rounded, strict=True):
         quantising.quantise(path, target, calibration)
-    networks = [Exported(_converted(path, runtime), runtime) for path in rounded]
+    exported = [Exported(_converted(path, runtime), runtime) for path in rounded]
     described = described.model_copy(update={"precision": "int8"})
-    found = quantising.compare(predictor, Predictor.of(described, networks, device="cpu"), cases.validation)
+    found = quantising.compare(predictor, Predictor.of(described, exported, device="cpu"), cases.validation)
     return described.model_copy(update={"scores": described.scores | {"int8": found}}), rounded
 
 

@@ -66,7 +66,7 @@ def scratch(folder: str | Path, shape: tuple[int, ...], dtype: npt.DTypeLike) ->
                 os.posix_fallocate(stream.fileno(), 0, math.prod(shape) * np.dtype(dtype).itemsize)
             return np.memmap(stream, dtype, "r+", shape=(shape[0], *shape[:0:-1])).transpose(0, 3, 2, 1)
     except OSError as error:
-        raise _explain(error, folder) from error
+        raise _explain(error, folder / "scratch") from error
 
 
 def _explain(error: OSError, path: Path) -> MedsegError:

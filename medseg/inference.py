@@ -23,6 +23,7 @@ from medseg.stitching import Range, Sums, box, divided
 from medseg.windows import Config, window_starts
 
 Network = Callable[[Tensor], Tensor]
+Corner = tuple[int, ...]
 _SUMS_BYTES = 1 << 30
 _LOGITS = 1 << 24  # of a batch of windows: 64 MB
 
@@ -40,18 +41,19 @@ class Slab:
         """Index behind the last one."""
         return self.start + self.logits.shape[self.axis + 1]
 
-    @property
-    def finite(self) -> bool:
-        """Whether all logits are numbers: one that is none makes the sum none, and a sum needs no copy."""
-        return bool(self.logits.sum().isfinite())
-
 
 @dataclass
 class Work:
-    """What was computed: windows, mirrored ones not counted again, and those of air that were left out."""
+    """What was computed: windows, mirrored ones not counted again, and their voxels; and windows of air that were left out."""
 
     windows: int = 0
+    voxels: int = 0
     air: int = 0
+
+    def add(self, windows: int, air: int, config: Config) -> None:
+        """Windows that will be computed, and others that will not."""
+        self.windows, self.air = self.windows + windows, self.air + air
+        self.voxels += windows * math.prod(config.window)
 
     @property
     def air_share(self) -> float:
@@ -61,27 +63,81 @@ class Work:
 
 @dataclass(frozen=True)
 class Stream:
-    """An image that can be streamed through a network, in parts and as often as one likes; arguments as of `slabs`."""
+    """A network over an image by overlapping windows, in parts and as often as one likes.
+
+    Args:
+        image: `(C, I, J, K)` on any device; windows are moved to the device that `network` wants by itself.
+        network: `(B, C, *window)` -> logits `(B, K, *window)`; the last axis is left out where the window's is 1.
+        config: windows. Where the image is shorter than the window, it is padded with 0 (the mean of a normalised image).
+        mirrors: average over all flips of `config.mirror_axes`.
+        means: of the windows; else their weighted sums, with the same best class, which are gone when the next slab comes.
+        nothing: logits of each class where all windows are of air (see `windows.Config.air`); None computes those too.
+        work: is added up.
+    """
 
     image: Tensor
     network: Network
     config: Config
     mirrors: bool = False
+    means: bool = True
     nothing: Sequence[float] | None = None
     work: Work = field(default_factory=Work)
 
     def __call__(self, region: Sequence[Range] | None = None) -> Iterator[Slab]:
-        """Slabs of a region, or of the whole image."""
-        system.trim_heap()
-        return slabs(
-            self.image,
-            self.network,
-            self.config,
-            mirrors=self.mirrors,
-            region=region,
-            nothing=self.nothing,
-            work=self.work,
-        )
+        """Finished logits in order along the axis that is most windows long: slabs that cover a region once, in float32.
+
+        Args:
+            region: first and last index (exclusive) along each axis, by default all of the image. The values are the same.
+        """
+        if self.image.device.type == "cpu":
+            system.keep_heap()  # what a network gives for a window is as large each time
+        image, before = _padded(self.image, self.config.window)
+        wanted = region or [(0, n) for n in self.image.shape[1:]]
+        wanted = [(b + start, b + stop) for b, (start, stop) in zip(before, wanted, strict=True)]
+        axis = _axes(image.shape[1:], self.config.window)[0]
+        corners = self._corners(image, wanted, axis)
+        sums: Sums | None = None
+        for corner, logits in _windows(image, self.network, self.config, corners, self.mirrors):
+            sums = sums or Sums(self.config.window, wanted, axis, len(logits), logits.device, self.nothing)
+            for start, piece in sums.leave(corner[axis], means=self.means):
+                yield Slab(start - before[axis], axis, piece)
+            sums.add(corner, logits)
+            del logits
+        if sums is None:  # all is air
+            sums = Sums(self.config.window, wanted, axis, len(self.nothing or ()), image.device, self.nothing)
+        for start, piece in sums.leave(sums.end, means=self.means):
+            yield Slab(start - before[axis], axis, piece)
+
+    def _corners(self, image: Tensor, wanted: Sequence[Range], axis: int) -> list[Corner]:
+        """Where the windows that touch a region begin, in order along an axis; not those of air."""
+        lattice = [
+            [s for s in window_starts(n, w, self.config.overlap) if s + w > a and s < b]
+            for n, w, (a, b) in zip(image.shape[1:], self.config.window, wanted, strict=True)
+        ]
+        every = sorted(itertools.product(*lattice), key=lambda corner: corner[axis])
+        skips = self.nothing is not None
+        kept = [c for c in every if not (skips and self.config.is_air(image[box(c, self.config.window)]))]
+        self.work.add(len(kept), len(every) - len(kept), self.config)
+        return kept
+
+    def collect(self, make: Callable[[Tensor], Tensor], classes: int = 1) -> Tensor:
+        """What a function makes of the logits of the whole image, `(K, I, J, K)`, where it makes as many channels of each slab.
+
+        Args:
+            make: logits `(K, I, J, K)` -> a tensor of the same size `(n, I, J, K)`.
+            classes: of the network; memory follows them and not the image.
+        """
+        result: Tensor | None = None
+        for region in self.regions(classes):
+            for slab in self(region):
+                part = make(slab.logits)
+                if result is None:
+                    result = part.new_empty((len(part), *self.image.shape[1:]))
+                place = [slice(*ends) for ends in region]
+                place[slab.axis] = slice(slab.start, slab.stop)
+                result[:, *place] = part
+        assert result is not None
+        return result
 
     def strips(self, classes: int) -> tuple[int, int]:
         """Along which axis, and into how many regions the image is divided so that the sums of each take 1 GB at most.
@@ -98,7 +154,13 @@ class Stream:
         """The regions of `strips`, which together cover the image once."""
         (across, count), whole = self.strips(classes), [(0, n) for n in self.image.shape[1:]]
         for ends in divided(whole[across][1], count):
+            system.trim_heap(unless=count == 1)
             yield [*whole[:across], ends, *whole[across + 1 :]]
+
+
+def finite(logits: Tensor) -> bool:
+    """Whether all logits are numbers: one that is none makes the sum none, and a sum needs no copy."""
+    return bool(logits.sum().isfinite())
 
 
 def _axes(shape: Sequence[int], window: Sequence[int]) -> list[int]:
@@ -106,73 +168,17 @@ def _axes(shape: Sequence[int], window: Sequence[int]) -> list[int]:
     return sorted(range(3), key=lambda axis: -shape[axis] / window[axis])
 
 
-def slabs(
-    image: Tensor,
-    network: Network,
-    config: Config,
-    *,
-    mirrors: bool = False,
-    region: Sequence[Range] | None = None,
-    means: bool = True,
-    nothing: Sequence[float] | None = None,
-    work: Work | None = None,
-) -> Iterator[Slab]:
-    """Run a network over an image, and yield finished logits in order along the axis that is most windows long.
-
-    Args:
-        image: `(C, I, J, K)` on any device; windows are moved to the device that `network` wants by itself.
-        network: `(B, C, *window)` -> logits `(B, K, *window)`; the last axis is left out where the window's is 1.
-        config: windows. Where the image is shorter than the window, it is padded with 0 (the mean of a normalised image).
-        mirrors: average over all flips of `config.mirror_axes`.
-        region: first and last index (exclusive) that is wanted along each axis; the same values as those of the whole image.
-        means: of the windows; else their weighted sums, with the same best class, which are gone when the next slab comes.
-        nothing: logits of each class where all windows are of air; see `windows.Config.air`.
-        work: is added up.
-
-    Yields:
-        Slabs that together cover the region once, in float32.
-    """
-    if image.device.type == "cpu":
-        system.keep_heap()  # what a network gives for a window is as large each time
-    size = image.shape[1:]
-    short = [max(0, w - n) for w, n in zip(config.window, size, strict=True)]
+def _padded(image: Tensor, window: Sequence[int]) -> tuple[Tensor, list[int]]:
+    """An image at least as long as its windows, and how much of it comes before its first voxel along each axis."""
+    short = [max(0, w - n) for w, n in zip(window, image.shape[1:], strict=True)]
     if any(short):  # padding by nothing would copy the image
         image = torch.nn.functional.pad(image, [n for s in reversed(short) for n in (s // 2, s - s // 2)])
-    before = [s // 2 for s in short]
-    wanted = [(b + start, b + stop) for b, (start, stop) in zip(before, region or [(0, n) for n in size], strict=True)]
-    axis, corners = _corners(image, config, wanted, work or Work())
-    sums: Sums | None = None
-    for corner, logits in _windows(image, network, config, corners, mirrors):
-        sums = sums or Sums(config.window, wanted, axis, len(logits), logits.device, nothing)
-        for start, piece in sums.leave(corner[axis], means=means):
-            yield Slab(start - before[axis], axis, piece)
-        sums.add(corner, logits)
-        del logits
-    assert sums is not None
-    for start, piece in sums.leave(sums.end, means=means):
-        yield Slab(start - before[axis], axis, piece)
-
-
-def _corners(image: Tensor, config: Config, wanted: Sequence[Range], work: Work) -> tuple[int, list[tuple[int, ...]]]:
-    """The axis that is most windows long, and where the windows that touch the region begin, in order along it; not those of air.
-
-    There is one at least: it tells the number of classes.
-    """
-    lattice = [window_starts(n, w, config.overlap) for n, w in zip(image.shape[1:], config.window, strict=True)]
-    axis = _axes(image.shape[1:], config.window)[0]
-    touching = [
-        [s for s in starts if s + w > a and s < b]
-        for starts, w, (a, b) in zip(lattice, config.window, wanted, strict=True)
-    ]
-    every = sorted(itertools.product(*touching), key=lambda corner: corner[axis])
-    corners = [corner for corner in every if not config.is_air(image[box(corner, config.window)])] or every[:1]
-    work.windows, work.air = work.windows + len(corners), work.air + len(every) - len(corners)
-    return axis, corners
+    return image, [s // 2 for s in short]
 
 
 def _windows(
-    image: Tensor, network: Network, config: Config, corners: Sequence[tuple[int, ...]], mirrors: bool
-) -> Iterator[tuple[tuple[int, ...], Tensor]]:
+    image: Tensor, network: Network, config: Config, corners: Sequence[Corner], mirrors: bool
+) -> Iterator[tuple[Corner, Tensor]]:
     """Logits `(K, *window)` of each window, computed in batches that do not hold more than `_LOGITS` at once."""
     flips, first, most = _flips(config if mirrors else None), 0, 1
     while first < len(corners):
@@ -237,12 +243,7 @@ def sliding_window(
         raise ConfigError(f"one image at a time: expected (C, I, J, K) or (1, C, I, J, K), got {tuple(image.shape)}")
     config = parse(Config, {"window": window, "overlap": overlap, "batch": batch}, "sliding_window")
     image, lead = (image[0], (1,)) if image.ndim == 5 else (image, ())
-    result: Tensor | None = None
     with torch.inference_mode():
-        for slab in slabs(image, network, config, means=reduce is None):
-            part = best_class(slab.logits) if reduce else slab.logits
-            if result is None:
-                result = part.new_empty((*part.shape[: part.ndim - 3], *image.shape[1:]))
-            result.narrow(result.ndim - 3 + slab.axis, slab.start, slab.stop - slab.start).copy_(part)
-    assert result is not None
-    return result.reshape(*lead, *result.shape)
+        stream = Stream(image, network, config, means=reduce is None)
+        result = stream.collect(lambda logits: best_class(logits)[None] if reduce else logits)
+    return result.reshape(*lead, *(result[0] if reduce else result).shape)

@@ -19,7 +19,7 @@ from medseg import io, metrics, postprocess, progress, windows
 from medseg.bundle import Bundle
 from medseg.cases import Case
 from medseg.errors import MedsegError
-from medseg.inference import Stream
+from medseg.inference import Stream, finite
 from medseg.labels import Labels
 from medseg.metrics import statistics
 from medseg.predictor import Predictor
@@ -144,12 +144,9 @@ def mean_dice(cases: Sequence[Sequence[float]]) -> float:
 
 
 def _classes(labels: Labels, stream: Stream) -> Array:
-    found = np.zeros((1 if labels.exclusive else len(labels), *stream.image.shape[1:]), np.int16)
-    for region in stream.regions(labels.channels):  # memory follows the regions, not the number of labels
-        for slab in stream(region):
-            if not slab.finite:
-                raise MedsegError(f"the model gives values that are no numbers on the inner split. {_ADVICE}")
-            box = [slice(*ends) for ends in region]
-            box[slab.axis] = slice(slab.start, slab.stop)
-            found[:, *box] = labels.of_logits(slab.logits).cpu().numpy()
-    return found
+    def make(logits: Tensor) -> Tensor:
+        if not finite(logits):
+            raise MedsegError(f"the model gives values that are no numbers on the inner split. {_ADVICE}")
+        return labels.of_logits(logits).cpu()
+
+    return np.asarray(stream.collect(make, labels.channels).numpy())

@@ -181,7 +181,7 @@ class Labels(Settings):
         if not self.exclusive and self.order is None:
             return classes.astype(np.uint8)
         table = np.array([0, *self.written])
-        table = table.astype(np.min_scalar_type(int(table.max())) if table.min() >= 0 else np.int16)
+        table = table.astype(np.result_type(*(np.min_scalar_type(int(value)) for value in table)))
         if self.exclusive:
             return table[classes]
         flat = np.zeros((1, *classes.shape[1:]), table.dtype)

@@ -110,6 +110,10 @@ class Ancestor:
             "flatter. Hold out the same cases (same fold and seed), name a model that did, or hold none out (fold=none)."
         )
 
+    def shown(self, held_out: Collection[str]) -> frozenset[str] | None:
+        """Cases that its networks learned from, those left aside that saw cases held out; None where nobody knows."""
+        return None if self.seen is None else frozenset().union(*(self.seen[n] for n in self.unseen(held_out)))
+
     def predictor(self, held_out: Collection[str], device: torch.device) -> Predictor:
         """Its networks that never saw the cases held out, as they predict.
 
@@ -155,7 +159,10 @@ def _seen(place: Path, members: int) -> tuple[frozenset[str], ...] | None:
     splits = place.parent / "splits.json"
     if place.name != "bundle" or not splits.is_file():
         return None
-    parts = [frozenset([*part["train"], *part["validation"]]) for part in files.read_json(splits)]
+    split = files.read_json(splits)
+    if any(part.get("inherited", ()) is None for part in split):
+        return None
+    parts = [frozenset([*part["train"], *part["validation"], *part.get("inherited", ())]) for part in split]
     return tuple(parts) if len(parts) == members else (frozenset().union(*parts),) * members
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,7 +18,7 @@ from medseg.arithmetic import Way
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
 from medseg.errors import DataError
-from medseg.inference import Slab, Stream, Work
+from medseg.inference import Slab, Stream, Work, finite
 from medseg.prediction import Prediction, Prepared
 from medseg.region import Box
 from medseg.restore import restore
@@ -149,7 +148,7 @@ class Predictor:
         mask, likely, work = self._mask(ready, probabilities, blank)
         found = postprocess.apply(Volume(mask, ready.home, "labels", ready.meta), self.labels, self.bundle.postprocess)
         warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
-        passes = work.windows * math.prod(self.bundle.inference.window) / ready.image[0].numel()
+        passes = work.voxels / ready.image[0].numel()
         kept = None if likely is None else Volume(likely, ready.home, meta=ready.meta)
         return Prediction(found, self.labels, kept, warnings, passes, work.air_share)
 
@@ -189,7 +188,7 @@ class Predictor:
 
         def checked(region: Sequence[Range]) -> Iterator[Slab]:
             for slab in stream(region):
-                if not slab.finite:
+                if not finite(slab.logits):
                     raise DataError(f"the model gives values that are no numbers on this scan. {advice}")
                 yield slab
 
@@ -197,17 +196,23 @@ class Predictor:
 
     def stream(self, image: Tensor, use: Callable[[Stream], T]) -> T:
         """What a function makes of the logits of a prepared image `(C, I, J, K)`; see `Ensemble.stream`."""
-        if self._measures:
-            self._measure(image)
+        self.settle()
         return self.ensemble.stream(image, use, self.bundle.inference, mirrors=self.mirrors)
 
-    def _measure(self, image: Tensor) -> None:
-        """Choose how to compute, once, by the windows that will come."""
+    def settle(self) -> None:
+        """Choose how to compute, once, by the windows that will come: measured unless this machine remembers it.
+
+        The first scan does so by itself; before work that runs beside, the seconds are truer.
+        """
+        if self.locator:
+            self.locator.settle()
+        if not self._measures:
+            return
         self._measures, windows, trained = False, self.bundle.inference, self.ensemble.way.precision
         size = windows.window[: self.bundle.spatial_dims]
         device = self.ensemble.device
         batch = 1 if device.type == "cpu" else windows.batch  # a core computes one after the other
-        example = torch.randn(batch, len(image), *size, device=device)
+        example = torch.randn(batch, len(self.bundle.channels), *size, device=device)
         precisions = ("bf16", "fp32") if trained == "bf16" else ("fp32",)
         names = (self.bundle.name, tuple(self.bundle.weights.values()))
         self.ensemble.compute_in(arithmetic.choose(self.networks[0], example, *names, precisions))

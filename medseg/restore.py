@@ -10,6 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from medseg import system
 from medseg.inference import Slab
 from medseg.interpolation import between_boxes, pull
 from medseg.stitching import Range, divided
@@ -46,6 +47,7 @@ def restore(
     matrix = np.linalg.inv(source.affine) @ target.affine
     axis = int(np.abs(matrix[strips[0], :3]).argmax())
     for first, stop in divided(target.shape[axis], strips[1]):
+        system.trim_heap(unless=strips[1] == 1)
         begin = [first if a == axis else 0 for a in range(3)]
         shape = [stop - first if a == axis else n for a, n in enumerate(target.shape)]
         part = between_boxes(matrix, begin, (0, 0, 0))

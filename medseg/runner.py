@@ -94,16 +94,21 @@ def read_model(folder: Path) -> dict[str, Any]:
 
 def open_networks(folder: Path, model: dict[str, Any]) -> Network:
     """The mean of the ensemble, from a window `(C, *window)` to logits `(K, *window)`, on OMP_NUM_THREADS threads, or all."""
-    threads, flat = int(os.environ.get("OMP_NUM_THREADS", "0").partition(",")[0]), model["spatial_dims"] == 2
+    threads, flat = os.environ.get("OMP_NUM_THREADS", "").partition(",")[0], model["spatial_dims"] == 2
     try:
-        members = [_opened(str(folder / name), threads) for name in model["weights"] if not name.endswith(".bin")]
+        members = [
+            _opened(str(folder / name), int(threads or 0)) for name in model["weights"] if not name.endswith(".bin")
+        ]
     except ImportError as error:
         raise Refused(f"{error.name} is not installed. Run: pip install {error.name}") from error
     except Exception as error:  # each runtime has errors of its own
         raise Refused(f"the networks cannot be opened: {error}. Update {model['runtime']}.") from error
 
     def mean(window: Array) -> Array:
-        total = sum(member(window[None, ..., 0] if flat else window[None])[0] for member in members)
+        try:
+            total = sum(member(window[None, ..., 0] if flat else window[None])[0] for member in members)
+        except Exception as error:
+            raise Refused(f"the network cannot be computed on this scan: {error}") from error
         logits = np.asarray(total if len(members) == 1 else total / len(members), np.float32)
         return logits[..., None] if flat else logits
 
@@ -253,7 +258,8 @@ def restore(
     def turning(cut: Array) -> Array:
         return network(np.ascontiguousarray(cut.transpose(np.argsort(turn)))).transpose(turn)
 
-    stream = slabs(image.transpose(turn), turning, [window[a] for a in order], overlap, classes)
+    air = model["inference"].get("air")
+    stream = slabs(image.transpose(turn), turning, [window[a] for a in order], overlap, outside, air)
     for rows, logits in at_home(stream, image.shape[axis + 1], [at[a] for a in order], outside):
         turned[:, rows] = _best(logits) if exclusive else logits > 0
     if not exclusive and not labels["order"]:
@@ -273,8 +279,12 @@ def _starts(length: int, window: int, overlap: float) -> list[int]:
     return [n * last // max(1, gaps) for n in range(gaps + 1)]
 
 
-def slabs(image: Array, network: Network, window: Sequence[int], overlap: float, classes: int) -> Iterator[Array]:
-    """Mean logits `(K, I, J, K)` of overlapping windows, in order along the first axis, as soon as no later one changes them."""
+def slabs(
+    image: Array, network: Network, window: Sequence[int], overlap: float, nothing: Array, air: float | None
+) -> Iterator[Array]:
+    """Mean logits `(K, I, J, K)` of overlapping windows, in order along the first axis, as soon as no later one changes them;
+    `nothing`, one a channel, where no value of any window is above `air`.
+    """
     size = image.shape[1:]
     short = [max(0, w - n) for w, n in zip(window, size, strict=True)]
     image = np.pad(image, [(0, 0), *((s // 2, s - s // 2) for s in short)])
@@ -282,14 +292,16 @@ def slabs(image: Array, network: Network, window: Sequence[int], overlap: float,
     lattice = [_starts(n, w, overlap) for n, w in zip(image.shape[1:], window, strict=True)]
     bells = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in window]
     weight = np.maximum(np.einsum("i,j,k->ijk", *bells), 1e-3).astype(np.float32)
-    sums = np.zeros((classes + 1, window[0], *image.shape[2:]), np.float32)  # of logits, and of weights last
+    sums = np.zeros((len(nothing) + 1, window[0], *image.shape[2:]), np.float32)  # of logits, and of weights last
     for start, stop in itertools.pairwise([*lattice[0], image.shape[1]]):
         for corner in itertools.product([start], *lattice[1:]):
             i, j, k = (slice(c, c + w) for c, w in zip(corner, window, strict=True))
-            sums[:-1, :, j, k] += network(image[:, i, j, k]) * weight
-            sums[-1, :, j, k] += weight
-        done = sums[:, : stop - start][:, *inside]
-        yield done[:-1] / done[-1:]
+            if air is None or image[:, i, j, k].max() > air:
+                sums[:-1, :, j, k] += network(image[:, i, j, k]) * weight
+                sums[-1, :, j, k] += weight
+        total, weights = np.split(sums[:, : stop - start][:, *inside], [-1])
+        empty = np.float32(nothing).reshape(-1, 1, 1, 1)
+        yield np.divide(total, weights, out=np.broadcast_to(empty, total.shape).copy(), where=weights > 0)
         sums[:, : start - stop] = sums[:, stop - start :].copy()
         sums[:, start - stop :] = 0
 

@@ -11,13 +11,14 @@ from typing import Any
 
 from medseg import bundle as bundles
 from medseg import config as configs
-from medseg import files, held_out, layouts, postprocess, progress, reporting, system, training
+from medseg import descent, files, held_out, layouts, postprocess, progress, reporting, system, training, windows
 from medseg.cases import Fold, few
 from medseg.errors import ConfigError, MedsegError, RunError
 from medseg.evaluation import Evaluation
 from medseg.settings import differences
 from medseg.study import Study, find, settle
 
+_ROLES = ("held_out", "train", "validation")  # of cases, in splits.json
 _BEGINNING = (".lock", "log.txt", "plan.json", "splits.json", "environment.json")  # before config.yaml there is no run
 
 
@@ -169,10 +170,9 @@ def _pool(studies: Sequence[Study], folder: Path) -> None:
     """The members as one ensemble, and one report over all held-out cases, each predicted by the member that never saw it."""
     parts = _parts(studies, folder)
     loaded = [bundles.load(part / "bundle") for _, part in parts]
-    found = {bundle.inference for bundle, _ in loaded}
     described = loaded[0][0].model_copy(
         update={
-            "inference": found.pop() if len(found) == 1 else studies[0].config.inference,
+            "inference": _common([bundle.inference for bundle, _ in loaded], studies[0].config.inference),
             "postprocess": _agreed([bundle.postprocess for bundle, _ in loaded]),
             "precision": "bf16" if all(bundle.precision == "bf16" for bundle, _ in loaded) else "fp32",
             "scores": _of_each([bundle.scores for bundle, _ in loaded]),
@@ -198,6 +198,14 @@ def _of_each(members: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {name: found[0] if all(f == found[0] for f in found) else found for name, found in columns.items()}
 
 
+def _common(configs: Sequence[windows.Config], planned: windows.Config) -> windows.Config:
+    """The windows that all members chose, or the planned ones; of air is what each of them knows as air."""
+    (first, *others), airs = ({c.model_copy(update={"air": None}) for c in configs}), [c.air for c in configs]
+    if others:
+        return planned
+    return first.model_copy(update={"air": None if None in airs else min(a for a in airs if a is not None)})
+
+
 def _agreed(configs: Sequence[postprocess.Config]) -> postprocess.Config:
     """What more than half of the members want removed; of their minima the median."""
     names = dict.fromkeys(name for config in configs for name in (*config.largest_component, *config.minimum_ml))
@@ -213,11 +221,20 @@ def _write(studies: Sequence[Study], folder: Path) -> None:
     if (folder / "config.yaml").exists():
         return
     files.write_json(folder / "plan.json", studies[0].plan)
-    parts = [(s.fold.test, s.inner.train, s.inner.test) for s in studies]
-    names = ("held_out", "train", "validation")
-    files.write_json(folder / "splits.json", [dict(zip(names, part, strict=True)) for part in parts])
+    files.write_json(folder / "splits.json", [_split(study) for study in studies])
     files.write_json(folder / "environment.json", {"command": system.command(), **system.facts()})
     files.write_text(folder / "config.yaml", configs.dump(studies[0].config))
+
+
+def _split(study: Study) -> dict[str, Any]:
+    """Who is who in a study; `inherited` are cases that the models learned from on which it stands, null where nobody knows."""
+    inherited: set[str] | None = set()
+    for setting in descent.folders(study.config):
+        ancestor = study.ancestor(setting)
+        seen = ancestor.shown(study.fold.test) if ancestor else frozenset()
+        inherited = None if inherited is None or seen is None else inherited | seen
+    roles = dict(zip(_ROLES, (study.fold.test, study.inner.train, study.inner.test), strict=True))
+    return {**roles, "inherited": None if inherited is None else sorted(inherited)}
 
 
 def _read(data: str | Path, folder: Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
@@ -243,7 +260,7 @@ def _read(data: str | Path, folder: Path, user: Mapping[str, Any]) -> tuple[Stud
         )
     dataset, labels = find(data, config)
     known = {case.id for case in dataset.labelled}
-    if gone := sorted({name for part in parts for names in part.values() for name in names} - known):
+    if gone := sorted({name for part in parts for role in _ROLES for name in part[role]} - known):
         raise RunError(
             f"the run was started with labelled cases that '{data}' does not hold: {few(gone)}. Give the run's dataset, or a new folder with -o."
         )

@@ -54,13 +54,17 @@ def _of(item: str, channels: int | None) -> list[Scan]:
 
 def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
     found = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_volume(path)]
-    if not all(raster.matches(path) for path in found):
-        return _grouped(found, channels)
     series = [path for path in [folder, *sorted(folder.rglob("*"))] if path.is_dir() and _is_series(path)]
     if not series and not found:
         raise DataError(
             f"'{folder}' holds no scans. Known files: {', '.join(io.SUFFIXES)}, or DICOM series in folders."
         )
+    if not all(raster.matches(path) for path in found):
+        if below := [path for path in series if path != folder]:
+            progress.warn(
+                f"{len(below)} DICOM series lie below a folder of scans and are set aside: name them to have them"
+            )
+        return _grouped(found, channels)
     scans = [Scan(io.stem(path), (path,)) for path in series]
     if series and found:
         ids = few(scan.id for scan in scans)

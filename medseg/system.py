@@ -10,10 +10,11 @@ import re
 import shlex
 import sys
 import threading
+from collections.abc import Iterator
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
-from medseg.errors import DataError
+from medseg.errors import DataError, MedsegError
 
 if TYPE_CHECKING:
     import torch
@@ -75,6 +76,8 @@ def pick_device(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         device = torch.device(name)
+        if device.type == "cuda" and ranks()[1] > 1 and device.index is None:  # each of them its own
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
         torch.empty(1, device=device)
         return device
     except (RuntimeError, AssertionError) as error:
@@ -125,6 +128,21 @@ def is_out_of_memory(error: BaseException) -> bool:
     return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
+@contextlib.contextmanager
+def enough_memory(advice: str) -> Iterator[None]:
+    """Say in a line what to do where memory does not suffice.
+
+    Raises:
+        MedsegError: it did not.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise MedsegError(f"out of memory. {advice}") from error
+
+
 def keep_heap() -> bool:
     """Tell glibc to keep freed memory: a training step frees and takes the same blocks, and faulting them in again
     costs 10 to 30 % of it on a CPU. True where it worked."""
@@ -136,8 +154,10 @@ def keep_heap() -> bool:
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
 
 
-def trim_heap() -> None:
+def trim_heap(*, unless: bool = False) -> None:
     """Give back what glibc keeps and nobody uses; blocks of ever other sizes leave gaps that add up."""
+    if unless:
+        return
     with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
         ctypes.CDLL(None).malloc_trim(0)
 

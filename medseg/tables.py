@@ -24,7 +24,7 @@ class Volumes:
     def __init__(self, path: Path, labels: Labels, *, merge: bool) -> None:
         self.path, self.names = path, labels.names
         self.columns = ["case", *(f"{name}_ml" for name in labels.names), "note", "error"]
-        self.rows = dict(self._known()) if merge else {}
+        self.merge, self.rows = merge, dict[str, list[str]]()
 
     def _known(self) -> Iterator[tuple[str, list[str]]]:
         """Case and row of a table that was written before; none of one with other columns."""
@@ -41,9 +41,10 @@ class Volumes:
         self.rows[name] = [name, *measured, "; ".join(notes), error]
 
     def write(self) -> None:
-        """Write the table whole."""
+        """Write the table whole, with what other processes have written into it meanwhile."""
+        rows = dict(self._known()) | self.rows if self.merge else self.rows
         text = text_io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *self.rows.values()])
+        csv.writer(text, lineterminator="\n").writerows([self.columns, *rows.values()])
         files.write_text(self.path, text.getvalue())
 
 

@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -26,8 +26,12 @@ from medseg.prepared import Prepared, prepare_cases
 from medseg.study import Study
 from medseg.system import pick_device
 
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
 _REPORT_S = 10.0  # of a budget, for evaluation and report
 _FEW_STEPS = 100
+_LESS = "Start again with a smaller train.batch, or with train.checkpointing=true."
 _LIGHTER = 4  # a voxel takes so many times less memory in prediction than in training, at least
 
 
@@ -42,8 +46,9 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
         resume: go on from the checkpoint.
     """
     system.keep_heap()
-    device, train = pick_device(study.config.device), study.config.train
-    several = together.fabric(device, share=train.strategy)  # what one process chooses holds for all
+    train = study.config.train
+    several = together.fabric(pick_device(study.config.device), share=train.strategy)
+    device = several.device
     locator = first_stage(study, device)
     with deterministic(train.deterministic):
         places = locating.locate(locator, study.region, study.cases(study.inner.test), study.labels)
@@ -51,13 +56,8 @@ def learn(study: Study, folder: Path, cache: Path, *, started: float, resume: bo
     learned, chosen = ([cases[name] for name in ids] for ids in (study.inner.train, study.inner.test))
     torch.manual_seed(study.config.seed)
     model, loss = network(study), criterion(study, device)
-    with deterministic(train.deterministic):
-        # a divided model is tried by all together
-        place = several.setup_module if train.strategy == "fsdp" else None
-        trial = several.broadcast(
-            _measured(study, folder, model, loss, learned, device, place) if several.is_global_zero or place else None
-        )
-        assert trial is not None
+    with deterministic(train.deterministic), system.enough_memory(_LESS):
+        trial = _agreed(several, study, folder, model, loss, learned)
         study = study.with_batch(trial.batch)
         inner = Inner(_describe(study, trial), model, chosen, str(device), locator)
         step_voxels = study.config.train.batch * math.prod(study.config.sample.patch)
@@ -143,7 +143,7 @@ def tried(
     while True:
         train = study.config.train
         try:
-            return measure(model, loss, batches(study, learned, device), device, train, place)
+            return measure(model, loss, batches(study, learned, device), device, train, place, study.config.optim)
         except (MemoryError, RuntimeError) as error:
             if not system.is_out_of_memory(error):
                 raise
@@ -162,6 +162,17 @@ def tried(
             )
 
 
+def _agreed(
+    several: Fabric, study: Study, folder: Path, model: nn.Module, loss: nn.Module, learned: Sequence[Prepared]
+) -> Trial:
+    """What was tried before the first step: a divided model by all processes together, another by the first one for all."""
+    place = several.setup_module if study.config.train.strategy == "fsdp" else None
+    tries = several.is_global_zero or place is not None
+    found = _measured(study, folder, model, loss, learned, several.device, place) if tries else None
+    trial: Trial = together.agree(found, several)
+    return trial
+
+
 def _measured(
     study: Study,
     folder: Path,
@@ -171,14 +182,15 @@ def _measured(
     device: torch.device,
     place: Place | None,
 ) -> Trial:
-    """What was tried before the first step of a run; a resumed one keeps it. From here on `config.yaml` has the batch that fits."""
+    """What was tried before the first step of a run; a resumed one keeps it, on a device of the same kind. From here on
+    `config.yaml` has the batch that fits."""
     path = folder / "checkpoints" / "trial.json"
-    if path.exists():
-        return Trial(**files.read_json(path))
+    if path.exists() and (known := files.read_json(path)).pop("device", device.type) == device.type:
+        return Trial(**known)
     trial = tried(study, model, loss, learned, device, place)
     if system.ranks()[0] == 0:
         files.write_text(folder / "config.yaml", configs.dump(study.with_batch(trial.batch).config))
-        files.write_json(path, dataclasses.asdict(trial))
+        files.write_json(path, {"device": device.type, **dataclasses.asdict(trial)})
     shown = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in trial.seconds.items())
     progress.say(f"training in {trial.precision} on {device} (measured a step: {shown})")
     return trial

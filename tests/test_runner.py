@@ -176,6 +176,20 @@ def test_oblique_scans(model: Model, tmp_path: Path) -> None:
     assert_equal(model(), written(turned(scan(), 33), tmp_path), tmp_path / "mask.nii.gz")
 
 
+@pytest.mark.parametrize("tissue", [True, False])
+def test_windows_of_air(model: Model, tmp_path: Path, tissue: bool) -> None:
+    array = scan().array.copy()
+    array[..., 6 * tissue :] = -1000
+    config = {
+        "preprocess": Preprocess(spacing_mm=(1.2, 1.0, 2.0), intensity=(Intensity(kind="none"),)),
+        "inference": Inference(window=(16, 24, 8), overlap=0.4, air=-900),
+    }
+    folder, paths = model(**config), written(scan().replace(array=array), tmp_path)
+    assert 0 < Predictor(folder)(paths).air_share <= 1
+    found = assert_equal(folder, paths, tmp_path / "mask.nii.gz")
+    assert found.array.any() == tissue
+
+
 @pytest.mark.parametrize("one_file", [True, False])
 def test_two_channels(model: Model, tmp_path: Path, one_file: bool) -> None:
     paths = written(geo.reorient(scan(channels=2), "LIP"), tmp_path, one_file=one_file)

@@ -101,6 +101,16 @@ def test_a_volume_beside_dicom_slices_is_the_scan_and_pictures_alone_are_scans(t
     assert found(tmp_path / "cells") == {"one": ["one.png"], "two": ["two.jpg"]}
 
 
+def test_series_below_a_folder_of_volumes_are_not_passed_over_in_silence(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(SERIES, tmp_path / "study" / "Doe^Jane")
+    write(tmp_path / "study", "a.nii.gz")
+    assert found(tmp_path / "study") == {"a": ["a.nii.gz"]}
+    assert "1 DICOM series lie below a folder of scans and are set aside" in caplog.text
+    assert "Doe" not in caplog.text
+
+
 def test_one_mask_never_replaces_another(tmp_path: Path) -> None:
     write(tmp_path, "1/a.nii.gz", "2/a.nii.gz", "3/b.nii.gz", "3/b.nrrd")
     with pytest.raises(DataError, match="two scans share the name 'a'"):

@@ -34,12 +34,16 @@ def fabric(device: torch.device, precision: str = "fp32", share: Share = "ddp") 
             each has all of it.
 
     Raises:
-        ConfigError: there is one process only, and nobody to share with.
+        ConfigError: there is one process only, and nobody to share with; or several, which take a GPU each, and one is named.
     """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what the run says
     _, ranks = system.ranks()
     if share == "fsdp" and ranks == 1:
         raise ConfigError("train.strategy=fsdp needs several processes: start with torchrun, or leave it out")
+    if ranks > 1 and device.index is not None:
+        raise ConfigError(
+            f"several processes take a GPU each, and all would take {device}. Leave its number out: device={device.type}"
+        )
     local = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
     made = Fabric(
         accelerator=device.type,

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from medseg import progress, system
+from medseg.engine import optim
 from medseg.engine.fit import Batches, Config
 from medseg.engine.stages import recompute
 from medseg.errors import MedsegError
@@ -60,6 +61,7 @@ def measure(
     device: torch.device,
     config: Config,
     place: Place | None = None,
+    how: optim.Config = optim.Config(),  # noqa: B008 - frozen
 ) -> Trial:
     """Make a few steps with copies of model and loss: in each arithmetic that may be taken, and compiled where that may pay.
 
@@ -69,6 +71,7 @@ def measure(
         device: to run on.
         config: of the run.
         place: puts a model where it trains; None puts it on the device.
+        how: of the run's optimiser, which takes memory and time too.
 
     Returns:
         What the run should use.
@@ -78,7 +81,7 @@ def measure(
         MedsegError: none gave a finite loss, or the model cannot be compiled and should be.
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        steps = _Steps(model, loss, batches, device, config, place or (lambda model: model.to(device)))
+        steps = _Steps(model, loss, batches, device, config, place or (lambda model: model.to(device)), how)
         trial = _arithmetic(steps)
         return _compiled(steps, trial) if _may_compile(config, trial, device) else trial
 
@@ -93,6 +96,7 @@ class _Steps:
     device: torch.device
     config: Config
     place: Place
+    how: optim.Config
 
     def times(self, bf16: bool, limit_s: float = math.inf, *, compiled: bool = False) -> list[float]:
         """Seconds of each step; none where the arithmetic is missing here or gives no finite loss.
@@ -103,7 +107,9 @@ class _Steps:
         if self.config.checkpointing is True:
             recompute(model)
         model = self.place(cast(nn.Module, torch.compile(model)) if compiled else model).train()
-        optimiser = torch.optim.SGD(model.parameters(), lr=0.0)
+        optimiser, average = optim.build((model, loss), self.how), optim.Average(model, 0.5)
+        for group in optimiser.param_groups:
+            group["lr"] = 0.0
         times: list[float] = []
         try:
             for step in range(_STEPS + 1):
@@ -114,6 +120,7 @@ class _Steps:
                 value = loss(output, target, LossContext(image=image, spacing_mm=self.batches.spacing_mm))
                 value.backward()
                 optimiser.step()
+                average.update()
                 optimiser.zero_grad(set_to_none=True)
                 finite = bool(torch.isfinite(value))  # also waits for a GPU
                 times.append(time.perf_counter() - began)
