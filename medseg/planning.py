@@ -13,6 +13,7 @@ from medseg.fingerprint import ChannelFacts, Fingerprint
 from medseg.labels import Labels
 from medseg.limits import Limits
 from medseg.preprocess import Config as Preprocess
+from medseg.volume import axes_of
 
 Array = npt.NDArray[Any]
 Size = tuple[int, ...]
@@ -82,7 +83,7 @@ def _chosen(
 ) -> tuple[_Grid, tuple[Choice, ...]]:
     """A grid and intensities for these data."""
     axcodes = orientation or _orientation(found, flat)
-    order = _order(axcodes)
+    order = axes_of(axcodes)
     spacing, why_spacing = _spacing(found, order, limits, flat)
     spacing = np.array([w or s for w, s in zip(wanted, spacing, strict=True)])
     why_axcodes = "slices lie across the last axis" if flat else "one orientation for all scans"
@@ -96,7 +97,7 @@ def _chosen(
 
 def _followed(found: Fingerprint, given: Preprocess, flat: bool) -> tuple[_Grid, tuple[Choice, ...]]:
     """The grid and the intensities of a stored model."""
-    order = _order(given.orientation)
+    order = axes_of(given.orientation)
     spacing = np.array([s or found.spacing_mm[axis] for s, axis in zip(given.spacing_mm, order, strict=True)])
     why = "as the model was trained from which the run sets out"
     choices = (Choice(f"preprocess.{name}", value, why) for name, value in given.model_dump().items())
@@ -142,11 +143,6 @@ def _augmentation(found: Fingerprint, labels: Labels, grid: _Grid) -> tuple[Choi
         Choice("augment.bias_p", bias_p, "a coil's bias field is in MR, not in CT"),
         Choice("inference.mirror_axes", axes, "the flips that training showed"),
     )
-
-
-def _order(axcodes: str) -> list[int]:
-    """The axes of RAS that the axes of an orientation run along."""
-    return ["RLAPSI".index(code) // 2 for code in axcodes]
 
 
 def _orientation(found: Fingerprint, flat: bool) -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import html
+from collections import Counter
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from medseg.labels import Labels
 from medseg.region import Box
@@ -58,8 +61,14 @@ class Prediction:
     @cached_property
     def volumes_ml(self) -> dict[str, float]:
         """Volume of each structure in millilitres, by name."""
-        voxel_ml = self.mask.geometry.voxel_ml
-        return {item.name: float(self.labels.mask(self.mask.array, item).sum()) * voxel_ml for item in self.labels}
+        array, voxel_ml = self.mask.array, self.mask.geometry.voxel_ml
+        if len(array) > 1:
+            return {item.name: float(self.labels.mask(array, item).sum()) * voxel_ml for item in self.labels}
+        voxels = Counter[int]()
+        for plane in array[0]:  # once for all labels, of which there may be a hundred
+            values, counts = np.unique(plane, return_counts=True)
+            voxels.update(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+        return {item.name: sum(voxels[value] for value in item.values) * voxel_ml for item in self.labels}
 
     def _repr_html_(self) -> str:
         rows = "".join(

@@ -22,6 +22,7 @@ from medseg.inference import Slab, Stream, Work, finite
 from medseg.prediction import Prediction, Prepared
 from medseg.region import Box
 from medseg.restore import restore
+from medseg.settings import parse
 from medseg.stitching import Range
 from medseg.volume import Geometry, Volume
 
@@ -65,7 +66,7 @@ class Predictor:
         locator = Predictor(first, device=device, precision=precision) if first else None
         self._set(described, networks.load(folder, described, module), device, mirrors, locator)
         if precision != "auto":
-            self.ensemble.compute_in(Way(precision=precision))  # type: ignore[arg-type]
+            self.ensemble.compute_in(parse(Way, {"precision": precision}, ""))
         self._measures = precision == "auto" and described.runtime == "torch"
 
     @classmethod

@@ -13,7 +13,7 @@ from pydantic import Field, NonNegativeFloat
 from medseg import geometry as geo
 from medseg.extent import bounding_box
 from medseg.settings import Settings
-from medseg.volume import Geometry, Volume
+from medseg.volume import Geometry, Volume, axes_of
 
 Array = npt.NDArray[Any]
 Box = tuple[slice, slice, slice]
@@ -73,8 +73,7 @@ class Region(Settings):
         edges = scan.to_index(grid.to_world(corners)) + 0.5
         margin = self.margin_mm / np.array(scan.spacing_mm)
         first, stop = np.floor(edges.min(0) - margin + _ROUNDING), np.ceil(edges.max(0) + margin - _ROUNDING)
-        directions = ["RLAPSI".index(code) // 2 for code in scan.axcodes]
-        least = np.ceil(np.array(self.least_mm)[directions] / scan.spacing_mm - _ROUNDING)
+        least = np.ceil(np.array(self.least_mm)[axes_of(scan.axcodes)] / scan.spacing_mm - _ROUNDING)
         i, j, k = (_widened(*map(int, ends)) for ends in zip(first, stop, least, scan.shape, strict=True))
         return i, j, k
 

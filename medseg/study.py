@@ -17,6 +17,7 @@ from medseg.labels import Labels
 from medseg.lineage import Ancestor, Setting
 from medseg.region import Region
 from medseg.system import pick_device
+from medseg.volume import axes_of
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,9 @@ class Study:
     @property
     def region(self) -> Region | None:
         """What the network sees of a scan; None for all of it."""
-        patch, wanted = self.config.sample.patch, self.config.preprocess
-        least = dict[int, float]()
-        for code, size, spacing in zip(wanted.orientation, patch, wanted.spacing_mm, strict=True):
-            axis = "RLAPSI".index(code) // 2
-            least[axis] = size * (spacing or self.plan["fingerprint"]["spacing_mm"][axis])
+        wanted, own = self.config.preprocess, self.plan["fingerprint"]["spacing_mm"]
+        order, patch = axes_of(wanted.orientation), self.config.sample.patch
+        least = {a: n * (s or own[a]) for a, n, s in zip(order, patch, wanted.spacing_mm, strict=True)}
         return self.config.locate.region((least[0], least[1], least[2]))
 
     def ancestor(self, setting: Setting) -> Ancestor | None:

@@ -22,7 +22,11 @@ from medseg.errors import GeometryError
 
 Kind = Literal["image", "labels"]
 Array = npt.NDArray[Any]
-_ENDS = str.maketrans("LPI", "RAS")  # each axis by one of its ends
+
+
+def axes_of(axcodes: str) -> list[int]:
+    """The axes of RAS that the axes of an orientation run along, whichever way."""
+    return ["RLAPSI".index(code) // 2 for code in axcodes]
 
 
 def diagonal(shape: Sequence[int], axes_mm: Array) -> float:
@@ -102,8 +106,8 @@ class Geometry:
 
     def spacing_along(self, axcodes: str) -> tuple[float, float, float]:
         """Voxel size in mm along anatomical directions, whatever the order of the axes: `RAS`, and `LPS` alike."""
-        own, wanted = (codes.translate(_ENDS) for codes in (self.axcodes, axcodes))
-        i, j, k = (self.spacing_mm[own.index(code)] for code in wanted)
+        own = axes_of(self.axcodes)
+        i, j, k = (self.spacing_mm[own.index(axis)] for axis in axes_of(axcodes))
         return i, j, k
 
     def to_world(self, index_ijk: npt.ArrayLike) -> Array:

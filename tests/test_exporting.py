@@ -164,7 +164,9 @@ def test_eight_bits(tmp_path: Path, make_dataset: Make, caplog: pytest.LogCaptur
 
 
 @pytest.mark.parametrize("how", ["fp16", "int8"])
-@pytest.mark.parametrize("name", ["vnet", "attention_unet"])  # without normalisation, and with one that prediction merges
+@pytest.mark.parametrize(
+    "name", ["vnet", "attention_unet"]
+)  # without normalisation, and with one that prediction merges
 def test_smaller_weights(tmp_path: Path, caplog: pytest.LogCaptureFixture, name: str, how: str) -> None:
     source = stored(tmp_path / "bundle", name, members=2)
     with caplog.at_level(logging.INFO, "medseg"):

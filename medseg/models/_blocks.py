@@ -117,6 +117,12 @@ def transposed(
     return layer(inputs, outputs, sizes, strides, padding, extra, bias=bias)  # type: ignore[arg-type]
 
 
+def upsample(dims: int, stride: Size = 2, *, linear: bool = False) -> nn.Module:
+    """Repeats each element over a block of the stride, or goes linearly from one to the next."""
+    mode = {2: "bilinear", 3: "trilinear"}[dims] if linear else "nearest"
+    return nn.Upsample(scale_factor=tuple(map(float, ntuple(stride, dims))), mode=mode)
+
+
 class Fill(nn.Module):
     """Repeats the far edge of a map until whole blocks of the stride fill each axis."""
 

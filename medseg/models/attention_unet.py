@@ -107,8 +107,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         return stage
 
     def up(inputs: int, outputs: int, stride: Size) -> nn.Module:
-        factors = tuple(float(factor) for factor in _blocks.ntuple(stride, dims))
-        return nn.Sequential(nn.Upsample(scale_factor=factors), convs(inputs, outputs))
+        return nn.Sequential(_blocks.upsample(dims, stride), convs(inputs, outputs))
 
     encoder: list[nn.Module] = [convs(in_channels, widths[0], widths[0])]
     ups: list[nn.Module] = []

@@ -77,7 +77,7 @@ class ReversibleUNet(nn.Module):
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A partially reversible U-Net of the given widths and strides."""
-    dims, widths, linear = spatial_dims, config.widths, {2: "bilinear", 3: "trilinear"}[spatial_dims]
+    dims, widths = spatial_dims, config.widths
 
     def half(width: int) -> nn.Module:
         conv = _blocks.conv(dims, width // 2, width // 2, config.kernel, bias=config.norm == "none")
@@ -94,13 +94,9 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         down = nn.Sequential(_blocks.max_pool(dims, stride), _blocks.conv(dims, fine, coarse, 1))
         encoder.append(nn.Sequential(*down, blocks(coarse)))
         decoder.insert(0, blocks(coarse))
-        factors = tuple(float(factor) for factor in _blocks.ntuple(stride, dims))
-        ups.insert(
-            0, nn.Sequential(_blocks.conv(dims, coarse, fine, 1), nn.Upsample(scale_factor=factors, mode=linear))
-        )
+        up = _blocks.upsample(dims, stride, linear=True)
+        ups.insert(0, nn.Sequential(_blocks.conv(dims, coarse, fine, 1), up))
     # what no rectifier follows keeps torch's own initialisation, in which sums over so many resolutions stay small
-    stem, head = (
-        _blocks.conv(dims, in_channels, widths[0], config.kernel),
-        _blocks.conv(dims, widths[0], out_channels, 1),
-    )
+    stem = _blocks.conv(dims, in_channels, widths[0], config.kernel)
+    head = _blocks.conv(dims, widths[0], out_channels, 1)
     return ReversibleUNet(stem, encoder, decoder, ups, head)
