@@ -273,6 +273,23 @@ def test_a_scan_is_never_replaced_by_its_mask(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_probabilities_replace_neither_a_scan_nor_a_mask(tmp_path: Path) -> None:
+    paths = write(tmp_path, "a.nii.gz", "a_probabilities.nii.gz")
+    with pytest.raises(DataError, match=r"two results would have the name 'a_probabilities\.nii\.gz'"):
+        cohort.predict(model(), find(paths), tmp_path / "out", probabilities=True)
+    with pytest.raises(DataError, match=r"would replace the scan 'a_probabilities\.nii\.gz'"):
+        cohort.predict(model(), find(paths[1:]), tmp_path / "a.nii.gz", probabilities=True)
+    assert len(cohort.predict(model(), find(paths), tmp_path / "out")) == 2
+
+
+def test_two_starts_at_once_share_a_table(tmp_path: Path) -> None:
+    first, second = (tables.Volumes(tmp_path / "volumes.csv", model().labels, merge=True) for _ in range(2))
+    for name, volumes in (("a", first), ("b", second), ("c", first)):
+        volumes.add(name, None, (), "")
+        volumes.write()
+    assert [row["case"] for row in table(tmp_path / "volumes.csv")] == ["a", "b", "c"]
+
+
 def test_a_file_name_of_no_format(tmp_path: Path) -> None:
     scans = find(write(tmp_path, "a.nii.gz"))
     with pytest.raises(DataError, match=r"'mask\.nii\.gx' ends in no format that masks are .*gz, \.nii, [^j]*\)\."):

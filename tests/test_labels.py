@@ -202,3 +202,9 @@ def test_anywhere_is_where_any_label_is() -> None:
     overlapping = Labels.of({"whole": [1, 2], "core": [2]})
     two = np.array([[[[0, 1, 1]]], [[[0, 0, 1]]]])
     np.testing.assert_array_equal(overlapping.anywhere(two), [[[False, True, True]]])
+
+
+def test_values_are_written_in_a_type_that_holds_them() -> None:
+    labels = Labels.of({"a": -1, "b": 40000})
+    found = labels.decode(np.array([0, 1, 2]).reshape(1, 1, 1, 3))
+    assert found.ravel().tolist() == [0, -1, 40000]

@@ -123,6 +123,19 @@ def test_where_members_and_parts_differ_each_member_may_have_seen_all(tmp_path: 
     assert found.seen == ({"b", "c"},) * 2
 
 
+def test_what_its_own_ancestors_saw_counts_as_seen(tmp_path: Path, make_bundle: Make) -> None:
+    run = run_of(tmp_path / "run", make_bundle, ("a", "b", "c"))
+    (split,) = files.read_json(run / "splits.json")
+    files.write_json(run / "splits.json", [split | {"inherited": ["d"]}])
+    found = lineage.find("prune.from", str(run))
+    assert found.seen == ({"b", "c", "d"},)
+    assert found.shown(["a"]) == {"b", "c", "d"}
+    files.write_json(run / "splits.json", [split | {"inherited": None}])
+    unknown = lineage.find("prune.from", str(run))
+    assert unknown.seen is None
+    assert unknown.shown(["a"]) is None
+
+
 def test_a_bundle_alone_does_not_know(tmp_path: Path, make_bundle: Make) -> None:
     run = run_of(tmp_path / "run", make_bundle, ("a b", "c d", "e"))
     shutil.copytree(run / "bundle", tmp_path / "shared/model")

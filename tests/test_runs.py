@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 
 import medseg
-from medseg import bundle, files, io, runs
+from medseg import bundle, files, io, runs, windows
 from medseg import config as configs
 from medseg.errors import BundleError, ConfigError, DataError, Interrupted, MedsegError, RunError
 from medseg.layouts import find
@@ -397,6 +397,14 @@ def test_two_processes_go_on_after_the_first_part(tmp_path: Path, quick: dict[st
     ours, theirs = (load_file(path / "fold_1/checkpoints/last.safetensors") for path in (run, whole))
     for name in (name for name in theirs if name.startswith("model/")):
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-3)  # adamw, rate 0.01
+
+
+def test_members_that_chose_the_same_windows_keep_them() -> None:
+    planned, chosen = windows.Config(window=(8, 8, 8)), windows.Config(window=(16, 16, 8), overlap=0.25)
+    airs = [chosen.model_copy(update={"air": air}) for air in (-1.0, -1.2, None)]
+    assert runs._common(airs[:2], planned) == airs[1]
+    assert runs._common(airs, planned) == chosen
+    assert runs._common([*airs, planned], planned) == planned
 
 
 # --- a module of one's own

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from medseg import system
-from medseg.errors import DataError
+from medseg.errors import DataError, MedsegError
 
 
 def test_facts_are_of_the_machine_and_of_nobody() -> None:
@@ -139,3 +139,10 @@ def test_a_device_that_is_not_here(name: str) -> None:
 
 def test_auto_is_a_device_that_works() -> None:
     assert torch.zeros(1, device=system.pick_device("auto")).item() == 0
+
+
+def test_memory_that_does_not_suffice_is_a_line() -> None:
+    with pytest.raises(MedsegError, match=r"^out of memory\. Do less\.$"), system.enough_memory("Do less."):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+    with pytest.raises(RuntimeError, match="something else"), system.enough_memory("Do less."):
+        raise RuntimeError("something else")

@@ -67,6 +67,12 @@ def test_one_process_has_nobody_to_divide_a_model_with() -> None:
         together.fabric(torch.device("cpu"), share="fsdp")
 
 
+def test_several_processes_do_not_share_one_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match=r"Leave its number out: device=cuda$"):
+        together.fabric(torch.device("cuda:1"))
+
+
 # --- two processes, and one with batches twice as large
 
 
