@@ -13,7 +13,7 @@ import numpy as np
 
 from medseg import files, io, progress, system, tables
 from medseg.errors import DataError, MedsegError
-from medseg.prediction import Prediction, Prepared
+from medseg.prediction import Prediction, Ready
 from medseg.predictor import Blank, Predictor
 from medseg.scans import Scan
 
@@ -85,9 +85,9 @@ def _beside() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, initializer=system.give_way)
 
 
-def _ahead(reader: ThreadPoolExecutor, predictor: Predictor, scans: Sequence[Scan]) -> Iterator[Future[Prepared]]:
+def _ahead(reader: ThreadPoolExecutor, predictor: Predictor, scans: Sequence[Scan]) -> Iterator[Future[Ready]]:
     """Each scan as the network will see it, read and prepared while the one before is segmented."""
-    coming: Future[Prepared] | None = None
+    coming: Future[Ready] | None = None
     for scan in scans:
         ready, coming = coming, reader.submit(predictor.prepare, list(scan.images))
         if ready:
@@ -96,7 +96,7 @@ def _ahead(reader: ThreadPoolExecutor, predictor: Predictor, scans: Sequence[Sca
         yield coming
 
 
-def _tried(predictor: Predictor, ready: Future[Prepared], probabilities: bool, blank: Blank) -> Prediction | str:
+def _tried(predictor: Predictor, ready: Future[Ready], probabilities: bool, blank: Blank) -> Prediction | str:
     """What was found, or why nothing was: in words, for an error holds on to the memory of all that it went through."""
     try:
         return predictor.segment(ready.result(), probabilities=probabilities, blank=blank)

@@ -19,7 +19,7 @@ from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
 from medseg.errors import DataError
 from medseg.inference import Slab, Stream, Work, finite
-from medseg.prediction import Prediction, Prepared
+from medseg.prediction import Prediction, Ready
 from medseg.region import Box
 from medseg.restore import restore
 from medseg.settings import parse
@@ -115,7 +115,7 @@ class Predictor:
         """
         return self.segment(self.prepare(scan), probabilities=probabilities)
 
-    def prepare(self, scan: Scan) -> Prepared:
+    def prepare(self, scan: Scan) -> Ready:
         """What comes before the network: read a scan, find where to look, and bring that to the model's grid and values."""
         volume = scan if isinstance(scan, Volume) else preprocess.read_image(_paths(scan))
         box, warnings = self._box(volume)
@@ -123,7 +123,7 @@ class Predictor:
         odd = suitability.warnings(volume, prepared.geometry, self.bundle.preprocess, self.bundle.inference.window)
         meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "axes")}
         image = torch.tensor(prepared.array)
-        return Prepared(image, prepared.geometry, volume.geometry, box, meta, (*odd, *warnings))
+        return Ready(image, prepared.geometry, volume.geometry, box, meta, (*odd, *warnings))
 
     def _box(self, scan: Volume) -> tuple[Box, tuple[str, ...]]:
         """What of a scan the network sees, and what speaks against that."""
@@ -138,7 +138,7 @@ class Predictor:
         here = dataclasses.replace(ready, home=ready.grid, box=region.whole(ready.grid))
         return np.any(self.segment(here).mask.array, axis=0), ready.grid
 
-    def segment(self, ready: Prepared, *, probabilities: bool = False, blank: Blank = np.zeros) -> Prediction:
+    def segment(self, ready: Ready, *, probabilities: bool = False, blank: Blank = np.zeros) -> Prediction:
         """What follows: network, way home, post-processing; see `__call__`.
 
         Args:
@@ -153,7 +153,7 @@ class Predictor:
         kept = None if likely is None else Volume(likely, ready.home, meta=ready.meta)
         return Prediction(found, self.labels, kept, warnings, passes, work.air_share)
 
-    def _mask(self, ready: Prepared, probabilities: bool, blank: Blank) -> tuple[Array, Array | None, Work]:
+    def _mask(self, ready: Ready, probabilities: bool, blank: Blank) -> tuple[Array, Array | None, Work]:
         """File values on the scan's own grid, probabilities if they are wanted, and what that took."""
         labels, home, shown = self.labels, ready.home, region.part(ready.home, ready.box)
         maps = 1 if labels.exclusive else labels.channels

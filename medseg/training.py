@@ -17,7 +17,7 @@ from medseg import distill, files, locating, losses, models, progress, prune, re
 from medseg.bundle import Bundle
 from medseg.engine import fit, optim, state, together
 from medseg.engine.determinism import deterministic
-from medseg.engine.trial import Place, Trial, measure
+from medseg.engine.trial import Setup, Trial, measure
 from medseg.errors import MedsegError
 from medseg.inner import Inner
 from medseg.loader import Batches
@@ -133,7 +133,7 @@ def tried(
     loss: nn.Module,
     learned: Sequence[Prepared],
     device: torch.device,
-    place: Place | None = None,
+    setup: Setup | None = None,
 ) -> Trial:
     """A few steps before a run, with the batch halved until they fit; of a single patch the stages are computed again.
 
@@ -143,11 +143,11 @@ def tried(
     while True:
         train = study.config.train
         try:
-            return measure(model, loss, batches(study, learned, device), device, train, place, study.config.optim)
+            return measure(model, loss, batches(study, learned, device), device, train, setup, study.config.optim)
         except (MemoryError, RuntimeError) as error:
             if not system.is_out_of_memory(error):
                 raise
-            if place or (train.batch == 1 and train.checkpointing != "auto"):  # one process cannot plan again alone
+            if setup or (train.batch == 1 and train.checkpointing != "auto"):  # one process cannot plan again alone
                 what = "a single patch does" if train.batch == 1 else f"{train.batch} patches do"
                 raise MedsegError(f"{what} not fit in the memory of {device}: make sample.patch smaller") from error
         # not above: the error holds on to what did not fit
@@ -166,9 +166,9 @@ def _agreed(
     several: Fabric, study: Study, folder: Path, model: nn.Module, loss: nn.Module, learned: Sequence[Prepared]
 ) -> Trial:
     """What was tried before the first step: a divided model by all processes together, another by the first one for all."""
-    place = several.setup_module if study.config.train.strategy == "fsdp" else None
-    tries = several.is_global_zero or place is not None
-    found = _measured(study, folder, model, loss, learned, several.device, place) if tries else None
+    setup = several.setup_module if study.config.train.strategy == "fsdp" else None
+    tries = several.is_global_zero or setup is not None
+    found = _measured(study, folder, model, loss, learned, several.device, setup) if tries else None
     trial: Trial = together.agree(found, several)
     return trial
 
@@ -180,14 +180,14 @@ def _measured(
     loss: nn.Module,
     learned: Sequence[Prepared],
     device: torch.device,
-    place: Place | None,
+    setup: Setup | None,
 ) -> Trial:
     """What was tried before the first step of a run; a resumed one keeps it, on a device of the same kind. From here on
     `config.yaml` has the batch that fits."""
     path = folder / "checkpoints" / "trial.json"
     if path.exists() and (known := files.read_json(path)).pop("device", device.type) == device.type:
         return Trial(**known)
-    trial = tried(study, model, loss, learned, device, place)
+    trial = tried(study, model, loss, learned, device, setup)
     if system.ranks()[0] == 0:
         files.write_text(folder / "config.yaml", configs.dump(study.with_batch(trial.batch).config))
         files.write_json(path, {"device": device.type, **dataclasses.asdict(trial)})

@@ -23,7 +23,7 @@ _STEPS = 3  # after one to warm up
 _COMPILING_S = 60  # what it takes to compile a usual network on a GPU; runs that are not many times longer do without
 _MANY = 20
 
-Place = Callable[[nn.Module], nn.Module]
+Setup = Callable[[nn.Module], nn.Module]
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ def measure(
     batches: Batches,
     device: torch.device,
     config: Config,
-    place: Place | None = None,
+    setup: Setup | None = None,
     how: optim.Config = optim.Config(),  # noqa: B008 - frozen
 ) -> Trial:
     """Make a few steps with copies of model and loss: in each arithmetic that may be taken, and compiled where that may pay.
@@ -70,7 +70,7 @@ def measure(
         batches: of the run.
         device: to run on.
         config: of the run.
-        place: puts a model where it trains; None puts it on the device.
+        setup: puts a model where it trains; None puts it on the device.
         how: of the run's optimiser, which takes memory and time too.
 
     Returns:
@@ -81,7 +81,7 @@ def measure(
         MedsegError: none gave a finite loss, or the model cannot be compiled and should be.
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        steps = _Steps(model, loss, batches, device, config, place or (lambda model: model.to(device)), how)
+        steps = _Steps(model, loss, batches, device, config, setup or (lambda model: model.to(device)), how)
         trial = _arithmetic(steps)
         return _compiled(steps, trial) if _may_compile(config, trial, device) else trial
 
@@ -95,7 +95,7 @@ class _Steps:
     batches: Batches
     device: torch.device
     config: Config
-    place: Place
+    setup: Setup
     how: optim.Config
 
     def times(self, bf16: bool, limit_s: float = math.inf, *, compiled: bool = False) -> list[float]:
@@ -106,7 +106,7 @@ class _Steps:
         model, loss = copy.deepcopy(self.model), copy.deepcopy(self.loss).to(self.device)
         if self.config.checkpointing is True:
             recompute(model)
-        model = self.place(cast(nn.Module, torch.compile(model)) if compiled else model).train()
+        model = self.setup(cast(nn.Module, torch.compile(model)) if compiled else model).train()
         optimiser, average = optim.build((model, loss), self.how), optim.Average(model, 0.5)
         for group in optimiser.param_groups:
             group["lr"] = 0.0
