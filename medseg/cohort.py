@@ -15,7 +15,7 @@ from medseg import files, io, progress, system, tables
 from medseg.errors import DataError, MedsegError
 from medseg.prediction import Prediction, Ready
 from medseg.predictor import Blank, Predictor
-from medseg.scans import Scan
+from medseg.scans import PROBABILITIES, Scan
 
 _OF_ONE_SCAN = (MedsegError, MemoryError, RuntimeError)  # torch's memory errors are RuntimeErrors
 
@@ -157,6 +157,8 @@ def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, probab
         raise DataError(
             f"'{out.name}' ends in no format that masks are written in ({', '.join(io.WRITTEN)}). A folder has no ending."
         )
+    if not single and out.is_file():
+        raise DataError(f"'{out.name}' is a file. Name a folder with -o.")
     suffix = io.ending(out) if single else suffix
     if suffix not in io.WRITTEN:
         raise DataError(
@@ -174,7 +176,7 @@ def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, probab
 
 def _likely(target: Path) -> Path:
     """The file of probabilities beside a mask's."""
-    return target.with_name(f"{io.stem(target)}_probabilities.nii.gz")
+    return target.with_name(f"{io.stem(target)}{PROBABILITIES}.nii.gz")
 
 
 def _reason(error: BaseException) -> str:

@@ -113,6 +113,8 @@ def _labels(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
     elif dataset.labels.exclusive:
         for item in (item for item in dataset.labels if not values & set(item.values)):
             yield Finding("warning", "", "labels", f"'{item.name}' ({few(item.values)}) is in no mask")
+    if dataset.labels and dataset.labels.twins:
+        yield Finding("warning", "", "labels", f"{dataset.labels.twins}. Is one of them mistyped?")
     if (patients := len({case.group for case in dataset.labelled})) < 2:
         yield Finding("error", "", "too-few", f"{patients} labelled patient(s); training needs at least 2, better 20")
 

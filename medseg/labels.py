@@ -87,9 +87,10 @@ class Labels(Settings):
             ConfigError: the declaration contradicts itself.
         """
         pairs = list(names.items()) if isinstance(names, Mapping) else [(f"label {v}", v) for v in names]
-        if pairs and all(str(key).lstrip("-").isdigit() for key, _ in pairs):
-            pairs = [(str(name), int(key)) for key, name in pairs]
         try:
+            keys = all(str(key).lstrip("-").isdigit() for key, _ in pairs)
+            if pairs and (keys or all(isinstance(value, str) and not _is_number(value) for _, value in pairs)):
+                pairs = [(str(name), _whole(key)) for key, name in pairs]
             found = [
                 (str(name), tuple(_whole(v) for v in (value if isinstance(value, list | tuple) else [value])))
                 for name, value in pairs
@@ -104,7 +105,8 @@ class Labels(Settings):
             return cls(items=items, exclusive=len(set(used)) == len(used), ignore=ignore, order=values)
         except (TypeError, ValueError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            raise ConfigError(f"labels: {reason}, got {dict(pairs)}") from error
+            given = dict(names) if isinstance(names, Mapping) else pairs
+            raise ConfigError(f"labels: {reason.removeprefix('Value error, ')}, got {given}") from error
 
     def __len__(self) -> int:
         return len(self.items)
@@ -116,6 +118,16 @@ class Labels(Settings):
     def names(self) -> tuple[str, ...]:
         """Names in order."""
         return tuple(item.name for item in self.items)
+
+    @property
+    def twins(self) -> str:
+        """Why to look again at labels of the very same values; empty where there are none."""
+        known: dict[tuple[int, ...], str] = {}
+        for item in self.items:
+            if (other := known.setdefault(item.values, item.name)) != item.name:
+                values = ", ".join(map(str, item.values))
+                return f"'{other}' and '{item.name}' have the same value ({values}): they are learned as structures that overlap"
+        return ""
 
     @property
     def channels(self) -> int:
@@ -250,10 +262,17 @@ def best_class(logits: Tensor) -> Tensor:
     return found
 
 
+def _is_number(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and float(value) == float(value)
+    except (TypeError, ValueError):
+        return False
+
+
 def _whole(value: Any) -> int:
-    if int(value) != float(value):
-        raise ValueError(f"{value} is no whole number")
-    return int(value)
+    if not _is_number(value) or not float(value).is_integer():
+        raise ValueError(f"{value!r} is no whole number")
+    return int(float(value))
 
 
 def _side(name: str) -> tuple[str, str] | None:

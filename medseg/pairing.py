@@ -13,6 +13,7 @@ from medseg.cases import Case, few
 from medseg.errors import DataError
 from medseg.labels import Labels
 from medseg.reading import refuse_negative
+from medseg.scans import without_probabilities
 from medseg.volume import Volume
 
 
@@ -96,6 +97,7 @@ def _masks(folder: Path) -> dict[str, Path]:
     names = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
     # macOS leaves a ._case.nii.gz beside each file that it copies.
     paths = [folder / name for name in names if name.lower().endswith(io.SUFFIXES) and not name.startswith(".")]
+    paths = without_probabilities(paths)
     masks = {io.stem(path): path for path in paths}
     if len(masks) < len(paths):
         raise DataError(f"'{folder}' holds files that differ only in their ending. Keep one mask a case.")

@@ -174,7 +174,7 @@ def _plain(value: Any) -> str:
     if isinstance(value, Mapping):
         return "; ".join(f"{key}: {_plain(item)}" for key, item in value.items())
     if isinstance(value, list):
-        return ", ".join(map(_plain, value))
+        return ", ".join(f"({_plain(item)})" if isinstance(item, list) else _plain(item) for item in value)
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "\u2013"}[value]
     return f"{value:.4g}" if isinstance(value, float) else str(value)

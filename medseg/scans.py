@@ -12,6 +12,8 @@ from medseg.errors import DataError
 from medseg.io import dicom, raster
 from medseg.layouts import CHANNEL
 
+PROBABILITIES = "_probabilities"  # how the name of a file ends that lies beside a mask
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -53,7 +55,7 @@ def _of(item: str, channels: int | None) -> list[Scan]:
 
 
 def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
-    found = [path for path in sorted(folder.iterdir()) if path.is_file() and _is_volume(path)]
+    found = without_probabilities([path for path in sorted(folder.iterdir()) if path.is_file() and _is_volume(path)])
     series = [path for path in [folder, *sorted(folder.rglob("*"))] if path.is_dir() and _is_series(path)]
     if not series and not found:
         raise DataError(
@@ -70,6 +72,15 @@ def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
         ids = few(scan.id for scan in scans)
         progress.warn(f"{len(found)} picture(s) lie in the folder of the DICOM series {ids} and are set aside")
     return scans or _grouped(found, channels)
+
+
+def without_probabilities(paths: Sequence[Path]) -> list[Path]:
+    """Files without those of probabilities that medseg wrote beside a mask."""
+    names = {io.bare_name(path) for path in paths}
+    likely = {name for name in names if name.endswith(PROBABILITIES) and name.removesuffix(PROBABILITIES) in names}
+    if likely:
+        progress.warn(f"{len(likely)} file(s) of probabilities beside a mask are set aside")
+    return [path for path in paths if io.bare_name(path) not in likely]
 
 
 def _is_volume(path: Path) -> bool:

@@ -103,6 +103,8 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     labels = dataset.labels or reading.discover_labels(values)
     progress.say(f"{len(dataset.labelled)} labelled cases ({dataset.layout}), labels: {', '.join(labels.names)}")
     presence = splits.presence(values, labels)
+    if labels.twins:
+        progress.warn(labels.twins)
     folds = divide(dataset, asked, presence)
     inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
     _look_for_leaks(dataset, folds, inner)

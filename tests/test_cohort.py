@@ -282,6 +282,13 @@ def test_probabilities_replace_neither_a_scan_nor_a_mask(tmp_path: Path) -> None
     assert len(cohort.predict(model(), find(paths), tmp_path / "out")) == 2
 
 
+def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    paths = write(tmp_path, "a.nii.gz", "b.nii.gz")
+    (tmp_path / "report.html").write_text("x")
+    with pytest.raises(DataError, match=r"^'report\.html' is a file\. Name a folder with -o\.$"):
+        cohort.predict(model(), find(paths), tmp_path / "report.html")
+
+
 def test_two_starts_at_once_share_a_table(tmp_path: Path) -> None:
     first, second = (tables.Volumes(tmp_path / "volumes.csv", model().labels, merge=True) for _ in range(2))
     for name, volumes in (("a", first), ("b", second), ("c", first)):

@@ -149,6 +149,9 @@ def test_colours_differ_until_the_palette_ends() -> None:
         ({"a": "x"}, "labels:"),
         ({"a": None}, "labels:"),
         ({"a": 1.5}, "1.5 is no whole number"),
+        ({"a": True}, "True is no whole number"),
+        ({"a": float("nan")}, "nan is no whole number"),
+        ({"0": "background", "1.5": "a"}, "'1.5' is no whole number"),
         ({"a": []}, "needs a value"),
         ({"a": [0, 1]}, "0 is background"),
         ({"a": 1, "ignore": 1}, "ignored value"),
@@ -208,3 +211,8 @@ def test_values_are_written_in_a_type_that_holds_them() -> None:
     labels = Labels.of({"a": -1, "b": 40000})
     found = labels.decode(np.array([0, 1, 2]).reshape(1, 1, 1, 3))
     assert found.ravel().tolist() == [0, -1, 40000]
+
+
+def test_two_names_of_one_value_are_told() -> None:
+    assert Labels.of({"a": 1, "b": 2}).twins == Labels.of({"whole": [1, 2], "core": 2}).twins == ""
+    assert Labels.of({"a": 1, "b": 1, "p": 2}).twins.startswith("'a' and 'b' have the same value (1)")

@@ -40,6 +40,12 @@ def test_a_folder_of_scans_and_whatever_else_lies_there(tmp_path: Path) -> None:
     assert found(tmp_path) == {"a": ["a.mha"], "b": ["b.nii.gz"]}
 
 
+def test_probabilities_beside_masks_are_no_scans(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path, "a.nii.gz", "a_probabilities.nii.gz", "b_probabilities.nii.gz")
+    assert found(tmp_path).keys() == {"a", "b_probabilities"}
+    assert "1 file(s) of probabilities beside a mask are set aside" in caplog.text
+
+
 def test_channels_as_nnunet_names_them(tmp_path: Path) -> None:
     write(tmp_path, "x_0001.nii.gz", "x_0000.nii.gz", "y_0000.nii.gz", "y_0001.nii.gz")
     assert found(tmp_path) == {n: [f"{n}_0000.nii.gz", f"{n}_0001.nii.gz"] for n in "xy"}

@@ -108,6 +108,11 @@ def _series(path: Path) -> list[Header]:
         sizes = collections.Counter(str(header.get("SeriesInstanceUID")) for header in images)
         if not images:
             raise DataError(f"'{path}' holds no DICOM images; expected a series of them.")
+        kinds = {_kind(header) for header in images}
+        if cut := sum("Rows" not in header and _kind(header) in kinds for header in headers):
+            raise DataError(
+                f"'{path}' holds {cut} image(s) of which only the beginning is there. Export the series again."
+            )
         if len(sizes) > 1:
             counts = ", ".join(map(str, sorted(sizes.values())))
             raise DataError(
@@ -127,6 +132,11 @@ def _header(file: Path) -> Header:
     return pydicom.dcmread(
         file, stop_before_pixels=True, specific_tags=[*_WHAT, *_WHERE, *_THICKNESS, "ModalityLUTSequence"]
     )
+
+
+def _kind(header: Header) -> str:
+    """What sort of object it is, from the beginning of the file, which is there if anything is."""
+    return str(header.file_meta.get("MediaStorageSOPClassUID") or header.get("SOPClassUID", ""))
 
 
 def _unsupported(header: Header) -> str:

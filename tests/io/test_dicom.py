@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import BasicTextSRStorage, CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from medseg import io
 from medseg.errors import DataError, GeometryError
@@ -172,8 +172,18 @@ def test_other_files_in_the_folder_do_no_harm(tmp_path: Path) -> None:
     folder = series(tmp_path / "s")
     (folder / "notes.txt").write_text("nothing")
     report = image((0, 0, 0), slab(0), Rows=None, Columns=None, PixelData=None, Modality="SR", SeriesInstanceUID="1.9")
+    report.file_meta.MediaStorageSOPClassUID = report.SOPClassUID = BasicTextSRStorage
     report.save_as(folder / "report.dcm")
     assert io.read(folder).geometry.shape == (3, 4, 5)
+
+
+@pytest.mark.parametrize("size", [400, 500, 600])
+def test_a_slice_that_is_cut_off_is_not_passed_over(tmp_path: Path, size: int) -> None:
+    """The outermost one leaves no gap."""
+    last = sorted(series(tmp_path / "s").iterdir())[-1]
+    last.write_bytes(last.read_bytes()[:size])
+    with pytest.raises(DataError, match=r"1 image\(s\) of which only the beginning is there|damaged or incomplete"):
+        io.read(tmp_path / "s")
 
 
 @pytest.mark.parametrize(
