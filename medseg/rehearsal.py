@@ -27,16 +27,17 @@ class Rehearsal:
         study: what was settled; of several that hold back one part each, the first.
         models: trained by the run, one a study.
         trial: steps that were made.
-        prepare_s: seconds to prepare all cases.
+        around_s: seconds to prepare all cases, to try steps out, and to report.
         disk_gb: of prepared cases and checkpoints.
         steps: that the run makes, over all models.
-        run_s: seconds of the whole run: its budget, or without one those of preparing and steps alone.
+        run_s: seconds of the whole run: its budget, or without one those of the steps and of what is around them. Predictions on
+            the way and of held-out cases come on top.
     """
 
     study: Study
     models: int
     trial: Trial
-    prepare_s: float
+    around_s: float
     disk_gb: float
     steps: int
     run_s: float
@@ -60,7 +61,7 @@ class Rehearsal:
                 f"a step        {self.trial.step_s:.3g} s in {self.trial.precision} ({steps})",
                 f"memory        {self.trial.memory_gb:.2g} GB",
                 f"disk          {self.disk_gb:.2g} GB for prepared cases and checkpoints",
-                f"preparing     {progress.clock(self.prepare_s)} (less where it was done before)",
+                f"besides       {progress.clock(self.around_s)} to prepare cases (less where that was done before), try steps out and report",
                 f"whole run     {progress.clock(self.run_s)} for {self.steps} steps on {len(self.study.inner.train)} cases{parts}",
             ]
         )
@@ -87,15 +88,18 @@ def rehearse(data: str | Path, user: Mapping[str, Any]) -> Rehearsal:
         disk_gb = sum(file.stat().st_size for file in Path(folder).rglob("*.npy")) / 1e9 * share
         device, config = pick_device(study.config.device), study.config
         model = training.network(study)
+        began = time.monotonic()
         trial = training.tried(study, model, training.criterion(study, device), cases, device)
+        tried_s = time.monotonic() - began
     copies = 6 * models + (models if models > 1 else 0)  # checkpoints and bundle, and the ensemble's bundle
     weights_gb = sum(tensor.numel() for tensor in model.state_dict().values()) * 4 / 1e9
     steps = models * config.train.steps
-    run_s = prepare_s + trial.step_s * steps
+    around_s = prepare_s + models * (tried_s + training.REPORT_S)
+    run_s = around_s + steps * trial.step_s
     if config.train.budget_s:
         budget_s = models * config.train.budget_s
         # a model gets one step, whatever the clock says
-        steps = max(models, int((budget_s - prepare_s) / trial.step_s))
-        run_s = max(budget_s, prepare_s + models * trial.step_s)
+        steps = max(models, int((budget_s - around_s) / trial.step_s))
+        run_s = max(budget_s, around_s + models * trial.step_s)
     fitting = study.with_batch(trial.batch)
-    return Rehearsal(fitting, models, trial, prepare_s, disk_gb + copies * weights_gb, steps, run_s)
+    return Rehearsal(fitting, models, trial, around_s, disk_gb + copies * weights_gb, steps, run_s)

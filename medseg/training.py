@@ -29,7 +29,7 @@ from medseg.system import pick_device
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-_REPORT_S = 10.0  # of a budget, for evaluation and report
+REPORT_S = 10.0  # of a budget, for evaluation and report
 _FEW_STEPS = 100
 _LESS = "Start again with a smaller train.batch, or with train.checkpointing=true."
 _LIGHTER = 4  # a voxel takes so many times less memory in prediction than in training, at least
@@ -211,7 +211,7 @@ def _reserve(
     whole = len(study.inner.test) + len(study.fold.test)
     ratio = 2 * whole / len(study.inner.test) + sum(candidates.values())
     first_s = whole * sum(place.seconds for place in places.values()) / max(1, len(places))
-    return lambda validation_s: _REPORT_S + first_s + ratio * validation_s
+    return lambda validation_s: REPORT_S + first_s + ratio * validation_s
 
 
 def _describe(study: Study, trial: Trial) -> Bundle:

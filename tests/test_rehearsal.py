@@ -19,7 +19,7 @@ def test_a_plan_with_what_it_takes(tmp_path: Path, quick: dict[str, Any], make_d
     found = rehearse(make_dataset(tmp_path / "data"), quick)
     assert found.steps == 4
     assert found.trial.step_s > 0
-    assert found.run_s == pytest.approx(found.prepare_s + 4 * found.trial.step_s)
+    assert found.run_s == pytest.approx(found.around_s + 4 * found.trial.step_s)
     assert 0 < found.disk_gb < 0.1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data"]  # nothing is kept
     lines = found.yaml().splitlines()
@@ -27,7 +27,7 @@ def test_a_plan_with_what_it_takes(tmp_path: Path, quick: dict[str, Any], make_d
     settings = yaml.safe_load(found.yaml())
     assert settings["sample.patch"] == [16, 16, 8]
     assert settings["preprocess.spacing_mm"] == [1.0, 1.0, 2.0]
-    for part in ("a step", "memory", "disk", "preparing", "4 steps on 1 cases"):
+    for part in ("a step", "memory", "disk", "besides", "4 steps on 1 cases"):
         assert part in found.table()
 
 
@@ -44,7 +44,7 @@ def test_a_plan_can_be_given_back_as_settings(
 def test_a_budget_counts_steps(tmp_path: Path, quick: dict[str, Any], make_dataset: Callable[..., Path]) -> None:
     found = rehearse(make_dataset(tmp_path / "data"), configs.merge(quick, {"train": {"budget_s": 60.0}}))
     assert found.run_s == 60
-    assert found.steps == pytest.approx((60 - found.prepare_s) / found.trial.step_s, rel=0.01)
+    assert found.steps == pytest.approx((60 - found.around_s) / found.trial.step_s, rel=0.01)
 
 
 @pytest.mark.parametrize("train", [{}, {"budget_s": 60.0}])
@@ -53,7 +53,7 @@ def test_all_folds_are_counted(
 ) -> None:
     found = rehearse(make_dataset(tmp_path / "data"), configs.merge(quick, {"fold": "all/2", "train": train}))
     assert found.models == 2
-    whole = found.prepare_s + found.steps * found.trial.step_s
+    whole = found.around_s + found.steps * found.trial.step_s
     if train:
         assert found.run_s == 60
         assert whole == pytest.approx(60, rel=0.01)
@@ -68,7 +68,7 @@ def test_a_budget_that_preparing_outlasts(
 ) -> None:
     found = rehearse(make_dataset(tmp_path / "data"), configs.merge(quick, {"train": {"budget_s": 1e-3}}))
     assert found.steps == 1  # as a run would make
-    assert found.run_s >= found.prepare_s
+    assert found.run_s >= found.around_s
 
 
 def test_the_batch_is_halved_until_it_fits_as_in_a_run(
