@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ from medseg.volume import Geometry, Volume
 
 _COARSER, _FINER = 4, 10  # than the model's grid, which may be coarser than the scans that it learnt from, not finer
 _LEAST_SHARE = 0.25  # of a window that a scan must fill along each axis
+_TURNED_DEG = 38.0
 _AIR_HU = -200  # whatever a CT shows, there is air or padding around it
 
 
@@ -24,7 +26,14 @@ def warnings(scan: Volume, prepared: Geometry, config: Config, window: Sequence[
         config: how the model prepares scans.
         window: voxels of the model's window on that grid.
     """
-    return (*_noted(scan), *_values(scan, config), *_spacing(scan, config), *_extent(prepared, window))
+    found = (
+        _noted(scan),
+        _values(scan, config),
+        _turn(scan.geometry),
+        _spacing(scan, config),
+        _extent(prepared, window),
+    )
+    return tuple(itertools.chain(*found))
 
 
 def _noted(scan: Volume) -> list[str]:
@@ -46,6 +55,15 @@ def _values(scan: Volume, config: Config) -> list[str]:
                 f"and the model looks at {how.low:.4g} to {how.high:.4g}"
             )
     return found
+
+
+def _turn(grid: Geometry) -> list[str]:
+    """Near 45 degrees it is chance which axis of the body an axis of the grid is taken for."""
+    steps = np.abs(grid.affine[:3, :3] / np.linalg.norm(grid.affine[:3, :3], axis=0))
+    turned = float(np.degrees(np.arccos(steps.max(0).min().clip(0, 1))))
+    if turned < _TURNED_DEG:
+        return []
+    return [f"the scan lies turned by {turned:.0f} degrees, and its axes are taken for the nearest of the body"]
 
 
 def _spacing(scan: Volume, config: Config) -> list[str]:

@@ -81,3 +81,11 @@ def test_a_scan_that_shows_little() -> None:
     assert said(volume(), (16, 16, 65)) == (
         "the scan shows only 20 x 18 x 32 mm, and the model looks at 16 x 16 x 130 mm at once",
     )
+
+
+@pytest.mark.parametrize(("degrees", "told"), [(0, False), (30, False), (41, True), (47, True), (60, False)])
+def test_a_scan_half_way_between_two_axes(degrees: float, told: bool) -> None:
+    a, grid = np.radians(degrees), volume().geometry
+    turn = np.array([[np.cos(a), -np.sin(a), 0, 5], [np.sin(a), np.cos(a), 0, -3], [0, 0, 1, 0], [0, 0, 0, 1]])
+    found = said(volume().replace(geometry=Geometry(SHAPE, turn @ grid.affine)))
+    assert any("turned by" in line for line in found) == told
