@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -169,7 +170,7 @@ def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, probab
     read = {image.resolve() for scan in scans for image in scan.images}
     if lost := [target for target in written if target.resolve() in read]:
         raise DataError(f"a mask would replace the scan '{lost[0].name}'. Name another file or folder with -o.")
-    if twice := [target for target in written if written.count(target) > 1]:
+    if twice := [target for target, count in Counter(written).items() if count > 1]:
         raise DataError(f"two results would have the name '{twice[0].name}'. Rename a scan, or leave it out.")
     return targets
 

@@ -153,8 +153,7 @@ class Stream:
     def regions(self, classes: int) -> Iterator[list[Range]]:
         """The regions of `strips`, which together cover the image once."""
         (across, count), whole = self.strips(classes), [(0, n) for n in self.image.shape[1:]]
-        for ends in divided(whole[across][1], count):
-            system.trim_heap(unless=count == 1)
+        for ends in system.one_by_one(divided(whole[across][1], count)):
             yield [*whole[:across], ends, *whole[across + 1 :]]
 
 

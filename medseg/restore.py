@@ -46,8 +46,7 @@ def restore(
     """
     matrix = np.linalg.inv(source.affine) @ target.affine
     axis = int(np.abs(matrix[strips[0], :3]).argmax())
-    for first, stop in divided(target.shape[axis], strips[1]):
-        system.trim_heap(unless=strips[1] == 1)
+    for first, stop in system.one_by_one(divided(target.shape[axis], strips[1])):
         begin = [first if a == axis else 0 for a in range(3)]
         shape = [stop - first if a == axis else n for a, n in enumerate(target.shape)]
         part = between_boxes(matrix, begin, (0, 0, 0))

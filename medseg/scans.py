@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,8 +40,7 @@ def find(inputs: Iterable[str | Path], channels: int | None = None) -> list[Scan
         raise DataError(
             f"'{error.filename}' cannot be read ({error.strerror}). Name scans or folders that you may read."
         ) from error
-    names = [scan.id for scan in scans]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    if twice := sorted(name for name, count in Counter(scan.id for scan in scans).items() if count > 1):
         raise DataError(f"two scans share the name '{twice[0]}', so that one mask would replace the other. Rename one.")
     return scans
 

@@ -10,15 +10,16 @@ import re
 import shlex
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from medseg.errors import DataError, MedsegError
 
 if TYPE_CHECKING:
     import torch
 
+T = TypeVar("T")
 PACKAGES = ("medseg", "torch", "lightning-fabric", "numpy", "nibabel", "SimpleITK", "pydicom")
 # How torch's CPU allocator (on Linux and Windows), MPS, cuDNN and cuBLAS put it.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
@@ -154,12 +155,16 @@ def keep_heap() -> bool:
     return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
 
 
-def trim_heap(*, unless: bool = False) -> None:
-    """Give back what glibc keeps and nobody uses; blocks of ever other sizes leave gaps that add up."""
-    if unless:
-        return
-    with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
-        ctypes.CDLL(None).malloc_trim(0)
+def one_by_one(parts: Sequence[T]) -> Iterator[T]:
+    """Parts of large work; where there are several, what glibc keeps and nobody uses is given back before each.
+
+    Blocks of ever other sizes leave gaps that add up.
+    """
+    for part in parts:
+        if len(parts) > 1:
+            with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
+                ctypes.CDLL(None).malloc_trim(0)
+        yield part
 
 
 def spin_briefly() -> None:

@@ -1,19 +1,12 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
-import torch
 from lightning_fabric import Fabric
 
 
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Bit for bit, and no fight over cores."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+@pytest.fixture(autouse=True, scope="module")
+def alone(one_thread: None) -> None:
+    """All tests of the engine compare bit for bit."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -7,13 +7,9 @@ from medseg.models import create_model
 
 
 @pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    """Small maps gain nothing from more, and their sums come out in one order."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
+def seeded(one_thread: None) -> None:
+    """Small maps gain nothing from more threads, and their sums come out in one order."""
     torch.manual_seed(0)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture
