@@ -30,6 +30,7 @@ from medseg.resources import shipped
 
 _BATCH = 4  # windows at once for MONAI, which has no default
 Run = Callable[[Tensor], Tensor]  # prepared scan (C, I, J, K) -> classes (I, J, K)
+Maker = Callable[[Predictor, Sequence[int]], Run]
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,21 +55,25 @@ def main(arguments: list[str] | None = None) -> None:
 
 def sections(asked: argparse.Namespace) -> operation.Sections:
     """The same scans by all."""
-    makers = {"medseg": ours, "monai": monai, "nnunetv2": nnunet}
-    needed = {"medseg": (), "monai": ("monai",), "nnunetv2": ("nnunetv2",)}
+
+    def variant(make: Maker, *needed: str, compile: bool = False) -> Variant:
+        return Variant(
+            partial(labelled, make, asked, compile), partial(dice, asked), left_out=operation.missing(*needed)
+        )
+
     return {
         "prepared scans to labels": {
-            name: Variant(
-                partial(labelled, make, asked), partial(dice, asked), left_out=operation.missing(*needed[name])
-            )
-            for name, make in makers.items()
+            "medseg": variant(ours),
+            "medseg, compiled": variant(ours, compile=True),
+            "monai": variant(monai, "monai"),
+            "nnunetv2": variant(nnunet, "nnunetv2"),
         }
     }
 
 
-def labelled(make: Callable[[Predictor, Sequence[int]], Run], asked: argparse.Namespace) -> Callable[[], list[Any]]:
+def labelled(make: Maker, asked: argparse.Namespace, compile: bool) -> Callable[[], list[Any]]:
     """Labels of all scans, one after the other, the model loaded and the scans prepared."""
-    predictor = medseg.load(asked.run)
+    predictor = medseg.load(asked.run, compile=compile)
     patch = config.read(asked.run / "config.yaml")["sample"]["patch"]
     images, run = [torch.tensor(case.image) for case in scans(asked)], make(predictor, patch)
     return lambda: [run(image).cpu().numpy() for image in images]

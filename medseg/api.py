@@ -76,16 +76,20 @@ def _user(preset: str | None, budget: str | None, settings: Mapping[str, Any]) -
     return configs.merge(tree, configs.named(settings))
 
 
-def load(model: str | Path, *, device: str = "auto", tta: bool = False, module: str | None = None) -> Predictor:
+def load(
+    model: str | Path, *, device: str = "auto", tta: bool = False, compile: bool = False, module: str | None = None
+) -> Predictor:
     """The predictor of a run folder or a bundle; `predictor(scan)` gives a `Prediction`.
 
     Args:
         model: folder.
         device: "auto", "cpu", "cuda", "mps".
         tta: average over mirrored scans.
+        compile: compile the network before the first scan: some ten seconds and more, for windows that are a fifth quicker. It
+            needs a C++ compiler.
         module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
     """
-    return Predictor(model, device=device, mirrors=tta, module=module)
+    return Predictor(model, device=device, mirrors=tta, compile=compile, module=module)
 
 
 def export(
@@ -129,12 +133,13 @@ def predict(
     *,
     device: str = "auto",
     tta: bool = False,
+    compile: bool = False,
     probabilities: bool = False,
     stream: bool = False,
     suffix: str = ".nii.gz",
 ) -> list[cohort.Outcome]:
-    """Segment scans, folders of scans, or DICOM series; see `medseg.cohort.predict`."""
-    predictor = load(model, device=device, tta=tta)
+    """Segment scans, folders of scans, or DICOM series; see `load` and `medseg.cohort.predict`."""
+    predictor = load(model, device=device, tta=tta, compile=compile)
     found = scans.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
     return cohort.predict(predictor, found, out, suffix=suffix, probabilities=probabilities, stream=stream)
 

@@ -79,14 +79,17 @@ def predict(
     stream: Annotated[
         bool, typer.Option("--stream", help="Write to disk as parts come, with less memory: for very large scans.")
     ] = False,
+    compile: Annotated[
+        bool, typer.Option("--compile", help="Compile the network first: pays from some minutes of work on.")
+    ] = False,
     format: Annotated[str, typer.Option(help="Of masks in a folder: nii.gz, nii, nrrd, mha, png.")] = "nii.gz",
     device: Device = "auto",
 ) -> None:
     """Segment scans; masks lie in each scan's own grid."""
     from medseg import api
 
-    how: dict[str, Any] = {"device": device, "tta": tta, "probabilities": probabilities, "stream": stream}
-    outcomes = api.predict(model, inputs, out, suffix="." + format.lstrip("."), **how)
+    how: dict[str, Any] = {"tta": tta, "compile": compile, "probabilities": probabilities, "stream": stream}
+    outcomes = api.predict(model, inputs, out, device=device, suffix="." + format.lstrip("."), **how)
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in outcomes:
         if outcome.volumes_ml is not None:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 
 from medseg import progress, system
 from medseg.arithmetic import PLAIN, Way
-from medseg.errors import DataError
+from medseg.errors import DataError, MedsegError
 from medseg.inference import Stream
 from medseg.windows import Config
 
@@ -36,6 +36,7 @@ class Ensemble:
     ) -> None:
         self.networks, self.device, self.nothing = [network.to(device).eval() for network in networks], device, nothing
         self.fitted: dict[Config, Config] = {}  # windows that were asked for, and those that memory sufficed for
+        self.compiled = False
         self.compute_in(way)
 
     def compute_in(self, way: Way) -> None:
@@ -43,6 +44,24 @@ class Ensemble:
         self.way = way
         for network in self.networks:
             way.lay(network)
+
+    def compile(self, window: Tensor) -> None:
+        """Compute by compiled networks from now on, one window at once: another batch would be compiled anew.
+
+        Args:
+            window: one of the size that will come, `(1, C, *window)`.
+
+        Raises:
+            MedsegError: they cannot be compiled here.
+        """
+        how: dict[str, bool | int | str | Callable[..., object]] = {"freezing": True}
+        made = [torch.compile(network, dynamic=False, options=how) for network in self.networks]
+        self.networks, self.compiled = cast(list[nn.Module], made), True
+        try:
+            self(window)
+        except Exception as error:  # a compiler's own, of any kind
+            reason = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
+            raise MedsegError(f"the model cannot be compiled here ({reason}). Leave compile out.") from error
 
     def __call__(self, windows: Tensor) -> Tensor:
         """Mean logits `(B, K, *window)` of windows `(B, C, *window)`."""
@@ -70,6 +89,7 @@ class Ensemble:
         Raises:
             DataError: the smallest window does not fit on the CPU either.
         """
+        config = config.model_copy(update={"batch": 1}) if self.compiled else config
         tried = self.fitted.get(config, config)
         while True:
             try:

@@ -42,11 +42,12 @@ class Predictor:
         mirrors: test-time augmentation over the flips that the bundle allows.
         precision: "auto" takes what is quickest here, and right by the bundle, by a short measurement on first use; "fp32" and
             "bf16" are taken as they are.
+        compile: compile the network (`torch.compile`), which takes a while and makes each window quicker.
         module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
 
     Raises:
         BundleError: no usable model there, or the runtime that it was exported to is missing.
-        DataError: no such device, or none that an exported model can use.
+        DataError: no such device, or none that an exported model can use; or an exported model was to be compiled.
     """
 
     def __init__(
@@ -56,18 +57,19 @@ class Predictor:
         device: str = "auto",
         mirrors: bool = False,
         precision: str = "auto",
+        compile: bool = False,
         module: str | None = None,
     ) -> None:
         folder = bundles.locate(folder)
         described = bundles.read(folder)
         if described.runtime != "torch":
-            device = _cpu(device, described.runtime)
+            device = _cpu(device, described.runtime, compile)
         first = bundles.locator(folder, described)
-        locator = Predictor(first, device=device, precision=precision) if first else None
+        locator = Predictor(first, device=device, precision=precision, compile=compile) if first else None
         self._set(described, networks.load(folder, described, module), device, mirrors, locator)
         if precision != "auto":
             self.ensemble.compute_in(parse(Way, {"precision": precision}, ""))
-        self._measures = precision == "auto" and described.runtime == "torch"
+        self._measures, self._compiles = precision == "auto" and described.runtime == "torch", compile
 
     @classmethod
     def of(
@@ -93,7 +95,8 @@ class Predictor:
         locator: Predictor | None,
     ) -> None:
         self.locator = locator
-        self.bundle, self.labels, self.mirrors, self._measures = described, described.labels, mirrors, False
+        self.bundle, self.labels, self.mirrors = described, described.labels, mirrors
+        self._measures = self._compiles = False
         where = system.pick_device(device)
         way = Way(precision="bf16" if described.precision == "bf16" and system.has_bf16(where) else "fp32")
         self.ensemble: Ensemble = Ensemble(networks, where, way, self.labels.nothing)
@@ -201,25 +204,32 @@ class Predictor:
         return self.ensemble.stream(image, use, self.bundle.inference, mirrors=self.mirrors)
 
     def settle(self) -> None:
-        """Choose how to compute, once, by the windows that will come: measured unless this machine remembers it.
+        """Choose how to compute, once, by the windows that will come: measured unless this machine remembers it, and compiled
+        where that was asked for.
 
         The first scan does so by itself; before work that runs beside, the seconds are truer.
+
+        Raises:
+            MedsegError: the model cannot be compiled here.
         """
         if self.locator:
             self.locator.settle()
-        if not self._measures:
-            return
-        self._measures, windows, trained = False, self.bundle.inference, self.ensemble.way.precision
-        size = windows.window[: self.bundle.spatial_dims]
-        device = self.ensemble.device
+        windows, device = self.bundle.inference, self.ensemble.device
         batch = 1 if device.type == "cpu" else windows.batch  # a core computes one after the other
-        example = torch.randn(batch, len(self.bundle.channels), *size, device=device)
-        precisions = ("bf16", "fp32") if trained == "bf16" else ("fp32",)
-        names = (self.bundle.name, tuple(self.bundle.weights.values()))
-        self.ensemble.compute_in(arithmetic.choose(self.networks[0], example, *names, precisions))
+        size = (len(self.bundle.channels), *windows.window[: self.bundle.spatial_dims])
+        if self._measures:
+            precisions = ("bf16", "fp32") if self.ensemble.way.precision == "bf16" else ("fp32",)
+            names = (self.bundle.name, tuple(self.bundle.weights.values()))
+            example = torch.randn(batch, *size, device=device)
+            self.ensemble.compute_in(arithmetic.choose(self.networks[0], example, *names, precisions))
+        if self._compiles:
+            self.ensemble.compile(torch.randn(1, *size, device=device))
+        self._measures = self._compiles = False
 
 
-def _cpu(device: str, runtime: str) -> str:
+def _cpu(device: str, runtime: str, compile: bool) -> str:
+    if compile:
+        raise DataError(f"the model was exported to {runtime}, which compiles by itself: leave compile out.")
     if device not in ("auto", "cpu"):
         raise DataError(
             f"the model was exported to {runtime}, which computes on the CPU: leave the device out, got '{device}'."

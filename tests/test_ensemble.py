@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor, nn
 from medseg import system
 from medseg.arithmetic import Way
 from medseg.ensemble import Ensemble
-from medseg.errors import DataError
+from medseg.errors import DataError, MedsegError
 from medseg.inference import Stream
 from medseg.windows import Config
 
@@ -125,3 +126,29 @@ def test_other_errors_are_not_taken_for_it() -> None:
     with pytest.raises(RuntimeError, match="sizes of tensors"):
         Ensemble([Tight()], CPU).stream(noise(1, 4, 4, 4), use, Config(window=(4, 4, 4)))
     assert calls == 1
+
+
+def small_convolution() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.LeakyReLU(), nn.Conv3d(4, 2, 1))
+
+
+@pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own
+def test_compiled_networks_give_the_same_logits_window_by_window() -> None:
+    image, config = noise(1, 20, 9, 8), Config(window=(8, 8, 8), batch=4)
+    ensemble = Ensemble([small_convolution()], CPU)
+    expected = ensemble.stream(image, whole, config)
+    ensemble.compile(noise(1, 1, 8, 8, 8))
+    with torch.compiler.set_stance("fail_on_recompile"):
+        found = ensemble.stream(image, whole, config)
+    torch.testing.assert_close(found, expected)
+
+
+def test_what_no_compiler_takes_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(network: nn.Module, **_: object) -> nn.Module:
+        return nn.Conv3d(2, 1, 1)  # as odd an error as any
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(MedsegError, match=r"cannot be compiled here \(RuntimeError: .*\)\. Leave compile out"):
+        Ensemble([small_convolution()], CPU).compile(noise(1, 1, 8, 8, 8))

@@ -80,8 +80,10 @@ class Level:
 
     @cached_property
     def p(self) -> Tensor:
-        """Probabilities, `(B, K, *spatial)`."""
-        return self.log_p.exp()
+        """Probabilities, `(B, K, *spatial)`; their logarithm is a quicker way to them where it is known already."""
+        if "log_p" in self.__dict__:
+            return self.log_p.exp()
+        return self.logits.softmax(1) if self.exclusive else self.logits.sigmoid()
 
     @cached_property
     def log_not_p(self) -> Tensor:
@@ -159,13 +161,14 @@ class Loss(nn.Module, ABC, Generic[C]):
         target = _nearest(target, size)
         _check(logits, target, self.config)
         truth = _memberships(target, logits)
-        valid = (target != self.config.ignore_index).all(1, keepdim=True).to(logits)
-        complete = valid.is_cpu and bool(valid.all())  # asking an accelerator would make the host wait for it
+        counts = (target != self.config.ignore_index).all(1, keepdim=True)
+        complete = counts.is_cpu and bool(counts.all())  # asking an accelerator would make the host wait for it
+        valid = None if complete else counts.to(logits)
         spacing = (context.spacing_mm or (1.0,) * len(size))[: len(size)]
         return Level(
             logits,
-            truth if complete else truth * valid,
-            None if complete else valid,
+            truth if valid is None else truth * valid,
+            valid,
             torch.as_tensor(self.config.class_weights or (1.0,) * logits.shape[1]).to(logits),
             self.config.activation == "softmax",
             tuple(s * a / b for s, a, b in zip(spacing, full, size, strict=True)),

@@ -32,9 +32,9 @@ class DiceCE(Loss[Config]):
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where nothing counts."""
         config = self.config
+        entropy = log_loss(level, reduction="weighted_mean")
         coefficient = dice(soft_counts(level, config, squared=config.squared), config.smooth)
-        overlap = class_mean(1 - coefficient, level, config)
-        return config.dice_weight * overlap + config.ce_weight * log_loss(level, reduction="weighted_mean")
+        return config.dice_weight * class_mean(1 - coefficient, level, config) + config.ce_weight * entropy
 
 
 def build(config: Config) -> DiceCE:
