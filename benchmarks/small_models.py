@@ -80,7 +80,7 @@ def scans(count: int) -> dict[str, int]:
 
 def settings(name: str, teacher: Path, keep: float) -> list[str]:
     """What sets a training apart from the teacher's."""
-    wide = bundles.read(bundles.locate(teacher)).model if name != "teacher" else {}
+    wide = bundles.read(bundles.find(teacher)).model if name != "teacher" else {}
     words = {
         "model": f"model={json.dumps(prune.narrowed(wide, keep))}" if wide else "",
         "distill": f"distill.from={teacher}",

@@ -179,4 +179,4 @@ def evaluate(
 def _labels(model: str | Path) -> Labels:
     from medseg import bundle
 
-    return bundle.read(bundle.locate(model)).labels
+    return bundle.read(bundle.find(model)).labels

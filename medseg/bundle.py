@@ -82,7 +82,7 @@ def _saved_checksum(folder: Path) -> str:
     return str(content.get("checksum")) if isinstance(content, dict) else ""
 
 
-def locate(folder: str | Path) -> Path:
+def find(folder: str | Path) -> Path:
     """The bundle of a folder: the folder itself, or the one a run holds.
 
     Raises:

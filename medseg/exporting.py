@@ -59,7 +59,7 @@ class Config(Settings):
 
 def export(model: str | Path, out: str | Path, config: Config, module: str | None = None) -> Path:
     """Write a model as a folder that prediction needs nothing beside; see `medseg.api.export`."""
-    source, out = bundles.locate(model), Path(out)
+    source, out = bundles.find(model), Path(out)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise DataError(f"'{out}' holds files already. Name a new or an empty folder with -o.")
     described = bundles.read(source)

@@ -20,7 +20,7 @@ from medseg.errors import ConfigError
 from medseg.labels import best_class
 from medseg.settings import parse
 from medseg.stitching import Range, Sums, box, divided
-from medseg.windows import Config, window_starts
+from medseg.windows import Config, lattice
 
 Network = Callable[[Tensor], Tensor]
 Corner = tuple[int, ...]
@@ -110,13 +110,14 @@ class Stream:
 
     def _corners(self, image: Tensor, wanted: Sequence[Range], axis: int) -> list[Corner]:
         """Where the windows that touch a region begin, in order along an axis; not those of air."""
-        lattice = [
-            [s for s in window_starts(n, w, self.config.overlap) if s + w > a and s < b]
-            for n, w, (a, b) in zip(image.shape[1:], self.config.window, wanted, strict=True)
+        window = self.config.window
+        starts = lattice(image.shape[1:], window, self.config.overlap)
+        touching = [
+            [s for s in along if s + w > a and s < b] for along, w, (a, b) in zip(starts, window, wanted, strict=True)
         ]
-        every = sorted(itertools.product(*lattice), key=lambda corner: corner[axis])
+        every = sorted(itertools.product(*touching), key=lambda corner: corner[axis])
         skips = self.nothing is not None
-        kept = [c for c in every if not (skips and self.config.is_air(image[box(c, self.config.window)]))]
+        kept = [corner for corner in every if not (skips and self.config.is_air(image[box(corner, window)]))]
         self.work.add(len(kept), len(every) - len(kept), self.config)
         return kept
 

@@ -142,7 +142,7 @@ def find(setting: Setting, folder: str) -> Ancestor:
         BundleError: no usable model lies there, or it is a user's own module.
     """
     try:
-        place = bundles.locate(folder)
+        place = bundles.find(folder)
         bundle, members = bundles.load(place)
     except BundleError as error:
         raise BundleError(f"{setting}: {error}") from error

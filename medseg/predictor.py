@@ -60,7 +60,7 @@ class Predictor:
         compile: bool = False,
         module: str | None = None,
     ) -> None:
-        folder = bundles.locate(folder)
+        folder = bundles.find(folder)
         described = bundles.read(folder)
         if described.runtime != "torch":
             device = _cpu(device, described.runtime, compile)

@@ -23,7 +23,7 @@ from medseg.inner import case_dice, mean_dice
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared
 from medseg.reading import read_case
-from medseg.windows import Config, window_starts
+from medseg.windows import Config, lattice
 
 Array = npt.NDArray[Any]
 _WINDOWS = 32  # to calibrate on, from 8 scans where there are as many
@@ -65,13 +65,13 @@ def windows(cases: Sequence[Case], described: Bundle) -> list[Array]:
 
 
 def _cut(image: Array, config: Config, count: int) -> Iterator[Array]:
-    shape = image.shape[1:]
-    starts = [
-        window_starts(n, w, config.overlap) if n >= w else (-((w - n) // 2),)
-        for n, w in zip(shape, config.window, strict=True)
+    shape, size = image.shape[1:], config.window
+    centred = [
+        starts if n >= w else (-((w - n) // 2),)
+        for starts, n, w in zip(lattice(shape, size, config.overlap), shape, size, strict=True)
     ]
-    for i, j, k in _spread(list(itertools.product(*starts)), count):
-        window = np.empty((1, len(image), *config.window), image.dtype)
+    for i, j, k in _spread(list(itertools.product(*centred)), count):
+        window = np.empty((1, len(image), *size), image.dtype)
         sample.cut(image, (i, j, k), window[0])
         yield window
 

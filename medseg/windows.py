@@ -60,7 +60,7 @@ class Config(Settings):
 
     def cost(self, shape: Sequence[int]) -> float:
         """How often a voxel of an image of a shape is computed, in the mean."""
-        windows = [len(window_starts(n, w, self.overlap)) for n, w in zip(shape, self.window, strict=True)]
+        windows = [len(starts) for starts in lattice(shape, self.window, self.overlap)]
         return float(np.prod(windows) * np.prod(self.window) / np.prod(shape))
 
     def larger(self, voxels: float, longest: Sequence[int]) -> Config:
@@ -96,6 +96,11 @@ def window_starts(length: int, window: int, overlap: float) -> tuple[int, ...]:
     return tuple(n * last // gaps for n in range(gaps + 1))
 
 
+def lattice(shape: Sequence[int], window: Sequence[int], overlap: float) -> list[tuple[int, ...]]:
+    """First indices of windows along each axis of an image; see `window_starts`."""
+    return [window_starts(n, w, overlap) for n, w in zip(shape, window, strict=True)]
+
+
 def find_air(window: Sequence[int], cases: Iterable[tuple[Array, Array]]) -> tuple[float | None, float]:
     """What windows without tissue do not exceed, as far as labelled cases show it.
 
@@ -109,8 +114,7 @@ def find_air(window: Sequence[int], cases: Iterable[tuple[Array, Array]]) -> tup
     """
     highest, touching = [], []
     for image, target in cases:
-        lattice = [window_starts(n, w, 0.5) for n, w in zip(image.shape[1:], window, strict=True)]
-        for corner in itertools.product(*lattice):
+        for corner in itertools.product(*lattice(image.shape[1:], window, 0.5)):
             at = (slice(None), *(slice(start, start + n) for start, n in zip(corner, window, strict=True)))
             highest.append(float(image[at].max()))
             touching.append(bool(target[at].any()))

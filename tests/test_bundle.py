@@ -251,17 +251,17 @@ def test_a_full_disk_leaves_no_half_of_a_model(tmp_path: Path, monkeypatch: pyte
 def test_a_bundle_is_found_in_a_run(stored: Path) -> None:
     run = stored.parent / "run"
     shutil.copytree(stored, run / "bundle")
-    assert bundle.locate(run) == bundle.locate(run / "bundle") == run / "bundle"
+    assert bundle.find(run) == bundle.find(run / "bundle") == run / "bundle"
 
 
 def test_where_there_is_no_bundle(tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="holds no bundle: no model there"):
         Predictor(tmp_path)
     with pytest.raises(BundleError, match="holds no bundle: no model there"):
-        bundle.locate(tmp_path / "nothing")
+        bundle.find(tmp_path / "nothing")
     (tmp_path / "config.yaml").write_text("seed: 0\n")
     with pytest.raises(BundleError, match=r"this run has not finished \(finish it with --resume\)"):
-        bundle.locate(tmp_path)
+        bundle.find(tmp_path)
 
 
 def test_a_model_of_format_1_is_loaded_for_ever() -> None:
