@@ -129,6 +129,11 @@ def test_reading_a_nifti_loads_neither_torch_nor_other_readers(tmp_path: Path) -
     assert not loaded_by(f"import medseg; medseg.read({str(scan)!r})") & {"torch", "SimpleITK", "matplotlib", "monai"}
 
 
+def test_predicting_loads_nothing_that_serves_training_alone() -> None:
+    loaded = loaded_by("import medseg; medseg.predict, medseg.Predictor")
+    assert not loaded & {"lightning_fabric", "SimpleITK", "matplotlib", "monai"}
+
+
 def test_public_names_survive_the_import_of_every_submodule() -> None:
     code = f"""
 import importlib, types

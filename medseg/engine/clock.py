@@ -7,11 +7,13 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-
-from lightning_fabric import Fabric
+from typing import TYPE_CHECKING
 
 from medseg.engine.state import Run
 from medseg.engine.together import agree
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _TWICE_S = 1.0  # signals within it are one: `torchrun` passes on what the terminal has sent already
 

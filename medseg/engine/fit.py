@@ -7,10 +7,9 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
 
 import torch
-from lightning_fabric import Fabric
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
@@ -24,6 +23,9 @@ from medseg.engine.tracking import Meter, tracker
 from medseg.errors import ConfigError, Interrupted
 from medseg.losses import LossContext
 from medseg.settings import Settings
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 Wanted = Literal["auto", True, False]
 _ROWS = 200  # of history.csv in a whole run

@@ -7,16 +7,18 @@ import logging
 import os
 from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy, Strategy
 from torch import Tensor, nn
 
 from medseg import system
 from medseg.engine.stages import stages
 from medseg.errors import ConfigError
+
+if TYPE_CHECKING:  # it takes a second, which prediction has no use for
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import Strategy
 
 Share = Literal["ddp", "fsdp"]
 # The others wait while the first process predicts. One that dies is noticed by `torchrun` and not by this.
@@ -36,6 +38,8 @@ def fabric(device: torch.device, precision: str = "fp32", share: Share = "ddp") 
     Raises:
         ConfigError: there is one process only, and nobody to share with; or several, which take a GPU each, and one is named.
     """
+    from lightning_fabric import Fabric
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it repeats what the run says
     _, ranks = system.ranks()
     if share == "fsdp" and ranks == 1:
@@ -65,6 +69,8 @@ def _leave() -> None:
 
 
 def _strategy(share: Share, ranks: int) -> Strategy | str:
+    from lightning_fabric.strategies import DDPStrategy, ModelParallelStrategy
+
     if ranks == 1:
         return "auto"
     if share == "fsdp":
