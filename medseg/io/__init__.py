@@ -6,15 +6,17 @@ A format is one module with `SUFFIXES`, `matches(path)`, `read(path, kind)`, `re
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
 from medseg.errors import DataError
-from medseg.io import dicom, itk, nifti, raster
+from medseg.io import dicom, metaimage, nifti, nrrd, raster
 from medseg.volume import Geometry, Kind, Volume
 
-_FORMATS: tuple[ModuleType, ...] = (dicom, nifti, itk, raster)
+_FORMATS: tuple[ModuleType, ...] = (dicom, nifti, nrrd, metaimage, raster)
 SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form.SUFFIXES)
 WRITTEN: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in getattr(form, "WRITTEN", ()))
 
@@ -33,7 +35,8 @@ def read(path: str | Path, kind: Kind = "image") -> Volume:
         DataError: no such file, an unknown format, or contents that cannot be trusted.
         GeometryError: its grid cannot be used.
     """
-    volume: Volume = _format(Path(path)).read(Path(path), kind)
+    with _enough_memory(path):
+        volume: Volume = _format(Path(path)).read(Path(path), kind)
     return volume
 
 
@@ -44,7 +47,8 @@ def read_geometry(path: str | Path) -> Geometry:
         DataError: as `read`.
         GeometryError: as `read`.
     """
-    geometry: Geometry = _format(Path(path)).read_geometry(Path(path))
+    with _enough_memory(path):
+        geometry: Geometry = _format(Path(path)).read_geometry(Path(path))
     return geometry
 
 
@@ -98,6 +102,17 @@ def ending(path: str | Path) -> str:
     """The ending of a file's name that tells its format, such as `.nii.gz`; nothing where none does."""
     name = Path(path).name.lower()
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+@contextlib.contextmanager
+def _enough_memory(path: str | Path) -> Iterator[None]:
+    """A library may ask for as much as a damaged header says."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DataError(
+            f"'{path}' asks for more memory than there is: its header is damaged, or it is too large for this machine."
+        ) from error
 
 
 def _format(path: Path) -> ModuleType:
