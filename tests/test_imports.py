@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 LAYERS = """
 errors progress extent runner mistakes
 registry resources files picture system memory
-settings
+settings declaration
 volume labels interpolation stitching windows
 regrid
 io geometry distance

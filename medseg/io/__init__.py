@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -21,12 +21,13 @@ SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form
 WRITTEN: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in getattr(form, "WRITTEN", ()))
 
 
-def read(path: str | Path, kind: Kind = "image") -> Volume:
+def read(path: str | Path, kind: Kind = "image", spacing_mm: Sequence[float] | None = None) -> Volume:
     """Read a file, or a folder that holds one DICOM series.
 
     Args:
         path: NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM.
         kind: "labels" for a mask: whole numbers, whatever type the file stores them in.
+        spacing_mm: of a plain image (PNG, TIFF, JPEG), which holds none: of columns, rows and pages.
 
     Returns:
         The volume on its own grid; what was odd about the file is in `meta["notes"]`.
@@ -35,8 +36,13 @@ def read(path: str | Path, kind: Kind = "image") -> Volume:
         DataError: no such file, an unknown format, or contents that cannot be trusted.
         GeometryError: its grid cannot be used.
     """
+    form, told = _format(Path(path)), {}
+    if spacing_mm is not None:
+        if form is not raster:
+            raise DataError(f"'{path}' says itself how large its voxels are; a spacing is for plain images alone.")
+        told = {"spacing_mm": spacing_mm}
     with _enough_memory(path):
-        volume: Volume = _format(Path(path)).read(Path(path), kind)
+        volume: Volume = form.read(Path(path), kind, **told)
     return volume
 
 

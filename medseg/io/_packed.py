@@ -91,6 +91,15 @@ def _check_size(path: Path, needed: int, packing: Packing, offset: int, skip: in
             f"'{path}' is cut short or its header is wrong: it promises {offset + skip + needed:,} bytes, "
             f"the file has {there:,}. Copy it again from its source."
         )
+    check_memory(path, needed)
+
+
+def check_memory(path: Path, needed: int) -> None:
+    """Refuse what there is no room for, before memory is asked for it.
+
+    Raises:
+        DataError: it holds more bytes than are free.
+    """
     if needed > (free := memory.free_bytes()):
         raise DataError(
             f"'{path}' holds {needed / 1e9:.1f} GB of voxels, but {free / 1e9:.1f} GB of memory are free. "
