@@ -21,7 +21,7 @@ regrid
 io geometry distance
 region
 cases preprocess sample augment metrics plot prediction
-reading manifest findings postprocess
+reading manifest bids findings postprocess
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description
 scans card weights runtimes
 bundle tables pairing loader doctor planning restore ensemble suitability
