@@ -127,7 +127,8 @@ def _listed(root: Path, entries: list[Any], split: str | None = None) -> tuple[C
         images = tuple(path for name in names for path in _resolve(root / str(name)))
         label = _resolve(root / str(entry["label"]))[0] if entry.get("label") else None
         one_a_channel = _is_channel(images[0], io.bare_name(Path(str(names[0]))))
-        cases.append(Case(_id(images[0], one_a_channel), images, label, split=split))
+        part = manifest.SPLITS.get(str(entry.get("split") or ""), split) or split
+        cases.append(Case(_id(images[0], one_a_channel), images, label, str(entry.get("group") or ""), part))
     return tuple(cases)
 
 

@@ -22,10 +22,10 @@ io geometry distance
 region
 cases preprocess sample augment metrics plot prediction
 reading manifest bids findings postprocess
-layouts examination fingerprint prepared limits models losses inference arithmetic channels description
+layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes
 bundle tables pairing loader doctor planning restore ensemble suitability
-networks
+networks repairing
 predictor
 lineage
 cohort engine distill prune locating
