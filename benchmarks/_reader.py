@@ -45,7 +45,7 @@ def look(read: Callable[[], object]) -> dict[str, Any]:
 
     if _RESET.exists():
         _RESET.write_text("5")
-    held_mb, began = _status_mb("VmRSS"), time.perf_counter()
+    held_mb, began = _status_mb("VmRSS"), time.process_time()
     kind, where = "read", ""
     try:
         read()
@@ -59,7 +59,7 @@ def look(read: Callable[[], object]) -> dict[str, Any]:
     return {
         "kind": kind,
         "where": where,
-        "seconds": time.perf_counter() - began,
+        "seconds": time.process_time() - began,
         "peak_mb": _status_mb("VmHWM") - held_mb,
     }
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from medseg import io
+from medseg.errors import MedsegError
 from medseg.io import dicom, metaimage, nifti, nrrd, raster
 
 FAMILIES = {"nifti": nifti, "nrrd": nrrd, "metaimage": metaimage, "raster": raster, "dicom": dicom}
@@ -25,18 +27,19 @@ def seeds(folders: list[Path]) -> dict[str, list[tuple[str, Files]]]:
             for path in sorted(file for file in folder.rglob("*") if file.is_file()):
                 for family, form in FAMILIES.items():
                     if form.matches(path) and path.stat().st_size <= _LARGEST:
-                        found[family].append((path.name, {path.name: path.read_bytes(), **dict(_beside(path))}))
+                        found[family].append((path.name, {part.name: part.read_bytes() for part in _parts(path)}))
                         break
         for folder in folders:
             found["dicom"] += [("", files) for files in _series(folder)]
     return found
 
 
-def _beside(path: Path) -> Iterator[tuple[str, bytes]]:
-    """The other half of a scan in two files."""
-    if path.suffix in (".hdr", ".img", ".nhdr", ".mhd"):
-        for other in path.parent.glob(f"{path.stem}.*"):
-            yield other.name, other.read_bytes()
+def _parts(path: Path) -> list[Path]:
+    """The file, and the other half of a scan in two files where there is one."""
+    try:
+        return io.parts(path)
+    except MedsegError:
+        return [path]
 
 
 def _series(folder: Path) -> Iterator[Files]:

@@ -6,6 +6,7 @@ Each input is read in a process of its own kind, which is killed when it takes t
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import random
 import select
@@ -18,11 +19,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from benchmarks import _measure as measure
 from benchmarks._mutations import mutated
 from benchmarks._seeds import FAMILIES, Files, seeds
 from medseg.resources import shipped
 
+_ASLEEP = 60  # times the limit, after which a process that computes nothing hangs
 FAILURES = ("traceback", "several lines", "hang", "memory", "crash")
 
 
@@ -33,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--only", nargs="+", default=list(FAMILIES), choices=list(FAMILIES), help="families of formats")
     made.add_argument("--data", type=Path, nargs="*", default=[], help="folders of real scans, besides the samples")
     made.add_argument("--seed", type=int, default=0, help="of the mutations")
-    made.add_argument("--limit-s", type=float, default=10, help="seconds after which a reader hangs")
+    made.add_argument("--limit-s", type=float, default=10, help="seconds of the processor after which a reader hangs")
     made.add_argument("--limit-mb", type=float, default=300, help="memory above what one may take")
     made.add_argument("--keep", type=Path, help="folder for inputs that ended badly")
     return made
@@ -88,14 +92,24 @@ class Reader:
         with tempfile.TemporaryDirectory(prefix="medseg-fuzz-") as folder:
             for other, data in files.items():
                 (Path(folder) / other).write_bytes(data)
-            self.process.stdin.write(f"{Path(folder) / name}\n")
-            self.process.stdin.flush()
-            if not select.select([self.process.stdout], [], [], 3 * self.limit_s)[0]:
-                return self._end("hang", f"over {3 * self.limit_s:g} s")
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.write(f"{Path(folder) / name}\n")
+                self.process.stdin.flush()
+            if not self._answered():
+                return self._end("hang", f"over {self.limit_s:g} s")
             line = self.process.stdout.readline()
         if not line:
             return self._end("crash", f"signal {-self.process.wait()}")
         return json.loads(line)
+
+    def _answered(self) -> bool:
+        """Wait for an answer as long as the process may compute; where others compute too, that takes longer."""
+        worker = psutil.Process(self.process.pid)
+        computed, awake = sum(worker.cpu_times()[:2]) + self.limit_s, time.monotonic() + _ASLEEP * self.limit_s
+        while not select.select([self.process.stdout], [], [], 1)[0]:
+            if sum(worker.cpu_times()[:2]) > computed or time.monotonic() > awake:
+                return False
+        return True
 
     def _end(self, kind: str, where: str) -> list[dict[str, Any]]:
         self.close()
