@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from medseg import geometry as geo
 from medseg import picture
@@ -14,6 +16,7 @@ from medseg.errors import DataError, GeometryError
 from medseg.labels import Labels
 from medseg.volume import Geometry, Volume
 
+Array = npt.NDArray[Any]
 _PICTURE = 255
 _EXACT = 0.05  # of a voxel: what programs differ by when they write the same grid
 
@@ -22,8 +25,8 @@ def onto(mask: Volume, image: Geometry) -> tuple[Volume, str]:
     """A mask on the very grid of its image, and what was done; no words where nothing was.
 
     Voxel for voxel where both have one shape and the mask's header is off by less than a voxel, or says nothing (no form, or the
-    identity). By world position where it lacks or has whole voxels around, and where it is one voxel longer or shorter over
-    the same extent.
+    identity). By world position where its voxels are those of the image, turned or flipped, with some lacking or too many
+    around; and where it is one voxel longer or shorter over the same extent.
 
     Raises:
         GeometryError: anything else, which only a person can decide; or labels would be lost.
@@ -32,32 +35,41 @@ def onto(mask: Volume, image: Geometry) -> tuple[Volume, str]:
         return mask, ""
     how = geo.difference(image, mask.geometry) or "off by rounding"
     verb = "is" if mask.geometry.shape == image.shape else "has"
-    if mask.geometry.shape == image.shape:
-        off = float(np.abs(image.to_index(mask.geometry.corners_world) - image.to_index(image.corners_world)).max())
-        if off >= 1 and not _placeless(mask):
-            raise GeometryError(
-                f"label is {how}: {off:.3g} voxels, too far for a drift. Which of the two headers is right?"
-            )
-        why = "its header tells no place" if off >= 1 else f"{off:.2g} voxels"
-        return mask.replace(geometry=image), f"label is {how} ({why}): takes the image's grid, voxel for voxel"
+    matrix = np.linalg.inv(image.affine) @ mask.geometry.affine
+    turned = np.abs(matrix[:3, :3]).argmax(0).tolist() != [0, 1, 2] or (np.diag(matrix) < 0).any()
+    if mask.geometry.shape == image.shape and (_placeless(mask) or not turned):
+        return mask.replace(geometry=image), _drift(mask, image, how)
     moved = geo.resample_to(mask, image, "nearest")
     before, after = _counts(mask), _counts(moved)
-    if _shifted(mask.geometry, image):
+    if _same_voxels(matrix, mask.geometry.shape):
         if before != after:
             lost = sum(before.values()) - sum(after.values())
             raise GeometryError(
                 f"label has {how}: {lost} labelled voxels lie outside the image. Is it of another scan?"
             )
-        return (
-            moved,
-            f"label has {how}: cut or filled with background by position; all {sum(after.values())} labelled voxels kept",
-        )
+        what = f"{'turned' if turned else 'cut or filled with background'} by position"
+        return moved, f"label {verb} {how}: {what}; all {sum(after.values())} labelled voxels kept"
     if not _one_off(mask.geometry, image) or before.keys() != after.keys():
         raise GeometryError(
             f"label {verb} {how}, and not over the same extent. Resample it by hand, if it is of this scan."
         )
     counts = ", ".join(f"{shown(value)}: {before[value]} to {after[value]}" for value in before)
     return moved, f"label has {how}: nearest voxels of its own grid taken (voxels of each label: {counts})"
+
+
+def _drift(mask: Volume, image: Geometry, how: str) -> str:
+    """Why a mask of the image's shape may take its grid.
+
+    Raises:
+        GeometryError: its header says that it lies elsewhere.
+    """
+    off = float(np.abs(image.to_index(mask.geometry.corners_world) - image.to_index(image.corners_world)).max())
+    if off >= 1 and not _placeless(mask):
+        raise GeometryError(
+            f"label is {how}: {off:.3g} voxels, too far for a drift. Which of the two headers is right?"
+        )
+    why = "its header tells no place" if off >= 1 else f"{off:.2g} voxels"
+    return f"label is {how} ({why}): takes the image's grid, voxel for voxel"
 
 
 def as_values(mask: Volume, allowed: tuple[int, ...] = (1,)) -> tuple[Volume, str]:
@@ -129,11 +141,13 @@ def _counts(mask: Volume) -> dict[int, int]:
     return {int(value): int(count) for value, count in zip(values, counts, strict=True) if value}
 
 
-def _shifted(mask: Geometry, image: Geometry) -> bool:
-    """Whether two grids have the same voxels where they overlap: one spacing and direction, whole voxels apart."""
-    index = image.to_index(mask.corners_world)
-    ends = np.array(list(np.ndindex(2, 2, 2))) * (np.array(mask.shape) - 1) + np.round(index[0])
-    return bool(np.abs(index - ends).max() < _EXACT)
+def _same_voxels(matrix: Array, shape: tuple[int, ...]) -> bool:
+    """Whether indices of a mask become whole indices of its image, by permuting, flipping and shifting alone."""
+    whole_steps = np.rint(matrix)
+    corners = np.column_stack([np.array(list(np.ndindex(2, 2, 2))) * (np.array(shape) - 1), np.ones(8)])
+    axes = np.abs(whole_steps[:3, :3])
+    permuted = bool((axes.sum(0) == 1).all() and (axes.sum(1) == 1).all())
+    return permuted and bool(np.abs(corners @ (matrix - whole_steps).T).max() < _EXACT)
 
 
 def _one_off(mask: Geometry, image: Geometry) -> bool:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from medseg import geometry as geo
 from medseg import mending
 from medseg.errors import DataError, GeometryError
 from medseg.labels import Labels
@@ -66,6 +67,14 @@ def test_whole_voxels_are_cut_or_filled_by_position(start: tuple[int, int, int])
     assert (
         "6x5x6 voxels instead of 7x6x5: cut or filled with background by position; all 18 labelled voxels kept" in said
     )
+
+
+@pytest.mark.parametrize("axcodes", ["LPS", "PIR", "SAL"])
+def test_a_mask_on_other_axes_is_turned_by_position(axcodes: str) -> None:
+    found, said = mending.onto(geo.reorient(mask(), axcodes), IMAGE)
+    assert found.geometry == IMAGE
+    assert np.array_equal(found.array, mask().array)
+    assert "turned by position; all 18 labelled voxels kept" in said
 
 
 def test_labels_outside_the_image_are_not_cut() -> None:

@@ -166,7 +166,8 @@ def write(volume: Volume, path: Path) -> None:
     """
     array = _common.stored(volume)
     if volume.kind == "labels" and array.max() >= picture.COLOURED and len(array) == 1:
-        array = np.moveaxis(picture.coloured(array[0]), -1, 0)
+        with contextlib.suppress(ValueError):  # levels that no colour is left for
+            array = np.moveaxis(picture.coloured(array[0]), -1, 0)
     kinds = {1: (np.uint8, np.uint16), 3: (np.uint8,)}
     if array.shape[3] > 1 or array.dtype not in kinds.get(len(array), ()):
         raise DataError(
