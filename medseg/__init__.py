@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from medseg.api import load as load
     from medseg.api import plan as plan
     from medseg.api import predict as predict
+    from medseg.api import repair as repair
     from medseg.api import train as train
     from medseg.errors import MedsegError as MedsegError
     from medseg.inference import sliding_window as sliding_window
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _PUBLIC = {
-    **dict.fromkeys(("check", "evaluate", "export", "load", "plan", "predict", "train"), "api"),
+    **dict.fromkeys(("check", "evaluate", "export", "load", "plan", "predict", "repair", "train"), "api"),
     "MedsegError": "errors",
     "sliding_window": "inference",
     **dict.fromkeys(("read", "write"), "io"),

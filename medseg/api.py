@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import cohort, doctor, files, layouts, pairing, progress, runs, scans
+from medseg import cohort, doctor, files, layouts, pairing, progress, repairing, runs, scans
 from medseg import config as configs
 from medseg import evaluation as evaluations
 from medseg.errors import ConfigError
@@ -15,6 +15,7 @@ from medseg.findings import Report
 from medseg.labels import Labels
 from medseg.predictor import Predictor
 from medseg.rehearsal import Rehearsal, rehearse
+from medseg.repairing import Repaired
 from medseg.resources import shipped
 from medseg.settings import parse
 
@@ -24,6 +25,23 @@ _DEMO_DICE = 0.7
 def check(data: str | Path, *, modality: str | None = None) -> Report:
     """What is wrong with a dataset; see `medseg.findings.Report`."""
     return doctor.check(layouts.find(data, modality))
+
+
+def repair(
+    data: str | Path, out: str | Path, *, spacing_mm: Sequence[float] | None = None, modality: str | None = None
+) -> Repaired:
+    """Write a repaired copy of a dataset; see `medseg.repairing.Repaired`.
+
+    Masks that drifted or have no header take their image's grid, pictures of masks become numbers, floats become integers. What
+    cannot be mended without guessing is named and left out; the original stays as it is.
+
+    Args:
+        data: a dataset in any known layout.
+        out: a new folder for the copy.
+        spacing_mm: of plain images (PNG, TIFF, JPEG), which hold none: of columns, rows and pages.
+        modality: as for `check`.
+    """
+    return repairing.repair(layouts.find(data, modality), out, spacing_mm)
 
 
 def plan(data: str | Path, *, preset: str | None = None, budget: str | None = None, **settings: Any) -> Rehearsal:

@@ -137,12 +137,23 @@ def evaluate(
 def check(
     data: Data,
     modality: Modality = None,
+    fix: Annotated[Path | None, typer.Option(metavar="OUT", help="Write a repaired copy of the dataset there.")] = None,
+    spacing: Annotated[
+        tuple[float, float, float] | None,
+        typer.Option(metavar="I J K", help="With --fix: voxel size of PNG, TIFF, JPEG in mm: columns, rows, pages."),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Find what is wrong with a dataset before training; exit code 2 when training would fail."""
     from medseg import api
 
-    found = api.check(data, modality=modality)
+    if spacing and fix is None:
+        raise typer.BadParameter("a size of voxels goes into a repaired copy: add --fix OUT", param_hint="--spacing")
+    found: Any = (
+        api.check(data, modality=modality)
+        if fix is None
+        else api.repair(data, fix, spacing_mm=spacing, modality=modality)
+    )
     typer.echo(json.dumps(found.to_json(), indent=2) if as_json else found.table())
     raise typer.Exit(0 if found.ok else 2)
 

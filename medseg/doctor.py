@@ -10,6 +10,7 @@ import numpy as np
 
 from medseg import reading
 from medseg.cases import Dataset, MaskValues, few
+from medseg.declaration import shown
 from medseg.errors import DataError
 from medseg.examination import Exam, examine
 from medseg.findings import Finding, Report
@@ -127,5 +128,5 @@ def _undeclared(masks: Mapping[str, MaskValues]) -> Finding:
         return Finding("error", "", "labels", str(error))
     many = len(values) > _INSTANCES
     doubt = "; are these numbered instances? Each would become a label" if many else ""
-    text = f"no labels are declared; the masks hold {few(values, 8)}{doubt}"
+    text = f"no labels are declared; the masks hold {few(map(shown, values), 8)}{doubt}"
     return Finding("warning" if many else "note", "", "labels", text)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from medseg import preprocess
 from medseg.cases import Case, few
+from medseg.declaration import shown
 from medseg.errors import MedsegError
 from medseg.extent import profiles
 from medseg.findings import Finding, Severity
@@ -130,7 +131,7 @@ def _look_at_values(exam: Exam, array: Array, labels: Labels | None) -> None:
         exam.add("warning", "empty", "the mask is empty")
     elif labels is not None and len(array) == 1 and (unknown := labels.undeclared(array)):
         count = np.isin(array, unknown).sum()
-        text = f"{count} voxels hold values that no label declares: {few(unknown, 8)}{picture}"
+        text = f"{count} voxels hold values that no label declares: {few(map(shown, unknown), 8)}{picture}"
         exam.add("error", "undeclared", text)
     elif labels is None and picture:
         exam.add("warning", "picture-mask", f"the mask holds one value, 255, taken as a label{picture}")

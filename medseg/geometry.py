@@ -126,8 +126,9 @@ def resample_to(volume: Volume, geometry: Geometry, mode: Mode | None = None, fi
         volume: any grid, oblique and sheared ones included.
         geometry: the grid wanted.
         mode: "linear" (images; triangular anti-aliasing along axes that become coarser), "nearest" (labels), "one_hot"
-            (labels: each value's indicator is interpolated and the largest wins, the smoother choice, which may lose
-            structures thinner than a voxel of the new grid). Default: by the volume's kind. On grids with the same axes, linear
+            (labels: each value's indicator is interpolated and the largest wins, the smoother choice, which keeps structures
+            as thick, along each axis, as a voxel of both grids together, and may lose thinner ones). Default: by the volume's
+            kind. On a finer grid with the same axes and back "nearest" loses nothing. On grids with the same axes, linear
             values are off by at most the sum, over axes, of h^2/8 times the second derivative along it in mm, where h is the
             larger of both spacings.
         fill: value outside the volume.

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError, model_validator
 
-from medseg import picture
+from medseg import declaration, picture
 from medseg.errors import ConfigError, DataError
 from medseg.settings import Settings
 
@@ -77,8 +77,10 @@ class Labels(Settings):
         return self
 
     @classmethod
-    def of(cls, names: Mapping[str, Any] | Iterable[int], order: Sequence[int] | None = None) -> Labels:
+    def of(cls, names: Mapping[str, Any] | Collection[int], order: Sequence[int] | None = None) -> Labels:
         """From `{"background": 0, "liver": 1, "tumour": [2, 3]}`, its reverse `{"1": "liver"}`, or bare values.
+
+        A value may be a colour of masks that are pictures, `"#ff0000"`; see `picture.numbered`.
 
         `ignore` names the value of voxels to leave out, as nnU-Net writes it. Labels overlap where two share a value; `order` is
         nnU-Net's `regions_class_order`, which counts where there are regions alone.
@@ -86,26 +88,24 @@ class Labels(Settings):
         Raises:
             ConfigError: the declaration contradicts itself.
         """
-        pairs = list(names.items()) if isinstance(names, Mapping) else [(f"label {v}", v) for v in names]
         try:
-            keys = all(str(key).lstrip("-").isdigit() for key, _ in pairs)
-            if pairs and (keys or all(isinstance(value, str) and not _is_number(value) for _, value in pairs)):
-                pairs = [(str(name), _whole(key)) for key, name in pairs]
-            found = [
-                (str(name), tuple(_whole(v) for v in (value if isinstance(value, list | tuple) else [value])))
-                for name, value in pairs
-            ]
+            found = declaration.read(names)
             ignore = next((values[0] for name, values in found if name.lower() == "ignore"), None)
             kept = [(name, values) for name, values in found if values != (0,) and name.lower() != "ignore"]
             used = [v for _, values in kept for v in values]
             items = tuple(
-                Label(name=name, values=values, colour=picture.colour(n + 1)) for n, (name, values) in enumerate(kept)
+                Label(name=name, values=values, colour=picture.colour(declaration.coloured(values) or n))
+                for n, (name, values) in enumerate(kept, 1)
             )
-            values = tuple(_whole(v) for v in order) if order and any(len(values) > 1 for _, values in kept) else None
+            values = (
+                tuple(declaration.whole(v) for v in order)
+                if order and any(len(values) > 1 for _, values in kept)
+                else None
+            )
             return cls(items=items, exclusive=len(set(used)) == len(used), ignore=ignore, order=values)
         except (TypeError, ValueError) as error:
             reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
-            given = dict(names) if isinstance(names, Mapping) else pairs
+            given = dict(names) if isinstance(names, Mapping) else list(names)
             raise ConfigError(f"labels: {reason.removeprefix('Value error, ')}, got {given}") from error
 
     def __len__(self) -> int:
@@ -260,19 +260,6 @@ def best_class(logits: Tensor) -> Tensor:
         torch.maximum(found, better, out=found)
         torch.maximum(top, other, out=top)
     return found
-
-
-def _is_number(value: Any) -> bool:
-    try:
-        return not isinstance(value, bool) and float(value) == float(value)
-    except (TypeError, ValueError):
-        return False
-
-
-def _whole(value: Any) -> int:
-    if not _is_number(value) or not float(value).is_integer():
-        raise ValueError(f"{value!r} is no whole number")
-    return int(float(value))
 
 
 def _side(name: str) -> tuple[str, str] | None:

@@ -1,4 +1,4 @@
-"""How datasets lie on disk: MSD and nnU-Net folders, a CSV manifest, images beside labels. Recognised, and named."""
+"""How datasets lie on disk: MSD and nnU-Net folders, a CSV manifest, BIDS trees, images beside labels. Recognised, and named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg import io, manifest, progress
+from medseg import bids, io, manifest, progress
 from medseg.cases import Case, Dataset, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.files import read_json
@@ -23,7 +23,7 @@ def find(path: str | Path, modality: str | None = None) -> Dataset:
     """Recognise a dataset.
 
     Args:
-        path: a folder, its `dataset.json`, or a CSV manifest.
+        path: a folder, its `dataset.json`, or a CSV manifest; `TREE#KIND` for one kind of masks of a BIDS tree.
         modality: what the images are (`CT`, `MR` ...) in place of what the dataset says; separated by commas where the
             channels differ.
 
@@ -36,11 +36,11 @@ def find(path: str | Path, modality: str | None = None) -> Dataset:
         DataError: nothing was recognised, files are missing, ids are used twice, or no case has a mask.
         ConfigError: `modality` does not fit the number of channels.
     """
-    path = Path(path)
+    path, masks = bids.split(Path(path))
     try:
         if not path.exists():
             raise DataError(f"no such dataset: '{path}'. Give a folder, its dataset.json, or a CSV.")
-        dataset = _recognise(path)
+        dataset = _recognise(path, masks)
         _check_files(dataset)
     except OSError as error:  # a folder that may not be listed, a name longer than the system allows
         raise DataError(f"cannot read '{path}': {error.strerror or type(error).__name__}") from error
@@ -53,7 +53,7 @@ def find(path: str | Path, modality: str | None = None) -> Dataset:
     return dataset.replace(channels=_override(modality, channels) if modality else channels)
 
 
-def _recognise(path: Path) -> Dataset:
+def _recognise(path: Path, masks: str) -> Dataset:
     if path.suffix.lower() == ".csv":
         return manifest.read(path)
     root = path.parent if path.name == "dataset.json" else path
@@ -61,12 +61,14 @@ def _recognise(path: Path) -> Dataset:
         return _declared(root)
     if (root / "dataset.csv").is_file():
         return manifest.read(root / "dataset.csv")
+    if bids.matches(root):
+        return bids.read(root, masks)
     for images, labels in FOLDERS:
         if (root / images).is_dir() and (root / labels).is_dir():
             cases = _pairs(root / images, root / labels)
             return Dataset(UNNAMED, f"{images}/ beside {labels}/", cases, None, (), root)
     raise DataError(
-        f"'{path}' is no dataset that medseg knows. Looked for dataset.json (MSD, nnU-Net), a CSV or dataset.csv, and "
+        f"'{path}' is no dataset that medseg knows. Looked for dataset.json (MSD, nnU-Net), a CSV or dataset.csv, sub-*/ beside derivatives/ (BIDS), and "
         f"{', '.join(f'{a}/ beside {b}/' for a, b in FOLDERS)}. Put scans in images/ and masks of "
         "equal name in labels/, or write a CSV with the columns id,image,label and a row for each scan."
     )
@@ -125,7 +127,8 @@ def _listed(root: Path, entries: list[Any], split: str | None = None) -> tuple[C
         images = tuple(path for name in names for path in _resolve(root / str(name)))
         label = _resolve(root / str(entry["label"]))[0] if entry.get("label") else None
         one_a_channel = _is_channel(images[0], io.bare_name(Path(str(names[0]))))
-        cases.append(Case(_id(images[0], one_a_channel), images, label, split=split))
+        part = manifest.SPLITS.get(str(entry.get("split") or ""), split) or split
+        cases.append(Case(_id(images[0], one_a_channel), images, label, str(entry.get("group") or ""), part))
     return tuple(cases)
 
 

@@ -22,11 +22,34 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (213, 94, 0),
     (204, 121, 167),
 )
+COLOURED = 1 << 24  # from here on a label's value is a colour
 
 
 def colour(value: int) -> tuple[int, int, int]:
-    """The palette's colour of a label value (1 is the first)."""
+    """The palette's colour of a label value (1 is the first), or the one that it stands for."""
+    if value >= COLOURED:
+        r, g, b = (int(part) for part in coloured(np.array(value)))
+        return r, g, b
     return PALETTE[(value - 1) % len(PALETTE)]
+
+
+def numbered(pixels: Array) -> Array:
+    """Colours of a mask `(..., 3)` as label values: grey pixels their level, all others 2^24 + 0xRRGGBB.
+
+    So a colour has the same number in every mask, and none is that of a level.
+    """
+    red, green, blue = np.moveaxis(pixels.astype(np.uint32), -1, 0)
+    grey = (red == green) & (green == blue)
+    return np.where(grey, red, COLOURED | red << 16 | green << 8 | blue)
+
+
+def coloured(values: Array) -> Array:
+    """Label values as the colours `(..., 3)` that `numbered` made them of; levels above 255 are a ValueError."""
+    values = np.asarray(values, np.int64)
+    if ((values < 0) | (values > 255) & (values < COLOURED) | (values >= 2 * COLOURED)).any():
+        raise ValueError("levels go from 0 to 255")
+    parts = [np.where(values < COLOURED, values, values >> shift & 255) for shift in (16, 8, 0)]
+    return np.stack(parts, -1).astype(np.uint8)
 
 
 def three_planes(

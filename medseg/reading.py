@@ -33,7 +33,7 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
     assert case.label is not None
     image, mask = preprocess.read_image(case.images), io.read(case.label, "labels")
     if wrong := misplaced(image.geometry, mask.geometry):
-        raise GeometryError(f"{wrong}. Run 'medseg check' on the dataset to see all of them.")
+        raise GeometryError(f"{wrong}. Run 'medseg check DATA --fix OUT' for a repaired copy.")
     return image, mask.replace(geometry=image.geometry)
 
 

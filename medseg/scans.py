@@ -27,7 +27,7 @@ class Scan:
 def find(inputs: Iterable[str | Path], channels: int | None = None) -> list[Scan]:
     """The scans of files, folders of scans, DICOM folders, or `a.nii.gz,b.nii.gz` for the channels of one scan.
 
-    In a folder, names that differ in `_0000`, `_0001` ... are channels of one scan; numbers that do not count from 0, or not
+    Files in folders below a folder are left out, and told. In a folder, names that differ in `_0000`, `_0001` ... are channels of one scan; numbers that do not count from 0, or not
     to the model's number of `channels`, are part of the names. Pictures beside or above DICOM series are thumbnails or logos of
     an export, and are set aside.
 
@@ -56,11 +56,18 @@ def _of(item: str, channels: int | None) -> list[Scan]:
 
 def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
     found = without_probabilities([path for path in sorted(folder.iterdir()) if path.is_file() and _is_volume(path)])
-    series = [path for path in [folder, *sorted(folder.rglob("*"))] if path.is_dir() and _is_series(path)]
+    inside = sorted(folder.rglob("*"))
+    series = [path for path in [folder, *inside] if path.is_dir() and _is_series(path)]
+    deeper = sum(
+        path.parent != folder and path.is_file() and _is_volume(path) and not raster.matches(path) for path in inside
+    )
     if not series and not found:
+        where = f" {deeper} lie in folders below it: name those." if deeper else ""
         raise DataError(
-            f"'{folder}' holds no scans. Known files: {', '.join(io.SUFFIXES)}, or DICOM series in folders."
+            f"'{folder}' holds no scans.{where} Known files: {', '.join(io.SUFFIXES)}, or DICOM series in folders."
         )
+    if deeper:
+        progress.warn(f"{deeper} scan(s) lie in folders below and are left out: name those folders to have them")
     if not all(raster.matches(path) for path in found):
         if below := [path for path in series if path != folder]:
             progress.warn(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import torch
 
 T = TypeVar("T")
-PACKAGES = ("medseg", "torch", "lightning-fabric", "numpy", "nibabel", "SimpleITK", "pydicom")
+PACKAGES = ("medseg", "torch", "lightning-fabric", "numpy", "nibabel", "pydicom")
 # How torch's CPU allocator (on Linux and Windows), MPS, cuDNN and cuBLAS put it.
 _OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux lists them, of x86 and of ARM; other systems have no such list

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib
 import json
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +20,11 @@ import medseg
 from benchmarks import (
     _curve,
     _described,
+    _mutations,
+    _reader,
     array_to_mask,
     cohort,
+    fuzz_io,
     memory_scaling,
     metrics,
     predict,
@@ -47,7 +52,7 @@ TINY = {  # what makes each comparison of operations take next to no time
     "losses": "--size 8",
     "two_stages": "--shape 40 40 20 --structure 10 --window 16 --margin 4",
 }
-BENCHMARKS = ("startup", "predict", "array_to_mask", "time_to_dice", "cohort", "small_models", *TINY)
+BENCHMARKS = ("startup", "predict", "array_to_mask", "time_to_dice", "cohort", "small_models", "fuzz_io", *TINY)
 FACTS = {"median_s", "low_s", "high_s", "peak_mb", "others", "runs"}
 peers = pytest.mark.filterwarnings("ignore")  # their warnings are theirs
 needs_nnunet = pytest.mark.skipif(bool(operation.missing("nnunetv2")), reason="nnunetv2 is not installed")
@@ -65,6 +70,40 @@ def test_every_benchmark_explains_itself(name: str, capsys: pytest.CaptureFixtur
         importlib.import_module(f"benchmarks.{name}").main(["--help"])
     assert stopped.value.code == 0
     assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is watched by Linux")
+def test_readers_of_broken_files_are_watched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def fail() -> None:
+        raise ValueError("a secret")
+
+    def refuse() -> None:
+        raise medseg.MedsegError("two\nlines")
+
+    assert _reader.look(fail)["kind"] == "traceback"
+    assert _reader.look(refuse)["kind"] == "several lines"
+    assert _reader.look(lambda: np.ones(50_000_000, np.uint8))["peak_mb"] > 45
+    reader = fuzz_io.Reader(limit_s=20)
+    assert [answer["kind"] for answer in reader.look("a.mha", {"a.mha": b"NDims = 1e+30\n"})] == ["DataError"] * 3
+    reader.process.kill()
+    assert reader.look("a.mha", {"a.mha": b""})[0]["kind"] == "crash"
+    assert reader.look("a.mha", {"a.mha": b""})[0]["kind"] == "DataError"
+    reader.close()
+    with pytest.raises(SystemExit) as stopped:
+        fuzz_io.main(
+            ["--seconds", "1", "--only", "metaimage", "--keep", str(tmp_path), "--json", str(tmp_path / "a.json")]
+        )
+    assert stopped.value.code == 0
+    assert json.loads((tmp_path / "a.json").read_text())["found"]["metaimage"]["inputs"] > 0
+    assert "metaimage" in capsys.readouterr().out
+
+
+def test_breaking_a_file_is_repeatable_and_reaches_what_is_packed() -> None:
+    content = gzip.compress(bytes(range(256)) * 20)
+    made = [_mutations.mutated(content, random.Random(seed)) for seed in range(60)]
+    assert made == [_mutations.mutated(content, random.Random(seed)) for seed in range(60)]
+    assert len(set(made)) > 50
+    assert sum(data[:2] == b"\x1f\x8b" and len(gzip.decompress(data)) > 0 for data in made[:5]) > 0
 
 
 def test_every_benchmark_is_in_the_readme() -> None:

@@ -517,6 +517,21 @@ def test_check(cli: Callable[..., Ended], tmp_path: Path, make_dataset: Make) ->
     assert "Traceback" not in ended.err
 
 
+def test_check_writes_a_repaired_copy(
+    cli: Callable[..., Ended], refused: Callable[..., str], tmp_path: Path, make_dataset: Make
+) -> None:
+    data = make_dataset(tmp_path / "data")
+    path = data / "labels/case_1.nii.gz"
+    mask = io.read(path, "labels")
+    io.write(mask.replace(array=mask.array * 0.5 + mask.array * 0.5, kind="image"), path)
+    ended = cli("check", data, "--fix", tmp_path / "mended")
+    assert ended.code == 0
+    assert "repaired  case_1: stored as float32" in ended.out
+    assert "1 repairs, 0 of 4 cases left out" in ended.out
+    assert "--fix OUT" in refused("check", data, "--spacing", 1, 1, 2)
+    assert "not empty" in refused("check", data, "--fix", tmp_path / "mended")
+
+
 @pytest.mark.parametrize("words", [["plan"], ["train", "--dry-run"]])
 def test_plans(cli: Callable[..., Ended], tmp_path: Path, make_dataset: Make, words: list[str]) -> None:
     data = make_dataset(tmp_path / "data")

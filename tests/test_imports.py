@@ -15,17 +15,17 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 LAYERS = """
 errors progress extent runner mistakes
 registry resources files picture system memory
-settings
+settings declaration
 volume labels interpolation stitching windows
 regrid
 io geometry distance
 region
 cases preprocess sample augment metrics plot prediction
-reading manifest findings postprocess
-layouts examination fingerprint prepared limits models losses inference arithmetic channels description
+reading manifest bids findings postprocess
+layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes
 bundle tables pairing loader doctor planning restore ensemble suitability
-networks
+networks repairing
 predictor
 lineage
 cohort engine distill prune locating

@@ -216,3 +216,14 @@ def test_values_are_written_in_a_type_that_holds_them() -> None:
 def test_two_names_of_one_value_are_told() -> None:
     assert Labels.of({"a": 1, "b": 2}).twins == Labels.of({"whole": [1, 2], "core": 2}).twins == ""
     assert Labels.of({"a": 1, "b": 1, "p": 2}).twins.startswith("'a' and 'b' have the same value (1)")
+
+
+def test_labels_of_pictures_are_declared_by_their_colour() -> None:
+    labels = Labels.of({"liver": "#ff0000", "spleen": ["#00FF00", 3], "bone": "#ffffff"})
+    assert [item.values for item in labels] == [(0x1FF0000,), (0x100FF00, 3), (255,)]
+    assert labels.items[0].colour == (255, 0, 0)
+    assert labels.items[2].colour == Labels.of([1, 2, 3]).items[2].colour
+    assert Labels.of({"#ff0000": "liver"}).names == ("liver",)
+    array = np.array([0, 0x1FF0000, 3, 255]).reshape(4, 1, 1)
+    assert labels.encode(array).ravel().tolist() == [0, 1, 2, 3]
+    assert labels.decode(labels.encode(array)).ravel().tolist() == [0, 0x1FF0000, 0x100FF00, 255]

@@ -117,6 +117,17 @@ def test_series_below_a_folder_of_volumes_are_not_passed_over_in_silence(
     assert "Doe" not in caplog.text
 
 
+def test_scans_in_folders_below_are_told_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write(tmp_path / "study", "a.nii.gz", "Doe^Jane/b.nii.gz", "Doe^Jane/later/c.nrrd")
+    assert found(tmp_path / "study") == {"a": ["a.nii.gz"]}
+    assert "2 scan(s) lie in folders below and are left out" in caplog.text
+    assert "Doe" not in caplog.text
+    (tmp_path / "export").mkdir()
+    write(tmp_path / "export", "Doe^Jane/b.nii.gz")
+    with pytest.raises(DataError, match=r"holds no scans\. 1 lie in folders below it: name those"):
+        find([tmp_path / "export"])
+
+
 def test_one_mask_never_replaces_another(tmp_path: Path) -> None:
     write(tmp_path, "1/a.nii.gz", "2/a.nii.gz", "3/b.nii.gz", "3/b.nrrd")
     with pytest.raises(DataError, match="two scans share the name 'a'"):

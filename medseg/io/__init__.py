@@ -6,25 +6,28 @@ A format is one module with `SUFFIXES`, `matches(path)`, `read(path, kind)`, `re
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 
 from medseg.errors import DataError
-from medseg.io import dicom, itk, nifti, raster
+from medseg.io import dicom, metaimage, nifti, nrrd, raster
 from medseg.volume import Geometry, Kind, Volume
 
-_FORMATS: tuple[ModuleType, ...] = (dicom, nifti, itk, raster)
+_FORMATS: tuple[ModuleType, ...] = (dicom, nifti, nrrd, metaimage, raster)
 SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form.SUFFIXES)
 WRITTEN: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in getattr(form, "WRITTEN", ()))
 
 
-def read(path: str | Path, kind: Kind = "image") -> Volume:
+def read(path: str | Path, kind: Kind = "image", spacing_mm: Sequence[float] | None = None) -> Volume:
     """Read a file, or a folder that holds one DICOM series.
 
     Args:
         path: NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM.
         kind: "labels" for a mask: whole numbers, whatever type the file stores them in.
+        spacing_mm: of a plain image (PNG, TIFF, JPEG), which holds none: of columns, rows and pages.
 
     Returns:
         The volume on its own grid; what was odd about the file is in `meta["notes"]`.
@@ -33,7 +36,13 @@ def read(path: str | Path, kind: Kind = "image") -> Volume:
         DataError: no such file, an unknown format, or contents that cannot be trusted.
         GeometryError: its grid cannot be used.
     """
-    volume: Volume = _format(Path(path)).read(Path(path), kind)
+    form, told = _format(Path(path)), {}
+    if spacing_mm is not None:
+        if form is not raster:
+            raise DataError(f"'{path}' says itself how large its voxels are; a spacing is for plain images alone.")
+        told = {"spacing_mm": spacing_mm}
+    with _enough_memory(path):
+        volume: Volume = form.read(Path(path), kind, **told)
     return volume
 
 
@@ -44,7 +53,8 @@ def read_geometry(path: str | Path) -> Geometry:
         DataError: as `read`.
         GeometryError: as `read`.
     """
-    geometry: Geometry = _format(Path(path)).read_geometry(Path(path))
+    with _enough_memory(path):
+        geometry: Geometry = _format(Path(path)).read_geometry(Path(path))
     return geometry
 
 
@@ -98,6 +108,17 @@ def ending(path: str | Path) -> str:
     """The ending of a file's name that tells its format, such as `.nii.gz`; nothing where none does."""
     name = Path(path).name.lower()
     return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+
+
+@contextlib.contextmanager
+def _enough_memory(path: str | Path) -> Iterator[None]:
+    """A library may ask for as much as a damaged header says."""
+    try:
+        yield
+    except MemoryError as error:
+        raise DataError(
+            f"'{path}' asks for more memory than there is: its header is damaged, or it is too large for this machine."
+        ) from error
 
 
 def _format(path: Path) -> ModuleType:

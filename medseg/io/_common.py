@@ -20,7 +20,6 @@ LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0, 1.0))
 
 _WHOLE = 1e-3  # a scale factor stored as float32 leaves a label this near to its whole number
 _SHEAR_DEG = 0.01
-_MAX_DEFLATE_RATIO = 1032  # zlib cannot shrink data further than this
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
@@ -102,17 +101,3 @@ def stored(volume: Volume) -> Array:
         return volume.array.astype(smallest_integer(volume.array), copy=False)
     array = volume.array.astype(np.uint8) if volume.array.dtype.kind == "b" else volume.array
     return _single(array) if array.dtype.kind == "f" else array
-
-
-def check_size(path: Path, bytes_needed: int, compressed: bool) -> None:
-    """Refuse a file that cannot hold what its header promises, before memory is asked for it.
-
-    Raises:
-        DataError: the file is too short.
-    """
-    there = path.stat().st_size
-    if bytes_needed > there * (_MAX_DEFLATE_RATIO if compressed else 1):
-        raise DataError(
-            f"'{path}' is cut short or its header is wrong: it promises {bytes_needed:,} bytes, "
-            f"the file has {there:,}. Copy it again from its source."
-        )

@@ -12,23 +12,37 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.arrayproxy import ArrayProxy
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
+from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
+from nibabel.volumeutils import apply_read_scaling
+from nibabel.wrapstruct import WrapStructError
 
 from medseg.errors import DataError
 from medseg.files import atomic
-from medseg.io import _common
+from medseg.io import _common, _packed
 from medseg.volume import Geometry, Kind, Volume
 
+Header = nib.nifti1.Nifti1Header
 Array = npt.NDArray[Any]
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr")
 WRITTEN = (".nii.gz", ".nii")
 _UNIT_MM = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _NIFTI1_SIDE = 32767
-_DAMAGE = (ImageFileError, HeaderDataError, OSError, EOFError, zlib.error, ValueError, KeyError, IndexError, TypeError)
+_DAMAGE = (
+    HeaderDataError,
+    WrapStructError,
+    OSError,
+    EOFError,
+    zlib.error,
+    ValueError,
+    OverflowError,
+    KeyError,
+    IndexError,
+    TypeError,
+)
+_LONGEST_HEADER = 540
+_CIFTI = range(3000, 3100)  # intents of surfaces and connections
 
 
 def matches(path: Path) -> bool:
@@ -46,9 +60,9 @@ def read(path: Path, kind: Kind) -> Volume:
         DataError: the file is damaged or holds something else.
         GeometryError: its grid cannot be used.
     """
-    image = _load(path)
-    grid, meta = _grid(path, image)
-    array = _voxels(path, image)
+    header = _header(path)
+    grid, meta = _grid(path, header)
+    array = _voxels(path, header)
     extra = [n for n in array.shape[3:] if n > 1]
     if len(extra) > 1:
         raise DataError(f"'{path}' has {array.ndim} axes {array.shape}; expected three and one of time or components.")
@@ -58,7 +72,7 @@ def read(path: Path, kind: Kind) -> Volume:
 
 def read_geometry(path: Path) -> Geometry:
     """The grid, from the header alone."""
-    return _grid(path, _load(path))[0]
+    return _grid(path, _header(path))[0]
 
 
 def parts(path: Path) -> list[Path]:
@@ -67,41 +81,58 @@ def parts(path: Path) -> list[Path]:
     return sorted(path.parent.glob(f"{glob.escape(path.stem)}.*")) if pair else [path]
 
 
-def _load(path: Path) -> nib.nifti1.Nifti1Pair:
+def _header(path: Path) -> Header:
+    """The header, without its extensions: they may be as long as they like, and nothing here needs them."""
     try:
-        image = nib.load(path)
+        block = _packed.beginning(_other(path, ".hdr"), _LONGEST_HEADER)
+        kind = _kind(path, block)
+        with LoggingOutputSuppressor():
+            header = kind(block[: kind.template_dtype.itemsize])
     except _DAMAGE as error:
         raise DataError(f"'{path}' is no NIfTI file, or its header is damaged or missing. Copy it again.") from error
-    if not isinstance(image, nib.nifti1.Nifti1Pair):
-        kind = type(image).__name__.removesuffix("Image")
-        raise DataError(f"'{path}' is of type {kind}, which has no usable grid; expected NIfTI. Convert it first.")
-    return image
+    if header["intent_code"] in _CIFTI:
+        raise DataError(f"'{path}' is of type CIFTI, which has no usable grid; expected NIfTI. Convert it first.")
+    return header
 
 
-def _voxels(path: Path, image: nib.nifti1.Nifti1Pair) -> Array:
-    proxy: Any = image.dataobj
-    file = Path(str(image.file_map["image"].filename))
+def _kind(path: Path, block: bytes) -> type[Header]:
+    """The version of a header: both say how long they are, in either order of bytes, and carry a mark."""
+    kinds = {348: (nib.Nifti1Header, block[344:348]), 540: (nib.Nifti2Header, block[4:8])}
+    sizes = [size for size in kinds if block[:4] in (size.to_bytes(4, "little"), size.to_bytes(4, "big"))]
+    if not sizes:
+        raise ValueError("neither of the two lengths")
+    kind, mark = kinds[sizes[0]]
+    if mark[:3] not in (b"n+1", b"ni1", b"n+2", b"ni2"):
+        raise DataError(f"'{path}' is of type Analyze, which has no usable grid; expected NIfTI. Convert it first.")
+    return kind
+
+
+def _other(path: Path, suffix: str) -> Path:
+    """The half of a pair with this ending, in the letters of the one that is named; the file itself where it is alone."""
+    if not _common.has_suffix(path, (".hdr", ".img")):
+        return path
+    return path.with_suffix(suffix.upper() if path.suffix.isupper() else suffix)
+
+
+def _voxels(path: Path, header: Header) -> Array:
+    file = _other(path, ".img")
     if not file.exists():
         raise DataError(f"'{path}' is a header only: its voxels, '{file.name}', are missing. Put the file beside it.")
-    _common.check_size(
-        file, proxy.offset + math.prod(proxy.shape) * proxy.dtype.itemsize, file.name.lower().endswith(".gz")
-    )
     try:
-        with ImageOpener(str(file)) as stream, np.errstate(over="ignore", invalid="ignore"):
-            spec = (proxy.shape, proxy.dtype, proxy.offset, proxy.slope, proxy.inter)
-            voxels = ArrayProxy(stream, spec, mmap=False)
-            scaled = (proxy.slope, proxy.inter) != (1, 0) and proxy.dtype.kind in "iuf"
-            array = np.asarray(voxels, np.float32) if scaled else voxels.get_unscaled()
-            while stream.read(1 << 20):  # gzip looks at its checksum only at the end of the stream
-                pass
+        offset, (slope, inter) = header.get_data_offset(), header.get_slope_inter()
+        dtype, shape = header.get_data_dtype(), header.get_data_shape()
     except _DAMAGE as error:
-        raise DataError(f"'{path}' is cut short or damaged. Copy it again from its source.") from error
-    return np.asarray(array)
+        raise DataError(f"'{path}' has a damaged header. Copy it again from its source.") from error
+    where = {"packing": "deflate", "skip": offset} if _packed.is_deflated(file) else {"offset": offset}
+    array = _packed.voxels(file, dtype, shape, **where)
+    if (slope, inter) in ((None, None), (1, 0)) or dtype.kind not in "iuf":
+        return array
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(apply_read_scaling(array, slope, inter)).astype(np.float32, copy=False)
 
 
-def _grid(path: Path, image: nib.nifti1.Nifti1Pair) -> tuple[Geometry, dict[str, Any]]:
+def _grid(path: Path, header: Header) -> tuple[Geometry, dict[str, Any]]:
     """The grid in mm, and the facts that belong to it."""
-    header = image.header
     shape = header.get_data_shape()
     if len(shape) < 2 or min(shape) < 1:
         raise DataError(f"'{path}' has a shape of {shape}; expected an image or a volume.")
@@ -125,7 +156,7 @@ def _grid(path: Path, image: nib.nifti1.Nifti1Pair) -> tuple[Geometry, dict[str,
     return grid, {**codes, "axes": axes, "xyzt_units": unit, "notes": (*notes, *_common.shear_note(grid))}
 
 
-def _unit(path: Path, header: nib.nifti1.Nifti1Header) -> tuple[str, float]:
+def _unit(path: Path, header: Header) -> tuple[str, float]:
     try:
         unit = header.get_xyzt_units()[0]
     except KeyError as error:
@@ -171,7 +202,7 @@ def _with_axes(array: Array, axes: int) -> Array:
     return array.reshape(shape)
 
 
-def _codes(volume: Volume, header: nib.nifti1.Nifti1Header) -> tuple[int, int]:
+def _codes(volume: Volume, header: Header) -> tuple[int, int]:
     sform_code, qform_code = (volume.meta.get(name, 1) for name in ("sform_code", "qform_code"))
     if _common.shear_note(volume.geometry):
         qform_code = 0

@@ -1,15 +1,18 @@
-"""Plain 2D images: PNG, TIFF and JPEG, by Pillow.
+"""Plain images: PNG, TIFF (of several pages too) and JPEG, by Pillow.
 
-I counts columns and J rows, from the upper left; K == 1. Such files say nothing reliable about millimetres: a pixel is 1 mm.
+I counts columns and J rows, from the upper left; K counts the pages of a TIFF. Such files say nothing reliable about
+millimetres: a pixel is 1 mm, unless the caller knows better, or a file `NAME.json` beside the image, as nnU-Net has them.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
+import re
 import struct
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,10 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from medseg import picture
 from medseg.errors import DataError
-from medseg.files import atomic
-from medseg.io import _common
+from medseg.files import atomic, read_json
+from medseg.io import _common, _packed
 from medseg.volume import Geometry, Kind, Volume
 
 Array = npt.NDArray[Any]
@@ -37,6 +41,7 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )  # Pillow's ways
+_SIDECAR = 1 << 16  # bytes of a file that says how large pixels are
 NOTE = "plain images hold no position and no size: a pixel is taken as 1 mm"
 
 
@@ -45,40 +50,43 @@ def matches(path: Path) -> bool:
     return _common.has_suffix(path, SUFFIXES)
 
 
-def read(path: Path, kind: Kind) -> Volume:
+def read(path: Path, kind: Kind, spacing_mm: Sequence[float] | None = None) -> Volume:
     """Read a file in full: one grey channel, or red, green and blue; transparency is dropped.
 
+    Args:
+        path: of the file; pages of a TIFF become slices.
+        kind: colours of "labels" become numbers, see `picture.numbered`; what is transparent is background.
+        spacing_mm: of columns, rows and pages; without it that of `NAME.json` beside the file, or 1 mm.
+
     Raises:
-        DataError: the file is damaged, too large, of several pages, or a mask in colour or JPEG.
+        DataError: the file is damaged, too large, of unequal pages, or a mask in JPEG; or a spacing that cannot be.
     """
     if kind == "labels" and _common.has_suffix(path, (".jpg", ".jpeg")):
         raise DataError(f"'{path}': JPEG changes values, so it cannot hold a mask. Export the mask as PNG.")
     with _opened(path) as image:
-        grid, array = _grid(image), np.asarray(_plain(image, kind))
-    if kind == "labels" and array.ndim > 2:
-        raise DataError(
-            f"'{path}' is a colour image; a mask holds one number a pixel. Export label values as grey PNG."
-        )
-    return _common.volume(path, array.T.reshape((-1, *grid.shape)), grid, kind, {"notes": (NOTE,)})
+        grid, meta = _grid(path, image, spacing_mm)
+        array = _pages(path, image, kind, grid)
+    return _common.volume(path, array, grid, kind, meta)
 
 
 def read_geometry(path: Path) -> Geometry:
-    """The grid, from the header alone."""
+    """The grid, from the headers alone."""
     with _opened(path) as image:
-        return _grid(image)
+        return _grid(path, image, None)[0]
+
+
+def parts(path: Path) -> list[Path]:
+    """The file, and the one beside it that says how large its pixels are."""
+    return [path, *_sidecars(path)[:1]]
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    """Pillow's image of a file of one page; whatever Pillow says of a file that it cannot read becomes one line."""
+    """Pillow's image of a file; whatever Pillow says of a file that it cannot read becomes one line."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large images, which are refused at twice the size, and of odd metadata
             with Image.open(path, formats=("PNG", "TIFF", "JPEG")) as image:
-                if (pages := getattr(image, "n_frames", 1)) > 1:
-                    raise DataError(
-                        f"'{path}' has {pages} pages; expected one. Save a stack as .nii.gz, with its spacing."
-                    )
                 yield image
     except Image.DecompressionBombError as error:
         raise DataError(f"'{path}' has more pixels than are read at once. Cut it into tiles.") from error
@@ -86,24 +94,80 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise DataError(f"'{path}' is no image, cut short or damaged. Copy it again from its source.") from error
 
 
-def _grid(image: Image.Image) -> Geometry:
-    return Geometry((*image.size, 1), np.diag((-1.0, -1.0, 1.0, 1.0)))
+def _grid(path: Path, image: Image.Image, spacing_mm: Sequence[float] | None) -> tuple[Geometry, dict[str, Any]]:
+    """Rows from front to back, columns from right to left, pages from below; and what is not known of them."""
+    pages = getattr(image, "n_frames", 1)
+    if pages > 1 and image.format != "TIFF":
+        raise DataError(f"'{path}' has {pages} pictures; expected one, or a TIFF of slices. Save it anew as TIFF.")
+    known = spacing_mm or _told(path)
+    i, j, k = _checked(path, known) if known else (1.0, 1.0, 1.0)
+    return Geometry((*image.size, pages), np.diag((-i, -j, k, 1.0))), {"notes": () if known else (NOTE,)}
 
 
-def _plain(image: Image.Image, kind: Kind) -> Image.Image:
-    """Without palette and transparency; bits and indices into a palette are the labels of a mask."""
+def _told(path: Path) -> list[float] | None:
+    """The spacing of `NAME.json` beside the image: slices, rows, columns, as the axes of an array of pages."""
+    for file in _sidecars(path):
+        told = read_json(file)
+        if isinstance(told, dict) and isinstance(told.get("spacing"), list):
+            return [1.0, *told["spacing"]][-3:][::-1]
+    return None
+
+
+def _sidecars(path: Path) -> list[Path]:
+    """Where the size of pixels may be told: under the name of the image, or of the case that it is a channel of."""
+    names = dict.fromkeys((path.stem, re.sub(r"_\d{4}$", "", path.stem)))
+    files = [path.with_name(f"{name}.json") for name in names]
+    return [file for file in files if file.is_file() and file.stat().st_size < _SIDECAR]
+
+
+def _checked(path: Path, spacing_mm: Sequence[float]) -> tuple[float, float, float]:
+    try:
+        i, j, k = map(float, spacing_mm)
+        if not all(0 < step < math.inf for step in (i, j, k)):
+            raise ValueError
+    except (TypeError, ValueError) as error:
+        raise DataError(f"'{path}': a spacing is three lengths in mm, such as 0.5,0.5,2; got {spacing_mm}.") from error
+    return i, j, k
+
+
+def _pages(path: Path, image: Image.Image, kind: Kind, grid: Geometry) -> Array:
+    """All pages `(C, I, J, K)`; memory is taken page by page."""
+    found: Array | None = None
+    for number in range(grid.shape[2]):
+        if grid.shape[2] > 1:
+            image.seek(number)
+        page = _plain(image, kind)
+        page = page[..., None] if page.ndim == 2 else page
+        if found is None:
+            _packed.check_memory(path, page.nbytes * grid.shape[2])
+            found = np.empty((*page.shape[::-1], grid.shape[2]), page.dtype, order="F")
+        if page.shape[::-1] != found.shape[:3] or page.dtype != found.dtype:
+            raise DataError(f"'{path}' has pages of different sizes or colours; expected the slices of one volume.")
+        found[..., number] = page.T
+    assert found is not None  # there is always one page
+    return found
+
+
+def _plain(image: Image.Image, kind: Kind) -> Array:
+    """Pixels `(rows, columns)` or with a third axis of colours; bits and indices into a palette are the labels of a mask."""
     if image.mode in _NUMBERS or (kind == "labels" and image.mode in ("1", "P")):
-        return image
-    return image.convert("L" if image.mode in ("1", "LA", "La") else "RGB")
+        return np.asarray(image)
+    if kind == "labels":
+        pixels = np.asarray(image.convert("RGBA"))
+        return np.where(pixels[..., 3] > 0, picture.numbered(pixels[..., :3]), 0)
+    return np.asarray(image.convert("L" if image.mode in ("1", "LA", "La") else "RGB"))
 
 
 def write(volume: Volume, path: Path) -> None:
-    """Write `.png` atomically: grey in 8 or 16 bits, or three channels in 8.
+    """Write `.png` atomically: grey in 8 or 16 bits, or three channels in 8; labels that were colours become colours again.
 
     Raises:
         DataError: more than one slice, values that PNG cannot hold, or the file cannot be written.
     """
     array = _common.stored(volume)
+    if volume.kind == "labels" and array.max() >= picture.COLOURED and len(array) == 1:
+        with contextlib.suppress(ValueError):  # levels that no colour is left for
+            array = np.moveaxis(picture.coloured(array[0]), -1, 0)
     kinds = {1: (np.uint8, np.uint16), 3: (np.uint8,)}
     if array.shape[3] > 1 or array.dtype not in kinds.get(len(array), ()):
         raise DataError(

@@ -6,6 +6,7 @@ from PIL import Image
 
 from medseg import io
 from medseg.errors import DataError
+from medseg.labels import Labels
 from medseg.volume import Geometry, Volume
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4)  # three rows, four columns
@@ -60,9 +61,22 @@ def test_palette_indices_and_bits_are_labels(tmp_path: Path) -> None:
     assert np.array_equal(io.read(tmp_path / "b.png", "labels").array[0, :, :, 0], (GREY > 5).T)
 
 
-def test_colour_masks_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="colour image"):
-        io.read(save(tmp_path / "a.png", GREY, "RGB"), "labels")
+def test_colours_of_a_mask_are_numbers_and_come_back_as_colours(tmp_path: Path) -> None:
+    pixels = np.zeros((3, 4, 3), np.uint8)
+    pixels[0, 0], pixels[1, 2], pixels[2, 3] = (255, 0, 0), (0, 0, 255), (255, 255, 255)
+    mask = io.read(save(tmp_path / "a.png", pixels), "labels")
+    assert {int(v) for v in np.unique(mask.array)} == {0, 255, 0x10000FF, 0x1FF0000}
+    assert mask.array[0, 0, 0, 0] == 0x1FF0000
+    assert Labels.of(sorted(map(int, np.unique(mask.array)))[1:]).names == ("label 255", "#0000ff", "#ff0000")
+    io.write(mask, tmp_path / "b.png")
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "b.png")), pixels)
+
+
+def test_grey_saved_in_colours_is_grey_and_transparent_is_background(tmp_path: Path) -> None:
+    assert np.array_equal(io.read(save(tmp_path / "a.png", GREY, "RGB"), "labels").array[0, :, :, 0], GREY.T)
+    pixels = np.full((3, 4, 4), 200, np.uint8)
+    pixels[:, :2, 3] = 0
+    assert io.read(save(tmp_path / "b.png", pixels), "labels").array[0, :, 0, 0].tolist() == [0, 0, 200, 200]
 
 
 @pytest.mark.parametrize(("top", "dtype"), [(1, "u1"), (255, "u1"), (256, "u2"), (65535, "u2")])
@@ -96,10 +110,48 @@ def test_what_png_cannot_hold_is_refused(tmp_path: Path, name: str, array: np.nd
     assert not list(tmp_path.iterdir())
 
 
-def test_pages_are_counted(tmp_path: Path) -> None:
-    Image.fromarray(GREY).save(tmp_path / "a.tif", save_all=True, append_images=[Image.fromarray(GREY)] * 2)
-    with pytest.raises(DataError, match="3 pages"):
-        io.read(tmp_path / "a.tif")
+def stack(path: Path, pages: list[np.ndarray]) -> Path:
+    first, *rest = (Image.fromarray(page) for page in pages)
+    first.save(path, save_all=True, append_images=rest)
+    return path
+
+
+def test_pages_of_a_tiff_are_slices(tmp_path: Path) -> None:
+    pages = [GREY + 20 * n for n in range(3)]
+    path = stack(tmp_path / "a.tif", pages)
+    volume = io.read(path)
+    assert np.array_equal(volume.array[0], np.stack(pages, -1).transpose(1, 0, 2))
+    assert io.read_geometry(path) == volume.geometry
+    colour = stack(tmp_path / "b.tif", [np.stack([page] * 3, -1) for page in pages])
+    assert io.read(colour).array.shape == (3, 4, 3, 3)
+    with pytest.raises(DataError, match="pages of different sizes"):
+        io.read(stack(tmp_path / "c.tif", [GREY, GREY[:2]]))
+
+
+def test_spacing_is_given_or_told_beside_the_file(tmp_path: Path) -> None:
+    path = stack(tmp_path / "case_0000.tif", [GREY] * 2)
+    given = io.read(path, spacing_mm=(0.5, 0.25, 2))
+    assert given.geometry.spacing_mm == (0.5, 0.25, 2)
+    assert given.meta["notes"] == ()
+    (tmp_path / "case.json").write_text('{"spacing": [2, 0.25, 0.5]}')  # as nnU-Net has it: slices, rows, columns
+    assert io.read(path).geometry == io.read_geometry(path) == given.geometry
+    assert io.parts(path) == [path, tmp_path / "case.json"]
+    for wrong in ("[2, 0.25, 0]", '["x", 1, 1]', "[NaN, 1, 1]", "[1, 1, 1e999]"):
+        (tmp_path / "case.json").write_text(f'{{"spacing": {wrong}}}')
+        with pytest.raises(DataError, match="three lengths in mm"):
+            io.read(path)
+
+
+def test_other_formats_know_their_spacing(tmp_path: Path) -> None:
+    io.write(Volume(GREY[..., None], Geometry((3, 4, 1), np.eye(4))), tmp_path / "a.nii")
+    with pytest.raises(DataError, match="says itself how large"):
+        io.read(tmp_path / "a.nii", spacing_mm=(1, 1, 1))
+
+
+def test_frames_of_an_animation_are_no_slices(tmp_path: Path) -> None:
+    stack(tmp_path / "a.png", [GREY, GREY + 1])
+    with pytest.raises(DataError, match="2 pictures"):
+        io.read(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("how", ["text", "empty", "cut", "flipped"])
