@@ -76,7 +76,7 @@ def _recognise(path: Path, masks: str) -> Dataset:
 
 def _check_files(dataset: Dataset) -> None:
     wanted = [path for case in dataset.cases for path in (*case.images, case.label) if path]
-    if missing := [path for path in wanted if not path.exists()]:
+    if missing := [path for path in wanted if not io.exists(path)]:
         root = dataset.root
         shown = few(path.relative_to(root) if path.is_relative_to(root) else path for path in missing)
         raise DataError(f"{len(missing)} of {len(wanted)} files of '{root}' are missing: {shown}")

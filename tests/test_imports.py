@@ -23,7 +23,7 @@ region
 cases preprocess sample augment metrics plot prediction
 reading manifest bids findings postprocess
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
-scans card weights runtimes
+scans card weights runtimes conversion
 bundle tables pairing loader doctor planning restore ensemble suitability
 networks repairing
 predictor

@@ -1,18 +1,20 @@
 """Bytes and volumes: any supported file becomes a `Volume` in RAS+ mm, and back.
 
 A format is one module with `SUFFIXES`, `matches(path)`, `read(path, kind)`, `read_geometry(path)` and, where it can,
-`write(volume, path)` for the names that end in its `WRITTEN`; `parts(path)` where a scan may lie in several files.
+`write(volume, path)` for the names that end in its `WRITTEN`; `parts(path)` where a scan may lie in several files; `OPTIONS`
+where its `read` takes more.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.io import dicom, metaimage, nifti, nrrd, raster
 from medseg.volume import Geometry, Kind, Volume
 
@@ -21,13 +23,14 @@ SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form
 WRITTEN: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in getattr(form, "WRITTEN", ()))
 
 
-def read(path: str | Path, kind: Kind = "image", spacing_mm: Sequence[float] | None = None) -> Volume:
-    """Read a file, or a folder that holds one DICOM series.
+def read(path: str | Path, kind: Kind = "image", **options: Any) -> Volume:
+    """Read a file, or a folder or zip that holds one DICOM volume.
 
     Args:
-        path: NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM.
+        path: NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM; of several volumes in one place `list_series` has the paths.
         kind: "labels" for a mask: whole numbers, whatever type the file stores them in.
-        spacing_mm: of a plain image (PNG, TIFF, JPEG), which holds none: of columns, rows and pages.
+        options: of DICOM: `allow_gaps`, `units="suv"`, `channels=True` for volumes of one grid (see `medseg.io.dicom.read`); of
+            plain images (PNG, TIFF, JPEG), which hold none: `spacing_mm` of columns, rows and pages. None is not given.
 
     Returns:
         The volume on its own grid; what was odd about the file is in `meta["notes"]`.
@@ -35,14 +38,14 @@ def read(path: str | Path, kind: Kind = "image", spacing_mm: Sequence[float] | N
     Raises:
         DataError: no such file, an unknown format, or contents that cannot be trusted.
         GeometryError: its grid cannot be used.
+        ConfigError: an option that the format does not have.
     """
-    form, told = _format(Path(path)), {}
-    if spacing_mm is not None:
-        if form is not raster:
-            raise DataError(f"'{path}' says itself how large its voxels are; a spacing is for plain images alone.")
-        told = {"spacing_mm": spacing_mm}
+    path, given = Path(path), {name: value for name, value in options.items() if value is not None}
+    form = _format(path)
+    if wrong := sorted(given.keys() - set(getattr(form, "OPTIONS", ()))):
+        raise ConfigError(f"'{path}' cannot be read with {wrong[0]}: it is no option of its format. Leave it out.")
     with _enough_memory(path):
-        volume: Volume = form.read(Path(path), kind, **told)
+        volume: Volume = form.read(path, kind, **given)
     return volume
 
 
@@ -96,7 +99,12 @@ def stem(path: str | Path) -> str:
     Names of DICOM files and folders often hold a patient's name: theirs is a hash of the SeriesInstanceUID.
     """
     path = Path(path)
-    return dicom.identifier(path) if path.exists() and dicom.matches(path) else bare_name(path)
+    return dicom.identifier(path) if exists(path) and dicom.matches(path) else bare_name(path)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder, or such a volume may be in the folder, file or zip that the path begins with."""
+    return path.exists() or dicom.is_address(path)
 
 
 def bare_name(path: Path) -> str:
@@ -122,9 +130,9 @@ def _enough_memory(path: str | Path) -> Iterator[None]:
 
 
 def _format(path: Path) -> ModuleType:
-    if not path.exists():
+    if not exists(path):
         raise DataError(f"no such file or folder: '{path}'")
-    if not os.access(path, os.R_OK):
+    if path.exists() and not os.access(path, os.R_OK):
         raise DataError(f"'{path}' may not be read by this user. Ask its owner, or copy it.")
     for form in _FORMATS:
         if form.matches(path):

@@ -29,6 +29,7 @@ from medseg.volume import Geometry, Kind, Volume
 Array = npt.NDArray[Any]
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
+OPTIONS = ("spacing_mm",)
 WRITTEN = (".png",)
 _NUMBERS = ("L", "I", "F", "I;16", "I;16L", "I;16B")  # modes of Pillow whose pixels are one number
 _DAMAGE = (
