@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+PACKAGE = Path(__file__).parents[1] / "medseg"
 _RESET = Path("/proc/self/clear_refs")  # Linux: a 5 written there lets the peak begin anew
 _STATUS = Path("/proc/self/status")
 
@@ -54,8 +55,9 @@ def look(read: Callable[[], object]) -> dict[str, Any]:
         if "\n" in where:
             kind = "several lines"
     except Exception as error:
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "medseg" in frame.filename]
-        kind, where = "traceback", f"{type(error).__name__} at {Path(frames[-1].filename).name}:{frames[-1].lineno}"
+        frames = traceback.extract_tb(error.__traceback__)
+        last = [frame for frame in frames if f"{PACKAGE}/" in frame.filename][-1:] or frames[-1:]
+        kind, where = "traceback", f"{type(error).__name__} at {Path(last[0].filename).name}:{last[0].lineno}"
     return {
         "kind": kind,
         "where": where,

@@ -35,7 +35,8 @@ def parser() -> argparse.ArgumentParser:
     made = measure.parser(__doc__)
     made.add_argument("--seconds", type=float, default=60, help="in all")
     made.add_argument("--only", nargs="+", default=list(FAMILIES), choices=list(FAMILIES), help="families of formats")
-    made.add_argument("--data", type=Path, nargs="*", default=[], help="folders of real scans, besides the samples")
+    real = [Path("../shared/data")]
+    made.add_argument("--data", type=Path, nargs="*", default=real, help="folders of real scans, besides the samples")
     made.add_argument("--seed", type=int, default=0, help="of the mutations")
     made.add_argument("--limit-s", type=float, default=10, help="seconds of the processor after which a reader hangs")
     made.add_argument("--limit-mb", type=float, default=300, help="memory above what one may take")

@@ -86,8 +86,8 @@ def repair(dataset: Dataset, out: str | Path, spacing_mm: Sequence[float] | None
     into = mending.table({value for values in found for value in values}, dataset.labels)
     copy = functools.partial(_copied, out=out, into=into, labels=dataset.labels, spacing_mm=spacing_mm)
     copies = reading.each(copy, dataset.cases, "repairing", len(dataset.channels))
+    good = [item for item in copies if item.entry is not None or _removed(out, item)]
     left_out = [finding for item in copies if item.entry is None for finding in item.findings]
-    good = [item for item in copies if item.entry is not None]
     while True:
         report = _checked(dataset, out, good, into, left_out)
         bad = {finding.case: finding for finding in report.findings if finding.severity == "error" and finding.case}
@@ -155,7 +155,8 @@ def _mended(
 
 def _images(case: Case, out: Path, spacing_mm: Sequence[float] | None) -> tuple[Geometry, str]:
     """Copy the images of a case; the grid of the first, and what a list of files calls them."""
-    grid = _read(case.images[0], "image", spacing_mm).geometry
+    first = case.images[0]
+    grid = _read(first, "image", spacing_mm).geometry if raster.matches(first) else io.read_geometry(first)
     if len(case.images) == 1:
         return grid, _copy(case.images[0], out / IMAGES / case.id, spacing_mm)
     for number, path in enumerate(case.images):
@@ -212,7 +213,7 @@ def _declared(labels: Labels) -> dict[str, Any]:
 def _removed(out: Path, item: _Copied) -> bool:
     """Take a case out of the copy; false, for it is no longer there."""
     for folder in (IMAGES, MASKS):
-        for path in (out / folder).iterdir():
+        for path in (out / folder).glob("*"):
             if layouts.CHANNEL.sub("", io.bare_name(path)) == item.case.id or io.bare_name(path) == item.case.id:
                 path.unlink()
     return False

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import importlib
 import json
 import random
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -103,7 +105,11 @@ def test_breaking_a_file_is_repeatable_and_reaches_what_is_packed() -> None:
     made = [_mutations.mutated(content, random.Random(seed)) for seed in range(60)]
     assert made == [_mutations.mutated(content, random.Random(seed)) for seed in range(60)]
     assert len(set(made)) > 50
-    assert sum(data[:2] == b"\x1f\x8b" and len(gzip.decompress(data)) > 0 for data in made[:5]) > 0
+    unpacked = set()
+    for data in made:
+        with contextlib.suppress(OSError, EOFError, zlib.error):
+            unpacked.add(gzip.decompress(data))
+    assert len(unpacked) > 20
 
 
 def test_every_benchmark_is_in_the_readme() -> None:

@@ -70,6 +70,9 @@ def test_what_can_be_mended_is_and_the_rest_is_named(broken: Path, tmp_path: Pat
         image, mask = reading.read_case(case)
         assert image.geometry == mask.geometry
         assert set(np.unique(mask.array)) == {0, 1, 2}
+    assert sorted(path.name for path in (tmp_path / "mended/imagesTr").iterdir()) == [
+        f"case_{n}.nii.gz" for n in (0, 1, 2, 3, 7)
+    ]
     kept = json.loads((tmp_path / "mended/repairs.json").read_text())
     assert len(kept["repaired"]) == 4
     assert (tmp_path / "mended/imagesTr/case_7.nii.gz").read_bytes() == (broken / "images/case_7.nii.gz").read_bytes()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import logging
 import math
 import zlib
 from collections.abc import Callable
@@ -12,7 +13,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import numpy.typing as npt
-from nibabel.imageglobals import LoggingOutputSuppressor
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
@@ -41,6 +41,7 @@ _DAMAGE = (
     IndexError,
     TypeError,
 )
+_QUIET = logging.Logger("nibabel's remarks", level=logging.CRITICAL + 1)
 _LONGEST_HEADER = 540
 _CIFTI = range(3000, 3100)  # intents of surfaces and connections
 
@@ -86,8 +87,8 @@ def _header(path: Path) -> Header:
     try:
         block = _packed.beginning(_other(path, ".hdr"), _LONGEST_HEADER)
         kind = _kind(path, block)
-        with LoggingOutputSuppressor():
-            header = kind(block[: kind.template_dtype.itemsize])
+        header = kind(block[: kind.template_dtype.itemsize], check=False)
+        header.check_fix(_QUIET, error_level=40)
     except _DAMAGE as error:
         raise DataError(f"'{path}' is no NIfTI file, or its header is damaged or missing. Copy it again.") from error
     if header["intent_code"] in _CIFTI:
