@@ -165,7 +165,7 @@ def _images(case: Case, out: Path, spacing_mm: Sequence[float] | None) -> tuple[
 
 
 def _read(path: Path, kind: Any, spacing_mm: Sequence[float] | None) -> Volume:
-    return io.read(path, kind, spacing_mm if raster.matches(path) else None)
+    return io.read(path, kind, spacing_mm=spacing_mm if raster.matches(path) else None)
 
 
 def _copy(path: Path, target: Path, spacing_mm: Sequence[float] | None) -> str:

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from medseg import io
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.labels import Labels
 from medseg.volume import Geometry, Volume
 
@@ -144,7 +144,7 @@ def test_spacing_is_given_or_told_beside_the_file(tmp_path: Path) -> None:
 
 def test_other_formats_know_their_spacing(tmp_path: Path) -> None:
     io.write(Volume(GREY[..., None], Geometry((3, 4, 1), np.eye(4))), tmp_path / "a.nii")
-    with pytest.raises(DataError, match="says itself how large"):
+    with pytest.raises(ConfigError, match="with spacing_mm: it is no option of its format"):
         io.read(tmp_path / "a.nii", spacing_mm=(1, 1, 1))
 
 
