@@ -134,13 +134,17 @@ def test_class_weights_favour_their_class(name, batch):
 
 
 @every_loss
-def test_half_precision_is_computed_in_single(name, batch):
-    logits, target = batch[0].detach().bfloat16(), batch[1]
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(name, half, batch):
+    logits, target = batch[0].detach().to(half).requires_grad_(), batch[1]
     loss = create_loss(name)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=half):
         value = loss(logits, target, CONTEXT)
+    value.backward()
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, loss(logits.float(), target, CONTEXT))
+    assert logits.grad.dtype == half
+    assert logits.grad.isfinite().all()
 
 
 @every_loss
