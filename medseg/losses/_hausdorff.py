@@ -6,7 +6,7 @@ from torch import Tensor
 
 from medseg.losses._level import Level
 from medseg.losses._options import OverlapOptions, Weight
-from medseg.losses._regions import class_mean, dice, soft_counts
+from medseg.losses._regions import class_mean, dice, soft_counts, voxel_mean
 
 
 class Config(OverlapOptions):
@@ -23,7 +23,7 @@ class Config(OverlapOptions):
 
 def composite(errors: Tensor, level: Level, config: Config) -> Tensor:
     """Mean of `(B, K, *spatial)` over voxels and classes, with Dice beside it where wanted (eq. 24)."""
-    loss = class_mean(errors.flatten(2).sum(2) * (len(errors) / level.voxels), level, config)
+    loss = voxel_mean(errors, level, config)
     if config.dice_weight:
         overlap = dice(soft_counts(level, config, squared=True), config.smooth)
         loss = loss + config.dice_weight * class_mean(1 - overlap, level, config)

@@ -78,3 +78,8 @@ def class_mean(values: Tensor, level: Level, options: StructureOptions) -> Tenso
     """Weighted mean over classes and plain mean over samples of `(B, K)`."""
     weights = class_weights(level, options)
     return (values * weights).sum(1).mean() / weights.sum().clamp(min=1e-12)
+
+
+def voxel_mean(values: Tensor, level: Level, options: StructureOptions) -> Tensor:
+    """Mean over voxels and weighted mean over classes of `(B, K, *spatial)`, which are 0 where ignored."""
+    return class_mean(values.flatten(2).sum((0, 2))[None] / level.voxels, level, options)

@@ -149,12 +149,15 @@ def test_half_precision_is_computed_in_single(name, half, batch):
 
 @every_loss
 def test_deep_supervision_halves_the_weight_of_each_level(name):
-    target = torch.randint(0, 3, (2, 8, 12), generator=torch.Generator().manual_seed(0))
-    levels = [torch.randn(2, 3, *size, requires_grad=True) for size in ((8, 12), (4, 6), (2, 3))]
-    loss = create_loss(name, **({"alpha": 0.0} if name == "hausdorff_dt" else {}))
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (2, 16, 24), generator=generator)
+    sizes = ((16, 24), (8, 12), (4, 6))
+    levels = [(5 * torch.randn(2, 3, *size, generator=generator)).requires_grad_() for size in sizes]
+    loss = create_loss(name)
     value = loss(SimpleNamespace(logits=levels[0], auxiliary=tuple(levels[1:])), target)
     alone = [
-        loss(z, target[:, step // 2 :: step, step // 2 :: step]) for z, step in zip(levels, (1, 2, 4), strict=True)
+        loss(z, target[:, step // 2 :: step, step // 2 :: step], LossContext(spacing_mm=(step, step)))
+        for z, step in zip(levels, (1, 2, 4), strict=True)
     ]
     torch.testing.assert_close(value, (4 * alone[0] + 2 * alone[1] + alone[2]) / 7)
     value.backward()
