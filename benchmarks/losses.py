@@ -18,11 +18,14 @@ from medseg import losses
 
 # By medseg's name: MONAI's class, and the options with which it means the same.
 _MONAI: dict[str, tuple[str, dict[str, Any]]] = {
+    "boundary": ("BoundaryLoss", {"softmax": True, "include_background": False}),
+    "cl_dice": ("SoftclDiceLoss", {"softmax": True, "include_background": False}),
     "dice": ("DiceLoss", {"softmax": True, "include_background": False}),
     "dice_ce": ("DiceCELoss", {"softmax": True, "include_background": False}),
     "focal": ("FocalLoss", {"use_softmax": True, "alpha": 0.25}),
     "generalised_dice": ("GeneralizedDiceLoss", {"softmax": True}),
     "hausdorff_dt": ("HausdorffDTLoss", {"softmax": True}),
+    "jaccard": ("DiceLoss", {"softmax": True, "include_background": False, "jaccard": True}),
     "tversky": ("TverskyLoss", {"softmax": True, "include_background": False, "alpha": 0.3, "beta": 0.7}),
 }
 

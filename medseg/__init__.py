@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from medseg.io import read as read
     from medseg.io import write as write
     from medseg.labels import Labels as Labels
+    from medseg.losses import LossContext as LossContext
     from medseg.losses import create_loss as create_loss
+    from medseg.losses import list_losses as list_losses
     from medseg.models import create_model as create_model
     from medseg.prediction import Prediction as Prediction
     from medseg.predictor import Predictor as Predictor
@@ -40,7 +42,7 @@ _PUBLIC = {
     "sliding_window": "inference",
     **dict.fromkeys(("read", "write"), "io"),
     "Labels": "labels",
-    "create_loss": "losses",
+    **dict.fromkeys(("LossContext", "create_loss", "list_losses"), "losses"),
     "create_model": "models",
     "Prediction": "prediction",
     "Predictor": "predictor",

@@ -239,10 +239,10 @@ def models() -> None:
 
 @app.command()
 def losses() -> None:
-    """List losses."""
+    """List losses with formula, paper, equation and options."""
     from medseg import losses as zoo
 
-    typer.echo("\n".join(zoo.names()))
+    typer.echo("\n\n".join(map(str, zoo.list_losses())))
 
 
 @app.command()

@@ -147,6 +147,25 @@ def to_boundary_batch(mask: Tensor, spacing_mm: Sequence[float] | None = None) -
     return _to_boundary_tensor(mask, spacing)
 
 
+def to_mask_batch(mask: Tensor, spacing_mm: Sequence[float] | None = None) -> Tensor:
+    """`to_mask` of each mask of a batch, on its own device.
+
+    Args:
+        mask: bool, `(B, K, *spatial)`, 2D or 3D.
+        spacing_mm: distance between voxel centres along each spatial axis; 1 by default.
+
+    Returns:
+        float32 of the mask's shape; inf for an empty mask.
+    """
+    import torch
+
+    spacing = _spacing(mask.ndim - 2, spacing_mm)
+    if mask.is_cpu:
+        distances = [to_mask(one.numpy(), spacing) for one in mask.flatten(0, 1)]
+        return torch.from_numpy(np.stack(distances)).view(mask.shape)
+    return _squared_to_mask(mask, spacing).sqrt_()
+
+
 def _to_boundary_tensor(mask: Tensor, spacing: Sequence[float]) -> Tensor:
     """By tensor operations alone. Of the distances to either side one is 0; without a boundary, the other is inf."""
     distance = (_squared_to_mask(mask, spacing) + _squared_to_mask(~mask, spacing)).sqrt_()

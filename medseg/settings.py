@@ -91,8 +91,15 @@ def _describe(cls: type[Settings], item: Any, where: str) -> str:
 
 def _fields_at(cls: Any, path: list[str]) -> list[str]:
     for part in path:
-        cls = get_args(cls)[0] if part.isdigit() else cls.model_fields[part].annotation
+        cls = cls if part.isdigit() else _settings_in(cls.model_fields[part].annotation)
     return [field.alias or name for name, field in cls.model_fields.items()]
+
+
+def _settings_in(annotation: Any) -> Any:
+    """The settings of which a type speaks, be it of a list or a choice of them."""
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    return next(filter(None, map(_settings_in, get_args(annotation))), None)
 
 
 def differences(a: Settings, b: Settings) -> list[str]:

@@ -12,11 +12,14 @@ import pytest
 import medseg
 
 ROOT = Path(__file__).parents[1]
-DESIGNED = "read write convert list_series check repair plan train load predict export evaluate create_model create_loss sliding_window"
+DESIGNED = (
+    "read write convert list_series check repair plan train load predict export evaluate create_model create_loss "
+    "list_losses sliding_window"
+)
 
 
 def test_the_names_of_the_design_are_there() -> None:
-    values = "Volume Geometry Labels Prediction Predictor MedsegError __version__"
+    values = "Volume Geometry Labels LossContext Prediction Predictor MedsegError __version__"
     assert set(medseg.__all__) == {*DESIGNED.split(), *values.split()}
     assert dir(medseg) == sorted(medseg.__all__)
 

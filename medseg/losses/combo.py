@@ -1,16 +1,20 @@
 """Combo loss: balanced cross entropy and the Dice coefficient.
 
-Source: Taghanaki et al., Combo loss, Computerized Medical Imaging and Graphics 2019; Taghanaki et al. 2021, eq. 31, where
-the product `t ln p` is printed as a difference. The text there says that `alpha` scales Dice; the formula, followed here,
-lets it scale cross entropy.
+Formula: alpha CE - (1 - alpha) sum_k (2 <t, p> + smooth) / (|t| + |p| + smooth), CE = -(beta t ln p + (1 - beta) (1 - t) ln(1 - p))
+Paper: Taghanaki et al. 2019, Combo loss, Computerized Medical Imaging and Graphics
+Equation: 31 of Taghanaki et al. 2021, where the product t ln p is printed as a difference; the text there says that alpha scales
+    Dice, the formula, followed here, lets it scale cross entropy
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from medseg.losses._common import Level, Loss, OverlapOptions, Share, Weight
-from medseg.losses._terms import class_mean, class_weights, dice, soft_counts, two_sided_log_loss
+from medseg.losses._common import Loss
+from medseg.losses._level import Level
+from medseg.losses._options import OverlapOptions, Share, Weight
+from medseg.losses._regions import class_mean, class_weights, dice, soft_counts
+from medseg.losses._voxels import log_sums
 
 
 class Config(OverlapOptions):
@@ -28,15 +32,14 @@ class Config(OverlapOptions):
 
 
 class Combo(Loss[Config]):
-    """`alpha CE - (1 - alpha) sum_k (2 <t, p> + S) / (|t| + |p| + S)`, CE being the mean over voxels and classes of
-    `-(beta t ln p + (1 - beta) (1 - t) ln(1 - p))`.
-    """
+    """Mean of the cross entropy over voxels and classes, and of the sum over samples."""
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution. Its minimum is not 0 but `-(1 - alpha) K` for K classes that count."""
         config = self.config
-        losses = two_sided_log_loss(level, positive=config.beta, negative=1 - config.beta) / level.voxels
-        cross_entropy = class_mean(losses[None], level, config)
+        inside, outside = log_sums(level, two_sided=True)
+        sums = (config.beta * inside + (1 - config.beta) * outside).sum(0, keepdim=True)
+        cross_entropy = class_mean(-sums / level.voxels, level, config)
         overlap = class_mean(dice(soft_counts(level, config), config.smooth), level, config)
         classes = (class_weights(level, config) > 0).sum()
         return config.alpha * cross_entropy - (1 - config.alpha) * classes * overlap

@@ -1,15 +1,18 @@
 """Soft Dice loss.
 
-Source: Milletari et al., V-Net, 3DV 2016 (squared denominator); Taghanaki et al. 2021, eq. 10, which is printed without
-"1 -": it is the coefficient, and the loss is 1 minus it.
+Formula: 1 - 2 <t, p> / (|t| + |p|)
+Paper: Milletari et al. 2016, V-Net, 3DV (squared denominator)
+Equation: 10 of Taghanaki et al. 2021, printed without "1 -": it is the coefficient, and the loss is 1 minus it
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from medseg.losses._common import Level, Loss, OverlapOptions
-from medseg.losses._terms import class_mean, dice, soft_counts
+from medseg.losses._common import Loss
+from medseg.losses._level import Level
+from medseg.losses._options import OverlapOptions
+from medseg.losses._regions import class_mean, dice, soft_counts
 
 
 class Config(OverlapOptions):
@@ -23,7 +26,7 @@ class Config(OverlapOptions):
 
 
 class Dice(Loss[Config]):
-    """`1 - 2 <p, ph> / (|p| + |ph|)` of each sample and class, then the mean."""
+    """Mean over samples and classes."""
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 for a structure neither true nor predicted, close to 1 for an invented one."""

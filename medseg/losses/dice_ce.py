@@ -1,14 +1,19 @@
 """Soft Dice plus cross entropy: the default.
 
-Source: Isensee et al., nnU-Net, Nature Methods 2021 (sum of the two, weights 1 and 1).
+Formula: dice_weight (1 - D) + ce_weight CE, D the Dice coefficient
+Paper: Isensee et al. 2021, nnU-Net, Nature Methods
+Equation: none in Taghanaki et al. 2021; the sum of eq. 10 and 3
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from medseg.losses._common import Level, Loss, OverlapOptions, Weight
-from medseg.losses._terms import class_mean, dice, log_loss, soft_counts
+from medseg.losses._common import Loss
+from medseg.losses._level import Level
+from medseg.losses._options import OverlapOptions, Weight
+from medseg.losses._regions import class_mean, dice, soft_counts
+from medseg.losses._voxels import balance, log_loss
 
 
 class Config(OverlapOptions):
@@ -27,12 +32,12 @@ class Config(OverlapOptions):
 
 
 class DiceCE(Loss[Config]):
-    """`dice_weight * (1 - mean Dice) + ce_weight * cross entropy`."""
+    """Mean Dice loss over samples and classes, and mean cross entropy over voxels (with "sigmoid", and channels)."""
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where nothing counts."""
         config = self.config
-        entropy = log_loss(level, reduction="weighted_mean")
+        entropy = log_loss(level, balance(level), "weighted_mean")
         coefficient = dice(soft_counts(level, config, squared=config.squared), config.smooth)
         return config.dice_weight * class_mean(1 - coefficient, level, config) + config.ce_weight * entropy
 

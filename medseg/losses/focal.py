@@ -1,14 +1,18 @@
 """Focal loss: cross entropy in which voxels that are right already weigh little.
 
-Source: Lin et al., Focal loss for dense object detection, ICCV 2017, eq. 5; Taghanaki et al. 2021, eq. 7.
+Formula: -(alpha (1 - p)^gamma t ln p + (1 - alpha) p^gamma (1 - t) ln(1 - p))
+Paper: Lin et al. 2017, Focal loss for dense object detection, ICCV
+Equation: 5; 7 of Taghanaki et al. 2021
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from medseg.losses._common import Level, Loss, Options, Share, Weight
-from medseg.losses._terms import log_loss
+from medseg.losses._common import Loss
+from medseg.losses._level import Level
+from medseg.losses._options import Options, Share, Weight
+from medseg.losses._voxels import answers, balance, each_voxel, power, wrong
 
 
 class Config(Options):
@@ -16,7 +20,7 @@ class Config(Options):
 
     Args:
         alpha: weight of structures, 0 to 1; background weighs `1 - alpha`. None weighs both alike, with 1.
-        gamma: how much weight right voxels lose. With 0 this is balanced cross entropy with `beta = alpha`.
+        gamma: how much weight right voxels lose. With 0 this is `balanced_cross_entropy` with `beta = alpha`.
     """
 
     alpha: Share | None = 0.25
@@ -24,7 +28,7 @@ class Config(Options):
 
 
 class Focal(Loss[Config]):
-    """`-(a (1 - ph)^g p ln ph + (1 - a) ph^g (1 - p) ln(1 - ph))`, mean over voxels (with "sigmoid", and channels).
+    """Mean over voxels (with "sigmoid", and channels).
 
     With "softmax" each voxel gives the term of its true class, which for two classes is the same formula.
     """
@@ -32,8 +36,11 @@ class Focal(Loss[Config]):
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where nothing counts."""
         alpha = self.config.alpha
-        positive, negative = (1.0, 1.0) if alpha is None else (alpha, 1 - alpha)
-        return log_loss(level, positive=positive, negative=negative, gamma=self.config.gamma)
+        weights = balance(level) if alpha is None else balance(level, alpha, 1 - alpha)
+        return each_voxel(level, self._cost, weights).sum() / answers(level)
+
+    def _cost(self, log_right: Tensor) -> Tensor:
+        return -power(wrong(log_right), self.config.gamma) * log_right
 
 
 def build(config: Config) -> Focal:

@@ -1,15 +1,18 @@
 """Generalised Dice loss: one ratio over all classes, each weighed by the inverse square of its size.
 
-Source: Sudre et al., Generalised Dice overlap, DLMIA 2017; Taghanaki et al. 2021, eq. 17, where the fraction bars are lost.
+Formula: 1 - 2 sum_k w_k <t_k, p_k> / sum_k w_k (|t_k| + |p_k|), w_k = 1 / |t_k|^2
+Paper: Sudre et al. 2017, Generalised Dice overlap, DLMIA
+Equation: 17 of Taghanaki et al. 2021, where the fraction bars are lost
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from medseg.losses._common import Level, Loss, OverlapOptions, Weight
-from medseg.losses._terms import class_weights, ratio, soft_counts
+from medseg.losses._common import Loss
+from medseg.losses._level import Level
+from medseg.losses._options import OverlapOptions, Weight
+from medseg.losses._regions import generalised_dice
 
 
 class Config(OverlapOptions):
@@ -25,21 +28,11 @@ class Config(OverlapOptions):
 
 
 class GeneralisedDice(Loss[Config]):
-    """`1 - 2 sum_k w_k <p_k, ph_k> / sum_k w_k (|p_k| + |ph_k|)` with `w_k = 1 / |p_k|^2`, mean over samples."""
+    """Mean over samples."""
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where no class is true."""
-        both, predicted, true = soft_counts(level, self.config)
-        weights = _inverse_squares(true, class_weights(level, self.config))
-        above, below = (2 * weights * both).sum(1), (weights * (predicted + true)).sum(1)
-        return (1 - ratio(above + self.config.smooth, below + self.config.smooth)).mean()
-
-
-def _inverse_squares(true: Tensor, weights: Tensor) -> Tensor:
-    """Weights `(B, K)`. A class absent from a sample, whose weight would be infinite, shares the largest one there."""
-    present = true > 0
-    inverse = torch.where(present & (weights > 0), true.clamp(min=1e-6) ** -2, 0)
-    return torch.where(present, inverse, inverse.amax(1, keepdim=True)) * weights
+        return (1 - generalised_dice(level, self.config)).mean()
 
 
 def build(config: Config) -> GeneralisedDice:

@@ -1,7 +1,8 @@
 """Hausdorff loss by distance transforms: an error costs more the farther it lies from the boundaries.
 
-Source: Karimi and Salcudean, Reducing the Hausdorff distance in medical image segmentation, IEEE TMI 2020, eq. 8;
-Taghanaki et al. 2021, eq. 24 and 25.
+Formula: 1/N sum (t - p)^2 (d_t^alpha + d_p^alpha) + dice_weight (1 - 2 <t, p> / (|t|^2 + |p|^2)), d the distance to a boundary
+Paper: Karimi and Salcudean 2020, Reducing the Hausdorff distance in medical image segmentation, IEEE TMI
+Equation: 24 and 25 of Taghanaki et al. 2021
 """
 
 from __future__ import annotations
@@ -9,44 +10,26 @@ from __future__ import annotations
 from torch import Tensor
 
 from medseg.distance import to_boundary_batch
-from medseg.losses._common import Level, Loss, OverlapOptions, Weight
-from medseg.losses._terms import class_mean, dice, soft_counts
-
-
-class Config(OverlapOptions):
-    """Options of the loss.
-
-    Args:
-        alpha: power of the distances, which are in mm where the context knows the spacing and in voxels otherwise.
-        dice_weight: weight of an added Dice loss with squared denominator (eq. 24), which steadies the start of training.
-    """
-
-    alpha: Weight = 2.0
-    dice_weight: Weight = 0.0
+from medseg.losses._common import Loss
+from medseg.losses._hausdorff import Config, composite
+from medseg.losses._level import Level
+from medseg.losses._regions import first_structure
 
 
 class HausdorffDT(Loss[Config]):
-    """`1/|W| sum (p - q)^2 (d_p^alpha + d_q^alpha)`, d being the distance to the boundary of a mask (p over .5)."""
+    """Mean over voxels and classes. A mask is where p is over .5; one without a boundary (empty or full) has distance 0."""
 
     def term(self, level: Level) -> Tensor:
-        """The loss at one resolution. A mask without a boundary (empty or full) has distance 0 everywhere."""
-        config = self.config
+        """The loss at one resolution; 0 where nothing counts."""
         p = level.keep(level.p)
-        far = _distance(p.detach(), level, config) + _distance(level.truth, level, config)
-        errors = ((p - level.truth).square() * far).flatten(2).sum(2) * (len(p) / level.voxels)
-        loss = class_mean(errors, level, config)
-        if config.dice_weight:
-            overlap = dice(soft_counts(level, config, squared=True), config.smooth)
-            loss = loss + config.dice_weight * class_mean(1 - overlap, level, config)
-        return loss
+        far = self._distance(p.detach(), level) + self._distance(level.truth, level)
+        return composite((p - level.truth).square() * far, level, self.config)
 
-
-def _distance(membership: Tensor, level: Level, config: Config) -> Tensor:
-    """`d^alpha` of `(B, K, *spatial)`; a background that does not count is not measured."""
-    mask = membership > 0.5
-    first = int(level.exclusive and not config.include_background)
-    mask[:, :first] = False
-    return to_boundary_batch(mask, level.spacing_mm).to(membership) ** config.alpha
+    def _distance(self, membership: Tensor, level: Level) -> Tensor:
+        """`d^alpha` of `(B, K, *spatial)`; a background that does not count is not measured."""
+        mask = membership > 0.5
+        mask[:, : first_structure(level, self.config)] = False
+        return to_boundary_batch(mask, level.spacing_mm).to(membership) ** self.config.alpha
 
 
 def build(config: Config) -> HausdorffDT:

@@ -1,15 +1,18 @@
 """Tversky loss: Dice with separate prices for invented and missed voxels.
 
-Source: Salehi et al., Tversky loss function for image segmentation, MLMI 2017; Taghanaki et al. 2021, eq. 11, where the
-opening brackets of the denominator are lost.
+Formula: 1 - <t, p> / (<t, p> + beta <1 - t, p> + (1 - beta) <t, 1 - p>)
+Paper: Salehi et al. 2017, Tversky loss function for image segmentation, MLMI
+Equation: 11 of Taghanaki et al. 2021, where the opening brackets of the denominator are lost
 """
 
 from __future__ import annotations
 
 from torch import Tensor
 
-from medseg.losses._common import Level, Loss, OverlapOptions, Share
-from medseg.losses._terms import class_mean, ratio, soft_counts
+from medseg.losses._common import Loss
+from medseg.losses._level import Level
+from medseg.losses._options import OverlapOptions, Share
+from medseg.losses._regions import class_mean, soft_counts, tversky
 
 
 class Config(OverlapOptions):
@@ -23,13 +26,11 @@ class Config(OverlapOptions):
 
 
 class Tversky(Loss[Config]):
-    """`1 - <p, ph> / (<p, ph> + beta <1 - p, ph> + (1 - beta) <p, 1 - ph>)` of each sample and class, then the mean."""
+    """Mean over samples and classes."""
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 for a structure neither true nor predicted, close to 1 for an invented one."""
-        beta, smooth = self.config.beta, self.config.smooth
-        both, predicted, true = soft_counts(level, self.config)
-        index = ratio(both + smooth, both + beta * (predicted - both) + (1 - beta) * (true - both) + smooth)
+        index = tversky(soft_counts(level, self.config), self.config.beta, self.config.smooth)
         return class_mean(1 - index, level, self.config)
 
 

@@ -10,7 +10,7 @@ def test_without_focus_it_is_balanced_cross_entropy(overlapping, activation):
     logits, memberships = overlapping
     target = memberships.argmax(1) if activation == "softmax" else memberships
     focal = create_loss("focal", gamma=0, alpha=0.3, activation=activation)
-    balanced = create_loss("cross_entropy", beta=0.3, balanced=True, activation=activation)
+    balanced = create_loss("balanced_cross_entropy", beta=0.3, activation=activation)
     torch.testing.assert_close(focal(logits, target), balanced(logits, target))
 
 

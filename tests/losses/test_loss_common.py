@@ -84,15 +84,16 @@ def test_spacing_of_a_coarser_level():
     assert value.item() == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("name", ["dice", "generalised_dice", "tversky"])
+@pytest.mark.parametrize("name", ["dice", "generalised_dice", "tversky", "cl_dice", "unified_focal", "log_cosh_dice"])
 def test_a_batch_that_processes_share_is_compared_as_one(batch, name):
     """The sums of the other part come from elsewhere; values and slopes are those of the whole batch."""
     logits, target = batch
-    loss, sums = create_loss(name, batch=True), []
+    focal = {"focal_share": 0} if name == "unified_focal" else {}  # of a region alone the value is the whole batch's
+    loss, sums = create_loss(name, batch=True, **focal), []
     whole = loss(logits, target)
     (slopes,) = torch.autograd.grad(whole, logits)
     others = LossContext(total=lambda values: sums.append(values.detach()) or values)
     loss(logits[1:], target[1:], others)
-    part = loss(logits[:1], target[:1], LossContext(total=lambda values: values + sums[0]))
+    part = loss(logits[:1], target[:1], LossContext(total=lambda values: values + sums.pop(0)))
     torch.testing.assert_close(part, whole)
     torch.testing.assert_close(torch.autograd.grad(part, logits)[0][:1], slopes[:1])

@@ -134,23 +134,30 @@ def test_class_weights_favour_their_class(name, batch):
 
 
 @every_loss
-def test_half_precision_is_computed_in_single(name, batch):
-    logits, target = batch[0].detach().bfloat16(), batch[1]
+@pytest.mark.parametrize("half", [torch.bfloat16, torch.float16])
+def test_half_precision_is_computed_in_single(name, half, batch):
+    logits, target = batch[0].detach().to(half).requires_grad_(), batch[1]
     loss = create_loss(name)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=half):
         value = loss(logits, target, CONTEXT)
+    value.backward()
     assert value.dtype == torch.float32
     torch.testing.assert_close(value, loss(logits.float(), target, CONTEXT))
+    assert logits.grad.dtype == half
+    assert logits.grad.isfinite().all()
 
 
 @every_loss
 def test_deep_supervision_halves_the_weight_of_each_level(name):
-    target = torch.randint(0, 3, (2, 8, 12), generator=torch.Generator().manual_seed(0))
-    levels = [torch.randn(2, 3, *size, requires_grad=True) for size in ((8, 12), (4, 6), (2, 3))]
-    loss = create_loss(name, **({"alpha": 0.0} if name == "hausdorff_dt" else {}))
+    generator = torch.Generator().manual_seed(0)
+    target = torch.randint(0, 3, (2, 16, 24), generator=generator)
+    sizes = ((16, 24), (8, 12), (4, 6))
+    levels = [(5 * torch.randn(2, 3, *size, generator=generator)).requires_grad_() for size in sizes]
+    loss = create_loss(name)
     value = loss(SimpleNamespace(logits=levels[0], auxiliary=tuple(levels[1:])), target)
     alone = [
-        loss(z, target[:, step // 2 :: step, step // 2 :: step]) for z, step in zip(levels, (1, 2, 4), strict=True)
+        loss(z, target[:, step // 2 :: step, step // 2 :: step], LossContext(spacing_mm=(step, step)))
+        for z, step in zip(levels, (1, 2, 4), strict=True)
     ]
     torch.testing.assert_close(value, (4 * alone[0] + 2 * alone[1] + alone[2]) / 7)
     value.backward()

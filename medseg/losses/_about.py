@@ -1,0 +1,67 @@
+"""What each loss says about itself, read from where it is said: its docstring and its `Config`."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from medseg.losses._factory import module, names
+
+
+@dataclass(frozen=True)
+class About:
+    """A row of the table of losses. In formulas t is the truth and p the predicted probability.
+
+    Args:
+        name: for `create_loss`.
+        summary: what it is, in a sentence.
+        formula, paper, equation: of the loss; an equation without a paper is of the loss's own.
+        defaults: the options that are not those of every loss.
+    """
+
+    name: str
+    summary: str
+    formula: str
+    paper: str
+    equation: str
+    defaults: dict[str, Any]
+
+    def __str__(self) -> str:
+        """Several lines of text."""
+        rows = [
+            ("formula", self.formula),
+            ("paper", self.paper),
+            ("equation", self.equation),
+            ("options", self.options),
+        ]
+        return "\n".join([f"{self.name}: {self.summary}", *(f"    {title:9s} {text}" for title, text in rows if text)])
+
+    @property
+    def options(self) -> str:
+        """Options with their defaults, as they are written on the command line."""
+        return ", ".join(f"{name}={_plain(value)}" for name, value in self.defaults.items())
+
+
+def list_losses() -> tuple[About, ...]:
+    """All losses with formula, paper, equation and defaults, sorted by name."""
+    return tuple(about(name) for name in names())
+
+
+def about(name: str) -> About:
+    """What one loss says about itself."""
+    from medseg.losses._options import Options
+
+    loss = module(name)
+    summary, *rest = (loss.__doc__ or "").strip().split("\n\n", 1)
+    fields = re.findall(r"^(\w+): (.+(?:\n {4}.+)*)", rest[0] if rest else "", re.MULTILINE)
+    said = {key.lower(): " ".join(text.split()) for key, text in fields}
+    options = loss.Config().model_dump(mode="json")
+    defaults = {key: value for key, value in options.items() if key not in Options.model_fields}
+    return About(name, " ".join(summary.split()), said["formula"], said["paper"], said["equation"], defaults)
+
+
+def _plain(value: Any) -> str:
+    """A value as YAML writes it, with four digits."""
+    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)

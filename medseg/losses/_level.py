@@ -1,0 +1,173 @@
+"""A batch at one resolution, in the one form that formulas use, whatever form its target has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from medseg.errors import ConfigError
+from medseg.losses._context import LossContext
+from medseg.losses._options import Options
+
+
+@dataclass(frozen=True, eq=False)
+class Level:
+    """A batch at one resolution.
+
+    Args:
+        logits: `(B, K, *spatial)`, float32 or float64.
+        truth: `(B, K, *spatial)` in 0 to 1, in the type of the logits (a bool would be converted at each use); 0 where
+            ignored.
+        hard: every truth is 0 or 1, and with softmax one class a voxel.
+        valid: `(B, 1, *spatial)` in the type of the logits, 0 where ignored, else 1; None when every voxel counts.
+        weights: `(K,)`, the class weights.
+        exclusive: classes exclude each other (softmax).
+        spacing_mm: distance between voxel centres along each spatial axis; 1 where unknown.
+        context: as given by the caller.
+    """
+
+    logits: Tensor
+    truth: Tensor
+    hard: bool
+    valid: Tensor | None
+    weights: Tensor
+    exclusive: bool
+    spacing_mm: tuple[float, ...]
+    context: LossContext
+
+    @cached_property
+    def log_p(self) -> Tensor:
+        """Logarithm of the probabilities, `(B, K, *spatial)`."""
+        return F.log_softmax(self.logits, 1) if self.exclusive else F.logsigmoid(self.logits)
+
+    @cached_property
+    def p(self) -> Tensor:
+        """Probabilities, `(B, K, *spatial)`; their logarithm is a quicker way to them where it is known already."""
+        if "log_p" in self.__dict__:
+            return self.log_p.exp()
+        return self.logits.softmax(1) if self.exclusive else self.logits.sigmoid()
+
+    @cached_property
+    def log_not_p(self) -> Tensor:
+        """Logarithm of 1 - p, `(B, K, *spatial)`, exact where p rounds to 1."""
+        if not self.exclusive:
+            return F.logsigmoid(-self.logits)
+        likely = self.p > 0.5  # one class a voxel at most; for the others 1 - p loses nothing
+        others = self.log_p.masked_fill(likely, -torch.inf).logsumexp(1, keepdim=True)
+        return torch.where(likely, others, torch.log1p(-self.p.masked_fill(likely, 0)))
+
+    @cached_property
+    def not_truth(self) -> Tensor:
+        """1 - truth, and 0 where ignored, `(B, K, *spatial)`."""
+        return self.keep(1 - self.truth)
+
+    @cached_property
+    def true(self) -> Tensor:
+        """Sum of the truth by sample and class, `(B, K)`."""
+        return self.truth.flatten(2).sum(2)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """Number of voxels of each sample that count, `(B, 1)`."""
+        if self.valid is None:
+            return self.logits.new_full((len(self.logits), 1), self.logits[0, 0].numel())
+        return self.valid.flatten(1).sum(1, keepdim=True)
+
+    @cached_property
+    def voxels(self) -> Tensor:
+        """Number of voxels that count, at least 1."""
+        return self.sizes.sum().clamp(min=1)
+
+    def keep(self, values: Tensor) -> Tensor:
+        """Values `(B, K, *spatial)` with 0 where ignored."""
+        return values if self.valid is None else values * self.valid
+
+    def by_channel(self, values: Tensor) -> Tensor:
+        """Values `(K,)` or `(B, K)` in a shape that multiplies `(B, K, *spatial)`."""
+        return values.reshape(-1, values.shape[-1], *(1,) * (self.logits.ndim - 2))
+
+
+def make_level(logits: Tensor, target: Tensor, context: LossContext, options: Options) -> Level:
+    """Bring a batch into form.
+
+    Args:
+        logits: `(B, K, *spatial)`.
+        target: with a channel axis, from `with_channels`, at any resolution.
+        context: of the batch.
+        options: of the loss.
+
+    Raises:
+        ConfigError: classes, weights and activation do not fit together.
+    """
+    logits = logits if logits.dtype == torch.float64 else logits.float()
+    full, size = target.shape[2:], logits.shape[2:]
+    target = _nearest(target, size)
+    valid = None if _check(logits, target, options) else (target != options.ignore_index).all(1, keepdim=True)
+    truth, classes = _memberships(target, logits), target.shape[1] != logits.shape[1]
+    spacing = (context.spacing_mm or (1.0,) * len(size))[: len(size)]
+    exclusive = options.activation == "softmax"
+    return Level(
+        logits,
+        truth if valid is None else truth * valid,
+        classes or not (exclusive or target.is_floating_point()),
+        None if valid is None else valid.to(logits),
+        torch.as_tensor(options.class_weights or (1.0,) * logits.shape[1]).to(logits),
+        exclusive,
+        tuple(s * a / b for s, a, b in zip(spacing, full, size, strict=True)),
+        context,
+    )
+
+
+def with_channels(target: Tensor, logits: Tensor) -> Tensor:
+    """The target with a channel axis: one of classes, or K of memberships.
+
+    Raises:
+        ConfigError: its shape is that of neither.
+    """
+    batch, channels, *size = logits.shape
+    if target.shape == (batch, *size):
+        return target.unsqueeze(1)
+    if target.shape == logits.shape:
+        return target
+    wanted = f"{(batch, *size)} (classes) or {(batch, channels, *size)} (memberships)"
+    raise ConfigError(f"logits {tuple(logits.shape)} need a target {wanted}, got {tuple(target.shape)}")
+
+
+def _nearest(target: Tensor, size: torch.Size) -> Tensor:
+    """The target `(B, C, *spatial)` at the voxels nearest to those of a coarser grid."""
+    for axis, (old, new) in enumerate(zip(target.shape[2:], size, strict=True), 2):
+        if old != new:
+            centres = (torch.arange(new, device=target.device) + 0.5) * old / new
+            target = target.index_select(axis, centres.long())
+    return target
+
+
+def _memberships(target: Tensor, logits: Tensor) -> Tensor:
+    """Truth `(B, K, *spatial)` in 0 to 1."""
+    if target.shape[1] != logits.shape[1]:
+        classes = torch.arange(logits.shape[1], device=target.device, dtype=target.dtype)
+        target = target == classes.view(-1, *(1,) * (target.ndim - 2))
+    # bytes are converted four times as quickly as truth values
+    return (target.view(torch.uint8) if target.dtype == torch.bool else target).to(logits.dtype)
+
+
+def _check(logits: Tensor, target: Tensor, options: Options) -> bool:
+    """Whether every voxel is known to count; an accelerator is not asked, for the host would have to wait for it."""
+    channels = logits.shape[1]
+    if options.activation == "softmax" and channels == 1:
+        raise ConfigError("softmax over one channel is always 1: use activation: sigmoid, or two output channels")
+    if options.activation == "sigmoid" and target.shape[1] != channels:
+        raise ConfigError(f"activation: sigmoid needs a target with one channel a structure, (B, {channels}, *spatial)")
+    if options.class_weights is not None and len(options.class_weights) != channels:
+        raise ConfigError(f"class_weights needs {channels} numbers, one a channel, got {len(options.class_weights)}")
+    if not target.is_cpu:
+        return False
+    last = 1 if target.shape[1] == channels else channels - 1
+    lowest, highest = (value.item() for value in target.aminmax())
+    if highest > last and highest != options.ignore_index:
+        raise ConfigError(f"the target holds {highest:g}, but 0 to {last} is what {channels} output channels allow")
+    return not lowest <= options.ignore_index <= highest
