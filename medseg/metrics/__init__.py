@@ -5,23 +5,61 @@ Each of `overlap`, `surface` and `volume` decides the empty case at its top; `sc
 
 from __future__ import annotations
 
+from typing import Any
+
 from medseg.extent import bounding_box
-from medseg.metrics._grid import Array, Spacing, axes_mm, check
-from medseg.metrics.overlap import Overlap, dice, iou, precision, recall
-from medseg.metrics.surface import SurfaceDistances
+from medseg.metrics._grid import Spacing, axes_mm, masks
+from medseg.metrics.boundary import boundary_iou
+from medseg.metrics.confusion import (
+    confusion_matrix,
+    frequency_weighted_iou,
+    mean_iou,
+    mean_pixel_accuracy,
+    pixel_accuracy,
+)
+from medseg.metrics.overlap import (
+    Overlap,
+    accuracy,
+    balanced_accuracy,
+    dice,
+    iou,
+    kappa,
+    mcc,
+    precision,
+    recall,
+    specificity,
+    volumetric_similarity,
+)
+from medseg.metrics.surface import SurfaceDistances, assd, hausdorff, masd, nsd
 from medseg.metrics.volume import relative_volume_error, volume_error_ml, volume_ml
 from medseg.volume import diagonal
 
 __all__ = (
     "NAMES",
+    "accuracy",
+    "assd",
+    "balanced_accuracy",
+    "boundary_iou",
+    "confusion_matrix",
     "dice",
+    "frequency_weighted_iou",
+    "hausdorff",
     "iou",
+    "kappa",
+    "masd",
+    "mcc",
+    "mean_iou",
+    "mean_pixel_accuracy",
+    "nsd",
+    "pixel_accuracy",
     "precision",
     "recall",
     "relative_volume_error",
     "scores",
+    "specificity",
     "volume_error_ml",
     "volume_ml",
+    "volumetric_similarity",
 )
 NAMES = (
     *("dice", "iou", "precision", "recall", "hd95_mm", "assd_mm", "nsd"),
@@ -30,8 +68,8 @@ NAMES = (
 
 
 def scores(
-    prediction: Array,
-    reference: Array,
+    prediction: Any,
+    reference: Any,
     *,
     spacing_mm: Spacing = None,
     tolerance_mm: float = 1.0,
@@ -49,13 +87,13 @@ def scores(
     Returns:
         `NAMES` to values. Where both masks are empty both volumes are 0 and all else is NaN.
     """
-    check(prediction, reference)
+    prediction, reference = masks(prediction, reference)
     if diagonal_mm is None:
         diagonal_mm = diagonal(prediction.shape, axes_mm(spacing_mm, prediction.ndim))
     # With its margin a structure that fills one slice of many stays a volume: only an image of one slice is flat.
-    box = bounding_box(prediction | reference, margin=1)
+    voxels, box = prediction.size, bounding_box(prediction | reference, margin=1)
     prediction, reference = prediction[box], reference[box]
-    overlap = Overlap.between(prediction, reference)
+    overlap = Overlap.between(prediction, reference, voxels)
     surfaces = SurfaceDistances.between(prediction, reference, spacing_mm, diagonal_mm)
     values = (
         *(overlap.dice(), overlap.iou(), overlap.precision(), overlap.recall()),
