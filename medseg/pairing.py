@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,12 +26,16 @@ class Pair(NamedTuple):
         prediction: the mask to judge.
         reference: the mask to judge it by.
         group: the patient, where a patient has several cases; "" is the case itself.
+        images: the scan, where it is known: one file a channel.
+        about: what else is known of the case, by the columns of its table.
     """
 
     case: str
     prediction: Volume | Path | str
     reference: Volume | Path | str
     group: str = ""
+    images: tuple[Path, ...] = ()
+    about: Mapping[str, str] = MappingProxyType({})
 
 
 def read_mask(mask: Volume | Path | str) -> Volume:

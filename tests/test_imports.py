@@ -50,6 +50,7 @@ HEAVY = {
     "nibabel",
     "pydantic",
     "scipy",
+    "skimage",
     "PIL",
 }
 

@@ -37,13 +37,17 @@ def boundary_iou(
     """
     prediction, reference = masks(prediction, reference)
     axes = axes_mm(spacing_mm, prediction.ndim)
-    if distance_mm is None:
-        distance_mm = max(_SHARE * diagonal(prediction.shape, axes), *np.linalg.norm(axes, axis=0))
+    distance_mm = paper_mm(prediction.shape, axes) if distance_mm is None else distance_mm
     axes, prediction, reference = flat(axes, prediction, reference)
     box = bounding_box(prediction | reference)
     here, there = (_rim(np.pad(mask[box], 1), axes, distance_mm) for mask in (prediction, reference))
     either = np.count_nonzero(here | there)
-    return np.count_nonzero(here & there) / either if either else float("nan")
+    return float(np.count_nonzero(here & there) / either) if either else float("nan")
+
+
+def paper_mm(shape: tuple[int, ...], axes: Array) -> float:
+    """The paper's distance on a grid with such axes in mm: 2 % of its diagonal, and at least the longest edge of a voxel."""
+    return max(_SHARE * diagonal(shape, axes), *np.linalg.norm(axes, axis=0).tolist())
 
 
 def _rim(mask: Array, axes: Array, distance_mm: float) -> Array:
