@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medseg.api import check as check
+    from medseg.api import compare as compare
     from medseg.api import evaluate as evaluate
     from medseg.api import export as export
     from medseg.api import load as load
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _PUBLIC = {
-    **dict.fromkeys(("check", "evaluate", "export", "load", "plan", "predict", "train"), "api"),
+    **dict.fromkeys(("check", "compare", "evaluate", "export", "load", "plan", "predict", "train"), "api"),
     "MedsegError": "errors",
     "sliding_window": "inference",
     **dict.fromkeys(("read", "write"), "io"),

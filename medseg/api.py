@@ -6,13 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import cohort, doctor, files, layouts, pairing, progress, runs, scans
+from medseg import cohort, doctor, files, layouts, progress, runs, scans
 from medseg import config as configs
-from medseg import evaluation as evaluations
-from medseg.errors import ConfigError
-from medseg.evaluation import Evaluation
 from medseg.findings import Report
-from medseg.labels import Labels
+from medseg.judging import compare as compare
+from medseg.judging import evaluate as evaluate
 from medseg.predictor import Predictor
 from medseg.rehearsal import Rehearsal, rehearse
 from medseg.resources import shipped
@@ -142,41 +140,3 @@ def predict(
     predictor = load(model, device=device, tta=tta, compile=compile)
     found = scans.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
     return cohort.predict(predictor, found, out, suffix=suffix, probabilities=probabilities, stream=stream)
-
-
-def evaluate(
-    predictions: str | Path,
-    references: str | Path,
-    out: str | Path | None = None,
-    *,
-    tolerance_mm: float = 1.0,
-    model: str | Path | None = None,
-    held_out: bool = False,
-) -> Evaluation:
-    """Measure a folder of masks against a folder of references.
-
-    Args:
-        predictions, references: folders (or two files) whose masks go together by name.
-        out: folder for `metrics.csv`, `metrics.json` and `report.html`.
-        tolerance_mm: of the surface Dice.
-        model: run or bundle that knows the labels' names; otherwise labels are the values found.
-        held_out: measure the cases alone that the run `model` held out; each of them must have been predicted.
-    """
-    from medseg import reporting
-
-    if held_out and not model:
-        raise ConfigError("held_out: name the run that held cases out as model (--model RUN)")
-    only = runs.held_out_cases(model) if held_out and model else None
-    pairs = pairing.pair_folders(predictions, references, only)
-    labels = _labels(model) if model else pairing.labels_in(pairs)
-    result = evaluations.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
-    if out:
-        result.write(out)
-        reporting.report(out)
-    return result
-
-
-def _labels(model: str | Path) -> Labels:
-    from medseg import bundle
-
-    return bundle.read(bundle.find(model)).labels

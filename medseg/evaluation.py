@@ -108,6 +108,23 @@ def evaluate(
     return Evaluation(tuple(rows), summary)
 
 
+def read(folder: str | Path) -> Evaluation:
+    """What `Evaluation.write` wrote, in the folder of an evaluation or of a run.
+
+    Raises:
+        DataError: it is not there, or damaged.
+    """
+    summary, rows = files.read_json(Path(folder) / "metrics.json"), tables.read(Path(folder) / "metrics.csv")
+    try:
+        if not rows or not {"dice", "reference_ml", *WHO} <= rows[0].keys() or "labels" not in summary:
+            raise ValueError
+        numbers = [name for name in rows[0] if name in metrics.MEASURES]
+        return Evaluation(tuple(row | {name: float(row[name] or "nan") for name in numbers} for row in rows), summary)
+    except (TypeError, ValueError):
+        again = "Measure again: medseg evaluate PRED REF -o OUT"
+        raise DataError(f"'{folder}' holds no results that can be read. {again}") from None
+
+
 def _subgroup(pair: Pair, by: str) -> str:
     if by not in pair.about:
         known = f"{pair.case} has {', '.join(pair.about)}" if pair.about else "no table of cases is known"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from medseg import files
+from medseg.errors import DataError
 from medseg.labels import Labels
 
 
@@ -80,6 +81,19 @@ def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     files.write_text(path, text.getvalue())
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV by its heading, all as text.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            return list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"'{path}' is not readable as a table in UTF-8: {error}") from error
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

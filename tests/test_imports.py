@@ -30,10 +30,13 @@ predictor
 lineage
 cohort engine distill prune locating
 config evaluation reporting inner
+comparison
+gallery
 descent held_out quantising
 study
 training exporting
 runs rehearsal
+judging
 api
 cli
 __main__

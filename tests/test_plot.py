@@ -100,7 +100,11 @@ def test_compare_shows_reference_above_prediction_at_the_same_slices() -> None:
     reference[2:6, 3:9, 15:18] = 1
     prediction[12:18, 12:18, 15:18] = 1  # elsewhere: only where the reference's slices meet it may it be drawn
     colours = {1: (250, 0, 0)}
-    pixels = np.asarray(Image.open(io.BytesIO(plot.compare(image, prediction, reference, (1, 1, 1), colours))))
+    pixels = np.asarray(
+        Image.open(
+            io.BytesIO(plot.compare(image, {"Reference": reference, "Prediction": prediction}, (1, 1, 1), colours))
+        )
+    )
     top, bottom = pixels[24 : 24 + 260], pixels[2 * 24 + 260 :]
     assert top.shape == bottom.shape == (260, 3 * 260 + 2 * 4, 3)
     red_top, red_bottom = ((half[..., 0] > 90) & (half[..., 1] < 30) for half in (top, bottom))
@@ -113,12 +117,14 @@ def test_compare_shows_reference_above_prediction_at_the_same_slices() -> None:
 def test_compare_looks_at_the_prediction_where_the_reference_is_empty() -> None:
     prediction = np.zeros((9, 9, 9), np.uint8)
     prediction[0, 0, 0] = 2
-    data = plot.compare(np.zeros((9, 9, 9)), prediction, np.zeros_like(prediction), (1, 1, 1), {2: (0, 250, 0)})
+    data = plot.compare(
+        None, {"Reference": np.zeros_like(prediction), "Prediction": prediction}, (1, 1, 1), {2: (0, 250, 0)}
+    )
     pixels = np.asarray(Image.open(io.BytesIO(data)))[2 * 24 + 260 :]
     assert ((pixels[..., 1] > 90) & (pixels[..., 0] < 30)).any()
 
 
 def test_compare_draws_a_single_slice() -> None:
     mask = np.ones((30, 20, 1), np.uint8)
-    data = plot.compare(np.zeros(mask.shape), mask, mask, (1, 1, 1), {1: (0, 0, 255)})
+    data = plot.compare(np.zeros(mask.shape), {"A": mask, "B": mask}, (1, 1, 1), {1: (0, 0, 255)})
     assert Image.open(io.BytesIO(data)).size == (390, 2 * (260 + 24))
