@@ -69,15 +69,15 @@ def differences(result: Comparison, a: Iterable[Pair], b: Iterable[Pair], most: 
     of_a, of_b, called = (
         {pair.case: pair for pair in a},
         {pair.case: pair for pair in b},
-        [result.summary[side] for side in "ab"],
+        [f"{side.upper()}: {result.summary[side]}" for side in "ab"],
     )
     means = {case: _means([row for row in result.rows if row["case"] == case], name) for case in of_a}
     gains = {case: np.diff(metrics.MEASURES[name].goodness(np.array(both)))[0] for case, both in means.items()}
-    order = [case for case in sorted(gains, key=lambda case: gains[case]) if gains[case]]
-    lost, gained = ([case for case in order if sign * gains[case] > 0][::sign][:most] for sign in (-1, 1))
+    order = sorted(gains, key=lambda case: gains[case])
+    lost, gained = [case for case in order if gains[case] < 0], [case for case in order[::-1] if gains[case] > 0]
     shown = []
     for kind, cases in (("lost most", lost), ("gained most", gained)):
-        for case in cases:
+        for case in cases[:most]:
             masks = [of_a[case].reference, of_a[case].prediction, of_b[case].prediction]
             facts = {"metric": metrics.MEASURES[name].heading} | dict(zip("ab", means[case], strict=True))
             captions = dict(zip(("Reference", *called), masks, strict=True))

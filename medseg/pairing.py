@@ -63,12 +63,12 @@ def pair_folders(
         return [Pair(io.stem(references), predictions, references)]
     known = _dataset(references)
     found, wanted = _masks(of_run(predictions)), _references(known, references)
+    extra = sorted(found.keys() - wanted.keys())
     if only is not None:
         if unknown := sorted(only - wanted.keys()):
             raise DataError(f"'{references}' lacks references of cases that count: {few(unknown, 5)}")
         wanted = {name: wanted[name] for name in only}
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    if missing:
+    if missing := sorted(wanted.keys() - found.keys()):
         raise DataError(
             f"{len(missing)} of {len(wanted)} references have no prediction of the same name: {few(missing, 5)}"
             + (f"; predictions without reference: {few(extra, 5)}" if extra else "")
