@@ -17,7 +17,15 @@ from medseg import api, cli, config
 from medseg.resources import shipped
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/export.md", "docs/large.md", "docs/small_models.md")
+NAMES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/index.md",
+    "docs/export.md",
+    "docs/large.md",
+    "docs/metrics.md",
+    "docs/small_models.md",
+)
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 README = PAGES["README.md"]
 SETUP = ("pip install -e . && medseg demo", 'pip install -e ".[test]" && pytest')
@@ -198,3 +206,12 @@ def test_the_demo_says_where_things_lie(
 
 def section(title: str) -> str:
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_page_of_metrics_has_every_one() -> None:
+    from medseg import metrics
+
+    told = set(re.findall(r"`(\w+)`", PAGES["docs/metrics.md"]))
+    inner = {"MEASURES", "NAMES", "USUAL", "betti_numbers", "evaluate", "pick", "scores", "volume_ml"}
+    assert set(metrics.__all__) - inner <= told
+    assert set(metrics.NAMES) - {"volume_ml", "reference_ml"} <= told
