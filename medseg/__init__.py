@@ -46,6 +46,8 @@ __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "metrics":  # a module whose functions people call as medseg.metrics.dice
+        return importlib.import_module("medseg.metrics")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'medseg' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"medseg.{_PUBLIC[name]}"), name)

@@ -9,7 +9,7 @@ Reference: Long, Shelhamer and Darrell, Fully Convolutional Networks for Semanti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -53,11 +53,14 @@ def confusion_matrix(
         raise GeometryError(
             f"the maps hold {missing}, which is none of the labels {classes.tolist()}: name all, with 0"
         )
-    size, position = len(classes), _positions(classes)
-    counts = np.zeros(size**2, np.int64)
-    for true, predicted in zip(_parts(reference), _parts(prediction), strict=True):
-        counts += np.bincount(position(true) * size + position(predicted), minlength=size**2)
-    return counts.reshape(size, size)
+    position = _positions(classes)
+    parts = zip(_parts(reference), _parts(prediction), strict=True)
+    return _summed(((position(true), position(predicted)) for true, predicted in parts), len(classes))
+
+
+def of_classes(prediction: Array, reference: Array, size: int) -> Array:
+    """`confusion_matrix` of arrays of any shape that hold the numbers below `size`, which nobody needs to look up."""
+    return _summed(zip(_parts(reference.reshape(-1)), _parts(prediction.reshape(-1)), strict=True), size)
 
 
 def pixel_accuracy(prediction: Any, reference: Any, *, spacing_mm: Spacing = None, **which: Any) -> float:
@@ -93,6 +96,14 @@ def of_matrix(matrix: Array) -> dict[str, float]:
         "mean_iou": float(shares[either > 0].mean()),
         "frequency_weighted_iou": float(true @ shares / total),
     }
+
+
+def _summed(parts: Iterable[tuple[Array, Array]], size: int) -> Array:
+    """The matrix of voxels whose classes, true and predicted, come in parts."""
+    counts = np.zeros(size**2, np.int64)
+    for true, predicted in parts:
+        counts += np.bincount(true * size + predicted, minlength=size**2)
+    return counts.reshape(size, size)
 
 
 def _parts(array: Array) -> Iterator[Array]:
