@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medseg.api import check as check
+    from medseg.api import compare as compare
     from medseg.api import convert as convert
     from medseg.api import evaluate as evaluate
     from medseg.api import export as export
@@ -36,7 +37,11 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 _PUBLIC = {
     **dict.fromkeys(
-        ("check", "convert", "evaluate", "export", "list_series", "load", "plan", "predict", "repair", "train"), "api"
+        (
+            *("check", "compare", "convert", "evaluate", "export", "list_series"),
+            *("load", "plan", "predict", "repair", "train"),
+        ),
+        "api",
     ),
     "MedsegError": "errors",
     "sliding_window": "inference",
@@ -52,6 +57,8 @@ __all__ = ["__version__", *_PUBLIC]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "metrics":  # a module whose functions people call as medseg.metrics.dice
+        return importlib.import_module("medseg.metrics")
     if name not in _PUBLIC:
         raise AttributeError(f"module 'medseg' has no attribute '{name}'")
     value = getattr(importlib.import_module(f"medseg.{_PUBLIC[name]}"), name)

@@ -6,15 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import cohort, conversion, doctor, files, layouts, pairing, progress, repairing, runs, scans
+from medseg import cohort, conversion, doctor, files, layouts, progress, repairing, runs, scans
 from medseg import config as configs
-from medseg import evaluation as evaluations
-from medseg.errors import ConfigError
-from medseg.evaluation import Evaluation
 from medseg.findings import Report
 from medseg.io import dicom
 from medseg.io.dicom import Listing
-from medseg.labels import Labels
+from medseg.judging import compare as compare
+from medseg.judging import evaluate as evaluate
 from medseg.predictor import Predictor
 from medseg.rehearsal import Rehearsal, rehearse
 from medseg.repairing import Repaired
@@ -194,41 +192,3 @@ def convert(
     given = {"format": format, "series": series, "channels": channels, "upright": upright}
     config = parse(conversion.Config, {**given, "allow_gaps": allow_gaps, "units": units}, "convert")
     return conversion.convert(source, target, config)
-
-
-def evaluate(
-    predictions: str | Path,
-    references: str | Path,
-    out: str | Path | None = None,
-    *,
-    tolerance_mm: float = 1.0,
-    model: str | Path | None = None,
-    held_out: bool = False,
-) -> Evaluation:
-    """Measure a folder of masks against a folder of references.
-
-    Args:
-        predictions, references: folders (or two files) whose masks go together by name.
-        out: folder for `metrics.csv`, `metrics.json` and `report.html`.
-        tolerance_mm: of the surface Dice.
-        model: run or bundle that knows the labels' names; otherwise labels are the values found.
-        held_out: measure the cases alone that the run `model` held out; each of them must have been predicted.
-    """
-    from medseg import reporting
-
-    if held_out and not model:
-        raise ConfigError("held_out: name the run that held cases out as model (--model RUN)")
-    only = runs.held_out_cases(model) if held_out and model else None
-    pairs = pairing.pair_folders(predictions, references, only)
-    labels = _labels(model) if model else pairing.labels_in(pairs)
-    result = evaluations.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
-    if out:
-        result.write(out)
-        reporting.report(out)
-    return result
-
-
-def _labels(model: str | Path) -> Labels:
-    from medseg import bundle
-
-    return bundle.read(bundle.find(model)).labels

@@ -6,7 +6,7 @@ import contextlib
 import re
 from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ class Case:
         label: the mask's file.
         group: whoever must not be divided between training and test: the patient. The id where nobody says.
         split: "train", "validation" or "test" where the dataset declares it.
+        about: what else a table of the dataset says of it, by column.
     """
 
     id: str
@@ -37,6 +38,7 @@ class Case:
     label: Path | None = None
     group: str = ""
     split: str | None = None
+    about: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", self.group or self.id)

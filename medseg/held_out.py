@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from medseg import bundle as bundles
-from medseg import cohort, evaluation, files, io, plot, preprocess
+from medseg import cohort, evaluation, gallery
 from medseg.cases import Case
 from medseg.errors import DataError
 from medseg.evaluation import Evaluation
-from medseg.geometry import reorient, resample_to
 from medseg.labels import Labels
 from medseg.pairing import Pair
 from medseg.predictor import Predictor
@@ -40,10 +37,10 @@ def measure(
     cases: Sequence[Case], masks: Mapping[str, Path], labels: Labels, tolerance_mm: float, folder: Path
 ) -> Evaluation:
     """Measure masks of held-out cases; writes `metrics.csv`, `metrics.json` and `pictures/` of the worst, median and best."""
-    pairs = [Pair(case.id, masks[case.id], case.label, case.group) for case in cases if case.label]
+    pairs = [Pair(case.id, masks[case.id], case.label, case.group, case.images) for case in cases if case.label]
     result = evaluation.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
     result.write(folder)
-    _draw({case.id: case for case in cases}, masks, result, labels, folder / "pictures")
+    gallery.draw(gallery.extremes(result, pairs), labels, folder / "pictures")
     return result
 
 
@@ -52,38 +49,3 @@ def rescore(bundle: Path, result: Evaluation) -> None:
     described = bundles.read(bundle)
     scores = described.scores | {"held_out_dice": round(result.summary["mean_dice"], 4)}
     bundles.describe(bundle, described.model_copy(update={"scores": scores}))
-
-
-def _draw(
-    cases: Mapping[str, Case], masks: Mapping[str, Path], result: Evaluation, labels: Labels, folder: Path
-) -> None:
-    by_case: dict[str, list[float]] = {}
-    for row in result.rows:
-        by_case.setdefault(row["case"], []).append(row["dice"])
-    means = {case: float(np.nanmean(values)) for case, values in by_case.items() if not np.isnan(values).all()}
-    order = sorted(means, key=lambda case: means[case])
-    ends = {0: "worst", len(order) - 1: "best"} if len(order) > 1 else {}
-    places = {len(order) // 2: "median"} | ends if order else {}
-    index = []
-    for place, kind in sorted(places.items()):
-        name = order[place]
-        file = f"{kind}_{name}.png"
-        files.write_bytes(folder / file, _overlay(cases[name], masks[name], labels))
-        index.append({"kind": kind, "case": name, "dice": means[name], "file": file})
-    files.write_json(folder / "index.json", index)
-
-
-def _overlay(case: Case, mask: Path, labels: Labels) -> bytes:
-    assert case.label is not None
-    image = reorient(preprocess.read_image(case.images))
-    prediction, reference = (resample_to(io.read(path, "labels"), image.geometry) for path in (mask, case.label))
-    shown = [_flat(volume.array, labels) for volume in (prediction, reference)]
-    return plot.compare(image.array[0], shown[0], shown[1], image.geometry.spacing_mm, labels.colours)
-
-
-def _flat(array: np.ndarray, labels: Labels) -> np.ndarray:
-    """One map of values to draw: overlapping labels lie over each other in their order."""
-    flat = np.zeros(array.shape[1:], np.int32)
-    for item, value in zip(labels, labels.written, strict=True):
-        flat[labels.mask(array, item)] = value
-    return flat

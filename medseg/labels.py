@@ -212,7 +212,7 @@ class Labels(Settings):
     def mask(self, array: Array, item: Label) -> Array:
         """Where a written mask `(C, I, J, K)` shows one label, as booleans `(I, J, K)`."""
         if self.exclusive or array.shape[0] == 1:
-            return np.isin(array[0], item.values)
+            return np.asarray(array[0] == item.values[0] if len(item.values) == 1 else np.isin(array[0], item.values))
         channel = array[self.items.index(item)]
         return np.asarray((channel > 0) & (channel != self.ignore))
 

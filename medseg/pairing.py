@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from medseg import io, layouts, progress
+from medseg import io, layouts, manifest, progress
 from medseg.cases import Case, few
 from medseg.errors import DataError
 from medseg.labels import Labels
@@ -25,12 +26,16 @@ class Pair(NamedTuple):
         prediction: the mask to judge.
         reference: the mask to judge it by.
         group: the patient, where a patient has several cases; "" is the case itself.
+        images: the scan, where it is known: one file a channel.
+        about: what else is known of the case, by the columns of its table.
     """
 
     case: str
     prediction: Volume | Path | str
     reference: Volume | Path | str
     group: str = ""
+    images: tuple[Path, ...] = ()
+    about: Mapping[str, str] = MappingProxyType({})
 
 
 def read_mask(mask: Volume | Path | str) -> Volume:
@@ -38,28 +43,32 @@ def read_mask(mask: Volume | Path | str) -> Volume:
     return mask if isinstance(mask, Volume) else io.read(mask, "labels")
 
 
-def pair_folders(predictions: str | Path, references: str | Path, only: Set[str] | None = None) -> list[Pair]:
+def pair_folders(
+    predictions: str | Path, references: str | Path, only: Set[str] | None = None, table: str | Path | None = None
+) -> list[Pair]:
     """Pair masks of two folders by name (without ending), of all references or of `only` some; two files are one pair.
 
-    References may be a whole dataset: its masks then go by the ids of their cases, and its patients are known.
+    Args:
+        predictions: a folder of masks, a run (its masks of held-out cases), or one mask.
+        references: a folder of masks, or one; or a whole dataset: its masks then go by the ids of their cases, and its patients
+            and scans are known.
+        only: the cases that count.
+        table: a CSV with a column `id` that says more about the cases.
 
     Raises:
         DataError: a folder is missing or empty, or a mask of a case that counts: leaving it out would flatter the result.
     """
     predictions, references = Path(predictions), Path(references)
-    if predictions.is_file() and references.is_file():
+    if predictions.is_file() and references.is_file() and references.suffix.lower() != ".csv":
         return [Pair(io.stem(references), predictions, references)]
     known = _dataset(references)
-    found, wanted = (
-        _masks(predictions),
-        {name: case.label for name, case in known.items() if case.label} or _masks(references),
-    )
+    found, wanted = _masks(of_run(predictions)), _references(known, references)
+    extra = sorted(found.keys() - wanted.keys())
     if only is not None:
         if unknown := sorted(only - wanted.keys()):
             raise DataError(f"'{references}' lacks references of cases that count: {few(unknown, 5)}")
         wanted = {name: wanted[name] for name in only}
-    missing, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
-    if missing:
+    if missing := sorted(wanted.keys() - found.keys()):
         raise DataError(
             f"{len(missing)} of {len(wanted)} references have no prediction of the same name: {few(missing, 5)}"
             + (f"; predictions without reference: {few(extra, 5)}" if extra else "")
@@ -67,8 +76,45 @@ def pair_folders(predictions: str | Path, references: str | Path, only: Set[str]
         )
     if extra:
         progress.warn(f"{len(extra)} predictions have no reference and are not evaluated: {few(extra, 5)}")
-    groups = {name: case.group for name, case in known.items()}
-    return [Pair(name, found[name], wanted[name], groups.get(name, "")) for name in sorted(wanted)]
+    told = manifest.about_cases(Path(table)) if table else {}
+    if table and (untold := sorted(wanted.keys() - told.keys())):
+        raise DataError(f"'{table}' says nothing about {len(untold)} of {len(wanted)} cases: {few(untold, 5)}")
+    return [_pair(name, found[name], wanted[name], known.get(name), told.get(name, {})) for name in sorted(wanted)]
+
+
+def shared(a: str | Path, b: str | Path, references: str | Path) -> set[str]:
+    """Names of the masks that two folders (or runs) both have, and that have a reference.
+
+    Raises:
+        DataError: there is none.
+    """
+    one, other = (_masks(of_run(Path(folder))).keys() for folder in (a, b))
+    both = one & other & _references(_dataset(Path(references)), Path(references)).keys()
+    if not both:
+        raise DataError(f"no case has a reference and a mask in both: one has {few(one, 3)}, the other {few(other, 3)}")
+    if alone := sorted(one ^ other):
+        progress.warn(f"{len(alone)} cases have a mask in one of the two alone and are left out: {few(alone, 5)}")
+    return both
+
+
+def _references(known: Mapping[str, Case], folder: Path) -> dict[str, Path]:
+    return {name: case.label for name, case in known.items() if case.label} or _masks(folder)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is a run that has masks of held-out cases."""
+    return (folder / "predictions").is_dir() and (folder / "splits.json").is_file()
+
+
+def of_run(folder: Path) -> Path:
+    """The masks of a run, where the folder is one; else the folder itself."""
+    return folder / "predictions" if is_run(folder) else folder
+
+
+def _pair(name: str, prediction: Path, reference: Path, case: Case | None, told: Mapping[str, str]) -> Pair:
+    if case is None:
+        return Pair(name, prediction, reference, told.get("group", ""), about=told)
+    return Pair(name, prediction, reference, case.group, case.images, {**case.about, **told})
 
 
 def _dataset(folder: Path) -> dict[str, Case]:

@@ -99,6 +99,38 @@ def distribution(values: Mapping[str, Sequence[float]], colours: Mapping[str, RG
         return _svg(figure, f"{x_label} of every case, by label")
 
 
+def paired(
+    first: Sequence[float], second: Sequence[float], colour: RGB, *, names: tuple[str, str], x_label: str
+) -> str:
+    """The values of two runs on the same cases: one row a run, a line from each case's first to its second, a bar at each median.
+
+    Args:
+        first: values of the first run; pairs that are not finite are left out.
+        second: of the second run, in the same order.
+        colour: RGB of the points.
+        names: of both runs.
+        x_label: name and unit of the values.
+
+    Returns:
+        An `<svg>` element. No pairs give empty axes.
+    """
+    with _axes(4.6, 1.5) as (figure, axes):
+        pairs = np.array([first, second], float)
+        pairs = pairs[:, np.isfinite(pairs).all(0)]
+        axes.plot(pairs, [[0] * pairs.shape[1], [1] * pairs.shape[1]], color=_INK, linewidth=0.5, alpha=0.3)
+        for row, values in enumerate(pairs):
+            _points(axes, values, np.full(len(values), row), colour)
+            if len(values):
+                axes.plot([np.median(values)] * 2, [row - 0.3, row + 0.3], color=_INK, linewidth=1.4)
+        axes.set_yticks((0, 1), names)
+        axes.set_ylim(1.5, -0.5)
+        axes.set_xlabel(x_label)
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        _guides(axes, "x")
+        return _svg(figure, f"{x_label} of every case, {names[0]} above {names[1]}")
+
+
 def agreement(reference_ml: Sequence[float], predicted_ml: Sequence[float], colour: RGB, *, name: str) -> str:
     """Volumes compared as Bland and Altman do: the difference over the mean, the bias and its limits of agreement.
 
@@ -130,18 +162,17 @@ def agreement(reference_ml: Sequence[float], predicted_ml: Sequence[float], colo
 
 
 def compare(
-    image: Array,
-    prediction: Array,
-    reference: Array,
+    image: Array | None,
+    masks: Mapping[str, Array],
     spacing_mm: Sequence[float],
     colours: Mapping[int, RGB],
 ) -> bytes:
-    """The reference above the prediction, each over the same three slices.
+    """Masks one above the other, each over the same three slices.
 
     Args:
-        image: `(I, J, K)` grey values, axes to R, A and S.
-        prediction: `(I, J, K)` label values.
-        reference: `(I, J, K)` label values; its centre chooses the slices, or the prediction's where it is empty.
+        image: `(I, J, K)` grey values, axes to R, A and S; None is black.
+        masks: `(I, J, K)` label values by their captions, from top to bottom; the centre of the first one that is not empty
+            chooses the slices.
         spacing_mm: voxel size.
         colours: RGB of each label value.
 
@@ -150,9 +181,10 @@ def compare(
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    centre = picture.middle(reference if reference.any() else prediction, image.shape)
+    shape = next(iter(masks.values())).shape
+    centre = picture.middle(next((mask for mask in masks.values() if mask.any()), None), shape)
     rows = []
-    for caption, mask in (("Reference", reference), ("Prediction", prediction)):
+    for caption, mask in masks.items():
         planes = picture.three_planes(image, mask, spacing_mm, colours=colours, centre=centre, height=260)
         canvas = Image.new("RGB", (planes.shape[1], planes.shape[0] + 24))
         canvas.paste(Image.fromarray(planes), (0, 24))

@@ -1,42 +1,32 @@
-"""One page about a run, or about an evaluation: everything in one file that opens offline and prints well."""
+"""One page about a run, an evaluation or a comparison: everything in one file that opens offline and prints well."""
 
 from __future__ import annotations
 
 import base64
 import csv
 import math
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import files, picture, plot
+from medseg import files, metrics, picture, plot
 from medseg.errors import DataError
 from medseg.progress import clock
 
 Row = dict[str, str]
+Column = tuple[str, str, str]
 
-# What the tables show of metrics.csv and metrics.json: column, heading, format.
-_METRICS = (
-    ("dice", "Dice", ".3f"),
-    ("iou", "IoU", ".3f"),
-    ("precision", "Precision", ".3f"),
-    ("recall", "Recall", ".3f"),
-    ("nsd", "NSD", ".3f"),
-    ("hd95_mm", "HD95, mm", ".2f"),
-    ("assd_mm", "ASSD, mm", ".2f"),
-    ("volume_ml", "Volume, ml", ".2f"),
-    ("reference_ml", "Reference, ml", ".2f"),
-    ("relative_volume_error", "Volume error", "+.1%"),
-)
+# What the summary shows of the usual metrics; of others that were asked for it shows all.
 _SUMMARY = ("dice", "nsd", "hd95_mm", "assd_mm", "relative_volume_error")
+_SPREAD = ("dice", "nsd", "hd95_mm")  # drawn, of these
 _AGREEMENTS = 12  # more charts than that are no longer looked at
 
 
 def report(folder: str | Path) -> Path:
-    """Write `report.html` into a run folder, from the files that lie there.
+    """Write `report.html` into a folder, from the files that lie there.
 
     Args:
-        folder: of a run, finished or not, or of an evaluation. What is missing is left out of the page.
+        folder: of a run, finished or not, of an evaluation, or of a comparison. What is missing is left out of the page.
 
     Returns:
         The page. It holds its pictures and needs no network.
@@ -45,35 +35,71 @@ def report(folder: str | Path) -> Path:
         DataError: the folder holds neither results nor a history, or one of its files is damaged.
     """
     folder = Path(folder)
-    if not any((folder / name).is_file() for name in ("metrics.json", "history.csv")):
+    if any((folder / name).is_file() for name in ("metrics.json", "history.csv")):
+        page = _template("report.html.j2").render(**_of_run(folder))
+    elif (folder / "comparison.json").is_file():
+        page = _template("comparison.html.j2").render(**_of_comparison(folder))
+    else:
         raise DataError(
             f"'{folder}' holds neither metrics.json nor history.csv. Give the folder of a run or evaluation."
         )
-    metrics = _json(folder / "metrics.json", "mean_dice", "labels")
-    rows = _table(folder / "metrics.csv", "case", "label", "status", "dice")
-    history = _table(folder / "history.csv", "step", "seconds", "loss", "learning_rate")
-    names = metrics["labels"] if metrics else dict.fromkeys(row["label"] for row in rows)
-    colours = {name: picture.colour(n) for n, name in enumerate(names, 1)}
-    page = _template().render(
-        title=folder.resolve().name,
-        metrics=metrics,
-        colours=colours,
-        summary=[column for column in _METRICS if column[0] in _SUMMARY],
-        rows=rows,
-        columns=[column for column in _METRICS if any(row.get(column[0]) for row in rows)],
-        grouped=any(row.get("group", row["case"]) != row["case"] for row in rows),
-        pictures=_pictures(folder / "pictures", rows),
-        plan=_json(folder / "plan.json"),
-        environment=_json(folder / "environment.json"),
-        training=_training(history),
-        spread=_spread(rows, colours),
-        agreements=_agreements(rows, colours),
-    )
     files.write_text(folder / "report.html", page)
     return folder / "report.html"
 
 
-def _template() -> Any:
+def _of_run(folder: Path) -> dict[str, Any]:
+    """What the page of a run or an evaluation shows."""
+    found = _json(folder / "metrics.json", "mean_dice", "labels")
+    rows = _table(folder / "metrics.csv", "case", "label", "status", "dice")
+    history = _table(folder / "history.csv", "step", "seconds", "loss", "learning_rate")
+    names = found["labels"] if found else dict.fromkeys(row["label"] for row in rows)
+    colours = _colours(names)
+    measured = set(metrics.NAMES).intersection(*(found["labels"].values() if found else [()]))
+    return {
+        "title": folder.resolve().name,
+        "metrics": found,
+        "colours": colours,
+        "summary": _columns(measured - {"volume_ml", "reference_ml"} if measured - set(metrics.USUAL) else _SUMMARY),
+        "rows": rows,
+        "columns": _columns([name for name in metrics.NAMES if any(row.get(name) for row in rows)]),
+        "grouped": any(row.get("group", row["case"]) != row["case"] for row in rows),
+        "pictures": _pictures(folder / "pictures", rows),
+        "plan": _json(folder / "plan.json"),
+        "environment": _json(folder / "environment.json"),
+        "training": _training(history),
+        "spreads": _spreads(rows, colours),
+        "agreements": _agreements(rows, colours),
+    }
+
+
+def _of_comparison(folder: Path) -> dict[str, Any]:
+    """What the page of a comparison shows."""
+    found = _json(folder / "comparison.json", "a", "b", "labels")
+    rows = _table(folder / "comparison.csv", "case", "label", "status_a", "status_b")
+    colours = _colours(found["labels"])
+    columns = _columns(next(iter(found["labels"].values())))
+    return {
+        "title": folder.resolve().name,
+        "environment": {},
+        "found": found,
+        "rows": rows,
+        "colours": colours,
+        "columns": columns,
+        "charts": {column[0]: _differences(rows, colours, column) for column in columns},
+        "pictures": _pictures(folder / "pictures", ()),
+    }
+
+
+def _colours(names: Iterable[str]) -> dict[str, plot.RGB]:
+    return {name: picture.colour(n) for n, name in enumerate(names, 1)}
+
+
+def _columns(names: Container[str]) -> list[Column]:
+    """Name, heading and format of metrics, in their order."""
+    return [(name, each.heading, each.form) for name, each in metrics.MEASURES.items() if name in names]
+
+
+def _template(name: str) -> Any:
     import jinja2
 
     environment = jinja2.Environment(
@@ -83,7 +109,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters.update(number=_number, plain=_plain)
-    return environment.get_template("report.html.j2")
+    return environment.get_template(name)
 
 
 def _json(path: Path, *keys: str) -> Any:
@@ -148,9 +174,25 @@ def _training(history: Sequence[Row]) -> dict[str, Any] | None:
     }
 
 
-def _spread(rows: Sequence[Row], colours: Mapping[str, plot.RGB]) -> str | None:
-    values = {name: _numbers([row for row in rows if row["label"] == name], "dice") for name in colours}
-    return plot.distribution(values, colours, x_label="Dice") if rows and colours else None
+def _spreads(rows: Sequence[Row], colours: Mapping[str, plot.RGB]) -> list[str]:
+    """A chart a metric, with a row a label."""
+    charts = []
+    for key, heading, _ in _columns(_SPREAD):
+        values = {name: _numbers([row for row in rows if row["label"] == name], key) for name in colours}
+        if any(math.isfinite(value) for numbers in values.values() for value in numbers):
+            charts.append(plot.distribution(values, colours, x_label=heading))
+    return charts
+
+
+def _differences(rows: Sequence[Row], colours: Mapping[str, plot.RGB], column: Column) -> dict[str, str]:
+    """A chart a label, of both runs."""
+    key, heading, _ = column
+    charts = {}
+    for name, colour in list(colours.items())[:_AGREEMENTS]:
+        own = [row for row in rows if row["label"] == name]
+        a, b = (_numbers(own, f"{key}_{side}") for side in "ab")
+        charts[name] = plot.paired(a, b, colour, names=("A", "B"), x_label=heading)
+    return charts
 
 
 def _agreements(rows: Sequence[Row], colours: Mapping[str, plot.RGB]) -> dict[str, str]:

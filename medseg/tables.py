@@ -1,14 +1,17 @@
-"""What lies beside masks: volumes of their structures, and the names and colours of labels for viewers."""
+"""Tables: of volumes and of the names and colours of labels, which lie beside masks; of results, as text and as CSV."""
 
 from __future__ import annotations
 
 import csv
 import io as text_io
+import math
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from medseg import files
+from medseg.errors import DataError
 from medseg.labels import Labels
 
 
@@ -69,3 +72,47 @@ def _words(names: Sequence[str]) -> list[str]:
             word += "_"
         words.append(word)
     return words
+
+
+def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of the same keys as CSV; numbers have six digits, and one that is not a number stays empty."""
+    text = text_io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    files.write_text(path, text.getvalue())
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a CSV by its heading, all as text.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as stream:
+            return list(csv.DictReader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise DataError(f"'{path}' is not readable as a table in UTF-8: {error}") from error
+
+
+def aligned(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of as many cells each as text: the first column begins at the left, the others end at the right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip() for line in lines
+    )
+
+
+def number(value: float, form: str) -> str:
+    """A number as text; a dash where there is none."""
+    return "-" if math.isnan(value) else format(value, form)
+
+
+def interval(mean: float, low: float, high: float, form: str = ".3f") -> str:
+    """A mean and the interval around it, where there is one."""
+    return number(mean, form) + ("" if math.isnan(low) else f" [{low:{form}}, {high:{form}}]")
+
+
+def _cell(value: Any) -> str:
+    return value if isinstance(value, str) else "" if math.isnan(value) else f"{value:.6g}"

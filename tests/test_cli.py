@@ -370,6 +370,22 @@ def test_the_cases_that_a_run_held_out_alone(
     assert "1 of 2 references have no prediction" in refused(*words, "--model", model, "--held-out")
 
 
+def test_two_runs_and_two_sets_of_masks(
+    cli: Callable[..., Ended], refused: Callable[..., str], tmp_path: Path, model: Path
+) -> None:
+    data, masks = model.parent / "data", model / "predictions"
+    ended = cli("evaluate", model, model, "-o", tmp_path / "runs", "--metrics", "dice,assd_mm")
+    assert ended.code == 0
+    assert "B - A [95 % CI]" in ended.out
+    assert (tmp_path / "runs/report.html").is_file()
+    ended = cli("evaluate", masks, model, data, "-o", tmp_path / "masks")
+    assert ended.code == 0
+    assert " big " in ended.out or "big  " in ended.out  # the run knows the labels' names
+    assert (tmp_path / "masks/comparison.csv").is_file()
+    assert "Did you mean 'hd95_mm'" in refused("evaluate", model, model, "--metrics", "hd95")
+    assert "not for two runs" in refused("evaluate", model, model, "--by", "site")
+
+
 def test_masks_that_do_not_go_together(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:
     references = model.parent / "data/labelsTr"
     assert "no folder of masks" in refused("evaluate", tmp_path / "absent", references)

@@ -10,12 +10,13 @@ import pytest
 
 from medseg import metrics
 from medseg.errors import DataError, GeometryError
-from medseg.evaluation import COLUMNS, evaluate
+from medseg.evaluation import WHO, evaluate
 from medseg.labels import Labels
 from medseg.pairing import Pair, pair_folders
 from medseg.volume import Geometry, Volume
 
 GRID = Geometry((10, 12, 8), np.diag([-1.0, 1.5, 2, 1]))
+COLUMNS = (*WHO, *metrics.USUAL)
 LABELS = Labels.of({"organ": 1, "tumour": 2})
 
 

@@ -8,6 +8,7 @@ import pytest
 from medseg import io
 from medseg.errors import DataError
 from medseg.layouts import find
+from medseg.manifest import about_cases
 from medseg.volume import Geometry, Volume
 
 
@@ -104,3 +105,27 @@ def test_the_id_of_a_manifest_wins_over_the_hash_of_a_dicom_series(tmp_path: Pat
     series = shared_data / "A_hippo_dicom/Study1_13_HCropVolume"
     (root / "images/DOE").symlink_to(series, target_is_directory=True)
     assert [case.id for case in find(root).cases] == ["head"]
+
+
+def test_columns_that_name_no_scans_are_about_the_cases(tmp_path: Path) -> None:
+    rows = "id,image,label,site,age,field_T\na,images/a.nii.gz,labels/a.nii.gz,north,61,1.5\nb,images/b.nii.gz,labels/b.nii.gz,,58,3.0\n"
+    dataset = find(table(tmp_path, rows))
+    assert dataset.channels == ("image",)
+    assert dataset.cases[0].about == {"site": "north", "age": "61", "field_T": "1.5"}
+    assert dataset.cases[1].about["site"] == ""
+    folders = "id,image,series,label\na,images/a.nii.gz,images,labels/a.nii.gz\n"
+    assert find(table(tmp_path, folders)).channels == (
+        "image",
+        "series",
+    )  # a folder that is there, as of a DICOM series
+    missing = "id,image,T2,label\na,images/a.nii.gz,gone/a.nii.gz,labels/a.nii.gz\n"
+    with pytest.raises(DataError, match=r"missing: gone/a\.nii\.gz"):
+        find(table(tmp_path, missing))
+
+
+def test_a_table_about_cases_needs_no_scans(tmp_path: Path) -> None:
+    (tmp_path / "who.csv").write_text("ID;site\na;north\nb;south\n")
+    assert about_cases(tmp_path / "who.csv") == {"a": {"site": "north"}, "b": {"site": "south"}}
+    (tmp_path / "who.csv").write_text("case,site\na,north\n")
+    with pytest.raises(DataError, match="needs a column 'id'; it has: case, site"):
+        about_cases(tmp_path / "who.csv")

@@ -30,8 +30,9 @@ def points(svg: str) -> list[tuple[float, float]]:
         lambda name: plot.curve([0, 1, 2], [3.0, 2.0, 1.0], x_label=name, y_label="loss", smooth=True),
         lambda name: plot.distribution({name: [0.5, 0.7, 0.9]}, {name: (1, 2, 200)}, x_label="Dice"),
         lambda name: plot.agreement([1, 2, 3], [1, 2.5, 2], (200, 2, 1), name=name),
+        lambda name: plot.paired([0.1, 0.2], [0.3, 0.1], (200, 2, 1), names=("A", "B"), x_label=name),
     ],
-    ids=["curve", "smooth curve", "distribution", "agreement"],
+    ids=["curve", "smooth curve", "distribution", "agreement", "paired"],
 )
 def chart(request: pytest.FixtureRequest) -> str:
     svg: str = request.param(NASTY)
@@ -100,7 +101,11 @@ def test_compare_shows_reference_above_prediction_at_the_same_slices() -> None:
     reference[2:6, 3:9, 15:18] = 1
     prediction[12:18, 12:18, 15:18] = 1  # elsewhere: only where the reference's slices meet it may it be drawn
     colours = {1: (250, 0, 0)}
-    pixels = np.asarray(Image.open(io.BytesIO(plot.compare(image, prediction, reference, (1, 1, 1), colours))))
+    pixels = np.asarray(
+        Image.open(
+            io.BytesIO(plot.compare(image, {"Reference": reference, "Prediction": prediction}, (1, 1, 1), colours))
+        )
+    )
     top, bottom = pixels[24 : 24 + 260], pixels[2 * 24 + 260 :]
     assert top.shape == bottom.shape == (260, 3 * 260 + 2 * 4, 3)
     red_top, red_bottom = ((half[..., 0] > 90) & (half[..., 1] < 30) for half in (top, bottom))
@@ -113,12 +118,23 @@ def test_compare_shows_reference_above_prediction_at_the_same_slices() -> None:
 def test_compare_looks_at_the_prediction_where_the_reference_is_empty() -> None:
     prediction = np.zeros((9, 9, 9), np.uint8)
     prediction[0, 0, 0] = 2
-    data = plot.compare(np.zeros((9, 9, 9)), prediction, np.zeros_like(prediction), (1, 1, 1), {2: (0, 250, 0)})
+    data = plot.compare(
+        None, {"Reference": np.zeros_like(prediction), "Prediction": prediction}, (1, 1, 1), {2: (0, 250, 0)}
+    )
     pixels = np.asarray(Image.open(io.BytesIO(data)))[2 * 24 + 260 :]
     assert ((pixels[..., 1] > 90) & (pixels[..., 0] < 30)).any()
 
 
 def test_compare_draws_a_single_slice() -> None:
     mask = np.ones((30, 20, 1), np.uint8)
-    data = plot.compare(np.zeros(mask.shape), mask, mask, (1, 1, 1), {1: (0, 0, 255)})
+    data = plot.compare(np.zeros(mask.shape), {"A": mask, "B": mask}, (1, 1, 1), {1: (0, 0, 255)})
     assert Image.open(io.BytesIO(data)).size == (390, 2 * (260 + 24))
+
+
+def test_paired_draws_both_runs_of_the_cases_that_both_have() -> None:
+    places = points(plot.paired([0.2, 0.4, float("nan")], [0.3, 0.8, 0.5], (9, 9, 9), names=("A", "B"), x_label="Dice"))
+    assert len(places) == 4
+    assert len({round(y, 3) for _, y in places}) == 2  # A above B
+    assert places[0][1] < places[2][1]
+    assert (places[3][0] - places[1][0]) / (places[2][0] - places[0][0]) == pytest.approx(4, rel=1e-3)
+    assert plot.paired([], [], (9, 9, 9), names=("A", "B"), x_label="Dice").startswith("<svg")

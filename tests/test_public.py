@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -13,8 +15,8 @@ import medseg
 
 ROOT = Path(__file__).parents[1]
 DESIGNED = (
-    "read write convert list_series check repair plan train load predict export evaluate create_model create_loss "
-    "list_losses sliding_window"
+    "read write convert list_series check repair plan train load predict export evaluate compare create_model "
+    "create_loss list_losses sliding_window"
 )
 
 
@@ -30,6 +32,11 @@ def test_every_name_is_where_it_says_and_says_what_it_does(name: str) -> None:
     assert value.__module__.startswith("medseg.")
     assert value.__name__ == name
     assert inspect.getdoc(value)
+
+
+def test_metrics_are_reached_through_the_package() -> None:
+    code = "import medseg; assert medseg.metrics.dice([[True]], [[True]]) == 1"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_unknown_names_are_attribute_errors() -> None:

@@ -24,6 +24,7 @@ NAMES = (
     "docs/export.md",
     "docs/formats.md",
     "docs/large.md",
+    "docs/metrics.md",
     "docs/small_models.md",
 )
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
@@ -206,3 +207,12 @@ def test_the_demo_says_where_things_lie(
 
 def section(title: str) -> str:
     return README.split(f"\n## {title}\n")[1].split("\n## ")[0]
+
+
+def test_the_page_of_metrics_has_every_one() -> None:
+    from medseg import metrics
+
+    told = set(re.findall(r"`(\w+)`", PAGES["docs/metrics.md"]))
+    inner = {"MEASURES", "NAMES", "USUAL", "betti_numbers", "evaluate", "pick", "scores", "volume_ml"}
+    assert set(metrics.__all__) - inner <= told
+    assert set(metrics.NAMES) - {"volume_ml", "reference_ml"} <= told

@@ -87,7 +87,7 @@ def test_a_run_is_told_in_full(tmp_path: Path) -> None:
                   "spacing mm", "1, 1, 2.5", "medseg train data -o run", "Paths are shortened", "0.1.0", "research use only", "Worst: c1"):  # fmt: skip
         assert words in page.text, words
     assert len(page.all("img")) == 1  # the picture that is gone is left out
-    assert len(page.all("svg")) == 1 + 2 + 3  # spread, agreement of two labels, three curves
+    assert len(page.all("svg")) == 2 + 2 + 3  # spreads of Dice and HD95, agreement of two labels, three curves
     assert all(image.get("alt") for image in page.all("img"))
     assert all(chart.get("aria-label") for chart in page.all("svg"))
 

@@ -1,4 +1,4 @@
-"""What every metric needs of its grid: the axes of a voxel in mm, and two masks that can be compared."""
+"""What every metric needs: the axes of a voxel in mm, and two arrays that can be compared."""
 
 from __future__ import annotations
 
@@ -36,13 +36,49 @@ def measure(edges: Array) -> Array:
     return np.asarray(np.sqrt(np.maximum(np.linalg.det(edges @ np.swapaxes(edges, -1, -2)), 0)))
 
 
-def check(prediction: Array, reference: Array) -> None:
-    """Refuse what cannot be compared.
+def flat(axes: Array, *given: Array) -> tuple[Array, ...]:
+    """Axes and arrays without the one axis of a volume that has a single slice: such a one is measured within its plane."""
+    shape = given[0].shape
+    if len(shape) < 3 or shape.count(1) != 1:
+        return axes, *given
+    thin = shape.index(1)
+    return np.delete(axes, thin, axis=1), *(array.squeeze(thin) for array in given)
+
+
+def arrays(*given: Any) -> tuple[Array, ...]:
+    """NumPy arrays of arrays or of tensors on any device."""
+    return tuple(np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) for one in given)
+
+
+def masks(*given: Any) -> tuple[Array, ...]:
+    """Boolean arrays of one shape, from arrays or tensors.
 
     Raises:
-        GeometryError: other than two boolean arrays of one shape with two or three axes.
+        GeometryError: other than boolean masks of one shape with two or three axes.
     """
-    if prediction.shape != reference.shape or prediction.ndim not in (2, 3):
-        raise GeometryError(f"two 2D or 3D masks of one shape are needed, got {prediction.shape} and {reference.shape}")
-    if prediction.dtype != bool or reference.dtype != bool:
-        raise GeometryError(f"masks must be boolean, got {prediction.dtype} and {reference.dtype}: compare one label")
+    found = _of_one_shape("masks", given)
+    if wrong := [str(mask.dtype) for mask in found if mask.dtype != bool]:
+        raise GeometryError(f"masks must be boolean, got {' and '.join(wrong)}: compare one label")
+    return found
+
+
+def maps(*given: Any) -> tuple[Array, ...]:
+    """Arrays of whole numbers of one shape (maps of labels or of instances), from arrays or tensors.
+
+    Raises:
+        GeometryError: other than maps of whole numbers of one shape with two or three axes.
+    """
+    found = _of_one_shape("maps", given)
+    if wrong := [str(array.dtype) for array in found if array.dtype.kind not in "biu"]:
+        raise GeometryError(
+            f"maps hold whole numbers, got {' and '.join(wrong)}: round them, or take the likeliest class"
+        )
+    return found
+
+
+def _of_one_shape(what: str, given: Sequence[Any]) -> tuple[Array, ...]:
+    found = arrays(*given)
+    shapes = [array.shape for array in found]
+    if len(set(shapes)) != 1 or len(shapes[0]) not in (2, 3):
+        raise GeometryError(f"2D or 3D {what} of one shape are needed, got {' and '.join(map(str, shapes))}")
+    return found

@@ -1,4 +1,4 @@
-"""How much surface passes between the eight voxels (in 2D: four pixels) around a point of the grid.
+"""Where the surface of a mask passes, and how much of it there is.
 
 The voxel centres around a corner of a voxel form a cell; which of them lie inside the mask is a code of one bit each, in
 the order of `corners`. Within the cell the surface cuts every edge that leaves the mask at its middle: marching cubes
@@ -38,6 +38,36 @@ def surface_of_codes(axes: Array) -> Array:
     points = simplices @ axes.T
     sizes = measure(points[:, 1:] - points[:, :1]) / (ndim - 1)
     return np.bincount(codes, sizes, minlength=2 ** len(corners(ndim)))
+
+
+def areas_within(mask: Array, areas: Array) -> tuple[Array, Array]:
+    """Where a surface passes, as a boolean array one larger than the mask, and the areas there in C order.
+
+    Args:
+        mask: boolean, 2D or 3D; it is closed at the border of the array.
+        areas: of each code, from `surface_of_codes`.
+    """
+    codes = np.pad(np.ascontiguousarray(mask), 1).view(np.uint8)
+    for axis in reversed(range(mask.ndim)):  # codes of two neighbours make one of twice as many corners
+        before, after = (codes[(slice(None),) * axis + (part,)] for part in (slice(-1), slice(1, None)))
+        codes = before | after << np.uint8(2 ** (mask.ndim - 1 - axis))
+    passes = codes - np.uint8(1) < len(areas) - 2  # neither all outside nor all inside
+    return passes, areas[codes[passes]]
+
+
+def centres_within(mask: Array) -> tuple[Array, Array]:
+    """Voxels of a mask with a neighbour across a face outside of it, as a boolean array, and a weight of 1 for each."""
+    closed, surrounded = np.pad(mask, 1), mask.copy()
+    for axis in range(mask.ndim):
+        along = np.moveaxis(closed[_inner(mask.ndim, axis)], axis, 0)
+        surrounded &= np.moveaxis(along[:-2] & along[2:], 0, axis)
+    edge = mask & ~surrounded
+    return edge, np.ones(np.count_nonzero(edge))
+
+
+def _inner(ndim: int, axis: int) -> tuple[slice, ...]:
+    """All of an axis of a padded array, and of the others what lies within the padding."""
+    return tuple(slice(None) if other == axis else slice(1, -1) for other in range(ndim))
 
 
 @functools.cache

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from scipy import ndimage
 
+from medseg.errors import ConfigError
 from medseg.metrics._surfels import corners, surface_of_codes
-from medseg.metrics.surface import SurfaceDistances, assd, hausdorff, nsd
+from medseg.metrics.surface import SurfaceDistances, assd, hausdorff, masd, nsd
 
 # The peer looks up SciPy's functions under names that SciPy has deprecated.
 peer_names = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -92,10 +93,11 @@ def test_area_of_a_box() -> None:
 
 def test_empty_masks() -> None:
     empty, full = np.zeros((3, 4, 5), bool), points((1, 1, 1), shape=(3, 4, 5))
-    assert all(math.isnan(metric(empty, empty)) for metric in (hausdorff, assd, nsd))
+    assert all(math.isnan(metric(empty, empty)) for metric in (hausdorff, assd, masd, nsd))
     for pair in ((empty, full), (full, empty)):
         assert hausdorff(*pair) == pytest.approx(math.sqrt(50))
-        assert assd(*pair, diagonal_mm=123.0) == 123
+        assert assd(*pair, diagonal_mm=123.0) == masd(*pair, diagonal_mm=123.0) == 123
+        assert hausdorff(*pair, elements="voxels", percentile=95) == pytest.approx(math.sqrt(50))
         assert nsd(*pair, tolerance_mm=1000.0) == 0
 
 
@@ -132,12 +134,58 @@ def test_results_equal_the_peers(seed: int, shape: tuple[int, ...]) -> None:
     spacing = (0.8, 1.2, 3.0)[: len(shape)]
     theirs = peer.compute_surface_distances(reference, prediction, spacing)
     ours = SurfaceDistances.between(prediction, reference, spacing)
-    assert ours.hausdorff(95) == pytest.approx(peer.compute_robust_hausdorff(theirs, 95), rel=1e-5)
-    assert ours.hausdorff(100) == pytest.approx(peer.compute_robust_hausdorff(theirs, 100), rel=1e-5)
+    assert ours.hausdorff(95) == pytest.approx(peer.compute_robust_hausdorff(theirs, 95), rel=1e-6)
+    assert ours.hausdorff(100) == pytest.approx(peer.compute_robust_hausdorff(theirs, 100), rel=1e-6)
     assert ours.nsd(1.0) == pytest.approx(peer.compute_surface_dice_at_tolerance(theirs, 1.0))
     back, forth = peer.compute_average_surface_distance(theirs)
     areas = theirs["surfel_areas_gt"].sum(), theirs["surfel_areas_pred"].sum()
-    assert ours.assd() == pytest.approx(np.average((back, forth), weights=areas), rel=1e-5)
+    assert ours.assd() == pytest.approx(np.average((back, forth), weights=areas), rel=1e-6)
+    assert ours.masd() == pytest.approx((back + forth) / 2, rel=1e-6)
+
+
+def test_two_voxels_some_mm_apart_by_their_centres() -> None:
+    a, b = points((2, 3, 4)), points((2, 3, 7))
+    voxels = {"spacing_mm": (1, 1, 2), "elements": "voxels"}
+    assert hausdorff(a, b, **voxels) == assd(a, b, **voxels) == masd(a, b, **voxels) == pytest.approx(6)
+    assert (nsd(a, b, tolerance_mm=5.9, **voxels), nsd(a, b, tolerance_mm=6, **voxels)) == (0, 1)
+
+
+def test_both_means_of_surfaces_of_unlike_size() -> None:
+    """One voxel beside three: 1 mm one way; 1, 2 and 3 mm the other way."""
+    a, b = points((2, 2, 2)), points((2, 2, 3), (2, 2, 4), (2, 2, 5))
+    assert masd(a, b, elements="voxels") == pytest.approx((1 + 2) / 2)
+    assert assd(a, b, elements="voxels") == pytest.approx((1 + 1 + 2 + 3) / 4)
+
+
+def test_other_elements_are_refused() -> None:
+    with pytest.raises(ConfigError, match="areas or voxels, got 'voxel'"):
+        hausdorff(points((1, 1, 1)), points((1, 1, 1)), elements="voxel")
+
+
+@pytest.mark.filterwarnings("ignore")  # theirs
+@pytest.mark.parametrize("spacing", [(1, 1, 1), (0.8, 1.2, 3.0)])
+@pytest.mark.parametrize("seed", [1, 2])
+def test_voxels_are_those_of_monai_and_medpy(seed: int, spacing: tuple[float, ...]) -> None:
+    import torch
+    from monai import metrics as monai
+
+    prediction, reference = blobs(seed, (24, 20, 14))
+    ours = SurfaceDistances.between(prediction, reference, spacing, elements="voxels")
+    p, r = (torch.from_numpy(mask)[None, None].float() for mask in (prediction, reference))
+    for percentile in (50, 95, 100):
+        theirs = monai.compute_hausdorff_distance(p, r, include_background=True, percentile=percentile, spacing=spacing)
+        assert ours.hausdorff(percentile) == pytest.approx(theirs.item(), rel=1e-5)
+    theirs = monai.compute_average_surface_distance(p, r, include_background=True, symmetric=True, spacing=spacing)
+    assert ours.assd() == pytest.approx(theirs.item(), rel=1e-5)
+    theirs = monai.compute_surface_dice(p, r, [1.5], include_background=True, spacing=spacing)
+    assert ours.nsd(1.5) == pytest.approx(theirs.item(), rel=1e-6)
+    medpy = pytest.importorskip("medpy.metric")
+    assert ours.hausdorff(100) == pytest.approx(medpy.hd(prediction, reference, spacing), rel=1e-6)
+    assert ours.assd() == pytest.approx(medpy.assd(prediction, reference, spacing), rel=1e-6)
+    directed = (medpy.asd(*pair, spacing) for pair in ((prediction, reference), (reference, prediction)))
+    assert ours.masd() == pytest.approx(sum(directed) / 2, rel=1e-6)
+    both = np.concatenate((ours.prediction_mm, ours.reference_mm))  # medpy's HD95 is of both directions together
+    assert np.percentile(both, 95) == pytest.approx(medpy.hd95(prediction, reference, spacing), rel=1e-6)
 
 
 @settings(deadline=None, max_examples=40)
@@ -151,4 +199,5 @@ def test_symmetric_and_ordered(masks: np.ndarray) -> None:
     assert there.nsd() == pytest.approx(back.nsd())
     assert there.hausdorff(50) <= there.hausdorff(95) <= there.hausdorff(100) <= there.diagonal_mm
     assert there.assd() <= there.hausdorff(100) + 1e-6
+    assert there.masd() == pytest.approx(back.masd())
     assert SurfaceDistances.between(a, a, (1, 2, 3)).hausdorff(100) == 0

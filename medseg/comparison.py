@@ -1,0 +1,214 @@
+"""Two runs on the same cases: where they differ, by how much, and whether chance would do as much.
+
+Every number is of pairs: a case and label that both runs were judged on by the same reference. A structure that the reference
+lacks and both runs left out is no pair; where one run invented it, the other one was right, and counts as perfect. So nothing
+that only one of them got wrong is lost.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg import files, metrics, progress, tables
+from medseg.cases import few
+from medseg.errors import DataError
+from medseg.evaluation import Evaluation
+from medseg.metrics import paired, statistics
+
+Array = npt.NDArray[Any]
+USUAL = ("dice", "nsd", "hd95_mm")
+_PERFECT = {"high": 1.0, "low": 0.0, "near 0": 0.0}
+_TESTS = ("permutation", "wilcoxon")
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What came out.
+
+    Args:
+        rows: one mapping a case and label: `case`, `group`, `label`, the status in both (`status_a`, `status_b`), and of each
+            metric its value in both and the difference B - A.
+        summary: what `comparison.json` holds: names of both, counts, and per label and metric the means of the pairs, their
+            difference with its 95 % interval, how many patients' cases got better and worse, and p values, plain and corrected.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    summary: dict[str, Any]
+
+    def table(self) -> str:
+        """The summary as text, one line a label and metric."""
+        lines: list[tuple[str, ...]] = [
+            ("label", "metric", "pairs", "A", "B", "B - A [95 % CI]", "better", "worse", "p", "p Wilcoxon")
+        ]
+        for label, found in self.summary["labels"].items():
+            lines += [_line(label, name, item) for name, item in found.items()]
+        mean = self.summary["mean_dice"]
+        lines += [_line("mean", "dice", mean)] if mean else []
+        names = f"A: {self.summary['a']}\nB: {self.summary['b']}\n"
+        return names + tables.aligned(lines) + "\np values are corrected for the number of labels (Holm)"
+
+    def write(self, folder: str | Path) -> None:
+        """Write `comparison.csv` (a value that cannot be said stays empty) and `comparison.json` (there it is null)."""
+        tables.write(Path(folder) / "comparison.csv", self.rows)
+        files.write_json(Path(folder) / "comparison.json", self.summary)
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self.table())}</pre>"
+
+
+def compare(
+    a: Evaluation,
+    b: Evaluation,
+    called: tuple[str, str] = ("A", "B"),
+    *,
+    names: Collection[str] = USUAL,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two evaluations on the cases and labels that both have.
+
+    Args:
+        a: what is compared with: the older run.
+        b: the newer one.
+        called: names of both, for tables.
+        names: metrics, out of `metrics.NAMES`; both must have been measured with them.
+        seed: of bootstrap and permutations.
+
+    Raises:
+        ConfigError: no such metric.
+        DataError: no case or label in common, other references, another tolerance, or a metric that was not measured.
+    """
+    wanted = [name for name in metrics.pick(names) if metrics.MEASURES[name].better]
+    sides = [{(row["case"], row["label"]): row for row in found.rows} for found in (a, b)]
+    _check(sides, wanted, a.summary, b.summary)
+    cases, labels = _common(sides, 0), _common(sides, 1)
+    pairs = [[(side[case, label]) for case in cases for label in labels] for side in sides]
+    shape = (len(cases), len(labels))
+    status = np.array([[row["status"] for row in side] for side in pairs]).reshape(2, *shape)
+    values = np.array([[[row[name] for name in wanted] for row in side] for side in pairs]).reshape(2, *shape, -1)
+    values = _paired(values, status, wanted)
+    patients = [row["group"] for row in pairs[0][:: len(labels)]]
+    rows = [
+        _row(x, y, wanted, pair)
+        for x, y, pair in zip(*pairs, values.reshape(2, -1, len(wanted)).swapaxes(0, 1), strict=True)
+    ]
+    summary: dict[str, Any] = dict(zip("ab", called, strict=True)) | {
+        "cases": len(cases),
+        "patients": len(set(patients)),
+        "only_in_a": len({case for case, _ in sides[0]}) - len(cases),
+        "only_in_b": len({case for case, _ in sides[1]}) - len(cases),
+        "tolerance_mm": b.summary.get("tolerance_mm"),
+        "labels": _summaries(values, patients, labels, wanted, seed),
+        "mean_dice": _mean(values[..., wanted.index("dice")], patients, seed) if "dice" in wanted else None,
+    }
+    return Comparison(tuple(rows), summary)
+
+
+def _check(sides: Sequence[Mapping[Any, Any]], names: Sequence[str], *summaries: Mapping[str, Any]) -> None:
+    """Say what keeps two evaluations from being compared."""
+    both = [key for key in sides[0] if key in sides[1]]
+    if not both:
+        shown = " and ".join(few(sorted({case for case, _ in side}), 3) for side in sides)
+        raise DataError(
+            f"the two have no case and label in common: {shown}. Compare what was measured on the same cases."
+        )
+    if missing := [name for name in names if any(name not in side[both[0]] for side in sides)]:
+        raise DataError(
+            f"{', '.join(missing)} was not measured in both. Measure again: medseg evaluate A B REF --metrics ..."
+        )
+    volumes = np.array([[side[key]["reference_ml"] for key in both] for side in sides])
+    if (other := ~np.isclose(volumes[0], volumes[1], rtol=1e-4)).any():
+        cases = sorted({both[n][0] for n in np.flatnonzero(other)})
+        raise DataError(
+            f"the references differ in {len(cases)} cases: {few(cases, 5)}. Measure both against the same ones."
+        )
+    tolerances = {summary.get("tolerance_mm") for summary in summaries}
+    if "nsd" in names and len(tolerances) > 1:
+        raise DataError(
+            f"NSD was measured with tolerances of {' and '.join(sorted(map(str, tolerances)))} mm. Choose one."
+        )
+
+
+def _common(sides: Sequence[Mapping[tuple[str, str], Any]], part: int) -> list[str]:
+    """Cases (part 0) or labels (part 1) that both have, in the order of the first."""
+    first, second = (list(dict.fromkeys(key[part] for key in side)) for side in sides)
+    if alone := sorted(set(first) ^ set(second)):
+        progress.warn(
+            f"{len(alone)} {('cases', 'labels')[part]} are in one of the two alone and are left out: {few(alone, 5)}"
+        )
+    return [name for name in first if name in second]
+
+
+def _paired(values: Array, status: Array, names: Sequence[str]) -> Array:
+    """Values `(2, cases, labels, metrics)` of pairs: NaN in both where there is none."""
+    perfect = np.array([_PERFECT[metrics.MEASURES[name].better] for name in names])
+    right = (status == "absent") & (status[::-1] == "invented")
+    values = np.where(right[..., None], perfect, np.where((status == "absent")[..., None], np.nan, values))
+    return np.where(np.isnan(values).any(axis=0), np.nan, values)
+
+
+def _row(a: Mapping[str, Any], b: Mapping[str, Any], names: Sequence[str], pair: Array) -> dict[str, Any]:
+    row = {name: a[name] for name in ("case", "group", "label")} | {"status_a": a["status"], "status_b": b["status"]}
+    for name, first, second in zip(names, *pair.tolist(), strict=True):
+        row |= {f"{name}_a": first, f"{name}_b": second, f"{name}_difference": second - first}
+    return row
+
+
+def _summaries(
+    values: Array, patients: Sequence[str], labels: Sequence[str], names: Sequence[str], seed: int
+) -> dict[str, dict[str, Any]]:
+    """Per label and metric, with p values corrected over the labels."""
+    low, high = statistics.interval(statistics.bootstrap(values[1] - values[0], patients, seed))
+    found = {label: dict[str, Any]() for label in labels}
+    for m, name in enumerate(names):
+        for n, label in enumerate(labels):
+            found[label][name] = _described(values[:, :, n, m], name, patients, seed) | {
+                "low": float(low[n, m]),
+                "high": float(high[n, m]),
+            }
+        for test in _TESTS:
+            corrected = paired.holm(np.array([found[label][name][f"p_{test}"] for label in labels]))
+            for label, p in zip(labels, corrected.tolist(), strict=True):
+                found[label][name][f"p_{test}_holm"] = p
+    return found
+
+
+def _described(values: Array, name: str, patients: Sequence[str], seed: int) -> dict[str, Any]:
+    """Means, counts and p values of the pairs `(2, cases)` of one label and metric."""
+    gain = np.diff(metrics.MEASURES[name].goodness(values), axis=0)[0]
+    difference = values[1] - values[0]
+    means = statistics.mean(np.stack([*values, difference], axis=1))
+    return dict(zip(("a", "b", "difference"), means.tolist(), strict=True)) | {
+        "pairs": int(np.isfinite(difference).sum()),
+        "better": int((gain > 0).sum()),
+        "worse": int((gain < 0).sum()),
+        "p_permutation": paired.permutation(difference, patients, seed),
+        "p_wilcoxon": paired.wilcoxon(difference, patients),
+    }
+
+
+def _mean(dice: Array, patients: Sequence[str], seed: int) -> dict[str, Any]:
+    """The mean Dice over labels of the mean over cases `(2, cases, labels)`; tests are of each case's mean over labels."""
+    of_labels = statistics.mean(np.moveaxis(dice, 0, -1))  # (labels, 2)
+    draws = statistics.bootstrap(dice[1] - dice[0], patients, seed)
+    low, high = statistics.interval(statistics.overall(draws, of_labels[:, 1] - of_labels[:, 0])).tolist()
+    a, b = statistics.mean(of_labels).tolist()
+    of_cases = _described(statistics.mean(dice, axis=2), "dice", patients, seed)
+    return of_cases | {"a": a, "b": b, "difference": b - a, "low": low, "high": high}
+
+
+def _line(label: str, name: str, item: Mapping[str, Any]) -> tuple[str, ...]:
+    form = metrics.MEASURES[name].form.lstrip("+")
+    signed = f"+{form}"
+    p_values = (item.get(f"p_{test}_holm", item[f"p_{test}"]) for test in _TESTS)
+    return (
+        *(label, name, str(item["pairs"]), tables.number(item["a"], form), tables.number(item["b"], form)),
+        tables.interval(item["difference"], item["low"], item["high"], signed),
+        *(str(item["better"]), str(item["worse"]), *(tables.number(p, ".3g") for p in p_values)),
+    )

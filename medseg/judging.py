@@ -1,0 +1,131 @@
+"""Folders in, results out: masks against references, and two runs against each other."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+
+from medseg import bundle, comparison, gallery, pairing, reporting, runs
+from medseg import evaluation as evaluations
+from medseg import metrics as metrics_of
+from medseg.comparison import Comparison
+from medseg.errors import ConfigError
+from medseg.evaluation import Evaluation
+from medseg.labels import Labels
+from medseg.pairing import Pair
+
+
+def evaluate(
+    predictions: str | Path,
+    references: str | Path,
+    out: str | Path | None = None,
+    *,
+    tolerance_mm: float = 1.0,
+    model: str | Path | None = None,
+    held_out: bool = False,
+    metrics: Collection[str] = ("usual",),
+    by: str | None = None,
+    manifest: str | Path | None = None,
+) -> Evaluation:
+    """Measure a folder of masks against a folder of references.
+
+    Args:
+        predictions, references: folders (or two files) whose masks go together by name. Predictions may be a run, references a
+            whole dataset.
+        out: folder for `metrics.csv`, `metrics.json`, `report.html` and its `pictures/`.
+        tolerance_mm: of the surface Dice.
+        model: run or bundle that knows the labels' names; otherwise labels are the values found.
+        held_out: measure the cases alone that the run `model` held out; each of them must have been predicted.
+        metrics: which, of `medseg.metrics.NAMES`; "usual" or "all". Dice and volumes are always among them.
+        by: a column of the manifest, such as the site: cases are also summed up apart by its values.
+        manifest: a CSV with a column `id` that has this column, where the references are no manifest themselves.
+    """
+    pairs, labels = _pairs(predictions, references, model, held_out, manifest)
+    result = evaluations.evaluate(pairs, labels, tolerance_mm=tolerance_mm, names=metrics, by=by)
+    if out:
+        result.write(out)
+        gallery.draw(gallery.extremes(result, pairs, worst=3), labels, Path(out) / "pictures")
+        reporting.report(out)
+    return result
+
+
+def compare(
+    a: str | Path,
+    b: str | Path,
+    references: str | Path | None = None,
+    out: str | Path | None = None,
+    *,
+    tolerance_mm: float = 1.0,
+    model: str | Path | None = None,
+    metrics: Collection[str] = comparison.USUAL,
+) -> Comparison:
+    """Compare two runs, or two folders of masks, on the cases that both have.
+
+    Args:
+        a: a run, or a folder that `evaluate` wrote; with references, a folder of masks or a run that has some.
+        b: likewise; differences are B - A.
+        references: folder of masks, or a whole dataset. Without, the results are compared that lie in both folders.
+        out: folder for `comparison.csv`, `comparison.json`, `report.html` and its `pictures/`.
+        tolerance_mm: of the surface Dice, with references.
+        model: run or bundle that knows the labels' names, with references.
+        metrics: which, of `medseg.metrics.NAMES`.
+
+    Example:
+        >>> medseg.compare("runs/unet", "runs/vnet")  # doctest: +SKIP
+    """
+    called, names = _called(Path(a), Path(b)), metrics_of.pick(metrics)
+    if out and any((Path(out) / name).exists() for name in ("metrics.json", "history.csv")):
+        raise ConfigError(f"'{out}' holds a run or an evaluation. Name another folder for the comparison with -o.")
+    pairs: list[list[Pair]] = []
+    if references is None:
+        sides = [evaluations.read(folder) for folder in (a, b)]
+    else:
+        pairs, labels = _both(a, b, references, model)
+        sides = [evaluations.evaluate(some, labels, tolerance_mm=tolerance_mm, names=names) for some in pairs]
+    result = comparison.compare(sides[0], sides[1], called, names=names)
+    if out:
+        result.write(out)
+        if references is not None:
+            gallery.draw(gallery.differences(result, pairs[0], pairs[1]), labels, Path(out) / "pictures")
+        reporting.report(out)
+    return result
+
+
+def measured(*folders: str | Path) -> bool:
+    """Whether all folders hold results, as a run does and what `evaluate` wrote: then they can be compared as they are."""
+    return all((Path(folder) / "metrics.csv").is_file() for folder in folders)
+
+
+def _pairs(
+    predictions: str | Path,
+    references: str | Path,
+    model: str | Path | None,
+    held_out: bool = False,
+    manifest: str | Path | None = None,
+) -> tuple[list[Pair], Labels]:
+    if held_out and not model:
+        raise ConfigError("held_out: name the run that held cases out as model (--model RUN)")
+    only = runs.held_out_cases(model) if held_out and model else None
+    pairs = pairing.pair_folders(predictions, references, only, manifest)
+    return pairs, _labels(model, predictions) or pairing.labels_in(pairs)
+
+
+def _both(
+    a: str | Path, b: str | Path, references: str | Path, model: str | Path | None
+) -> tuple[list[list[Pair]], Labels]:
+    """Pairs of both folders of masks, of the cases that both have, and the labels of all."""
+    only = pairing.shared(a, b, references)
+    pairs = [pairing.pair_folders(folder, references, only) for folder in (a, b)]
+    return pairs, _labels(model, a, b) or pairing.labels_in([*pairs[0], *pairs[1]])
+
+
+def _called(a: Path, b: Path) -> tuple[str, str]:
+    """Names of two folders for tables: their own, or those of their runs, and A and B where these are the same."""
+    one, other = (path.resolve().parent.name if path.name == "predictions" else path.resolve().name for path in (a, b))
+    return (one, other) if one != other else (f"{one} (A)", f"{other} (B)")
+
+
+def _labels(model: str | Path | None, *masks: str | Path) -> Labels | None:
+    """The labels of a model, or else of the first run whose masks are judged; None where nobody knows their names."""
+    known = [model] if model else [folder for folder in masks if pairing.is_run(Path(folder))]
+    return bundle.read(bundle.find(known[0])).labels if known else None
