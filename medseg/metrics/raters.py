@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medseg.errors import DataError
+from medseg.errors import DataError, MedsegError
 from medseg.metrics._grid import Array, Spacing
 from medseg.metrics._grid import masks as checked
 
@@ -47,10 +47,16 @@ def staple(masks: Sequence[Any], *, spacing_mm: Spacing = None, iterations: int 
     Raises:
         DataError: fewer than two masks.
         GeometryError: masks that cannot be compared.
+        MedsegError: SimpleITK is not installed.
 
     Reference: Warfield, Zou and Wells, IEEE Transactions on Medical Imaging 23 (2004) 903.
     """
-    import SimpleITK as sitk
+    try:
+        import SimpleITK as sitk
+    except ImportError as error:
+        raise MedsegError(
+            "a consensus of raters needs SimpleITK, which is not installed. Run: pip install 'medseg[raters]'"
+        ) from error
 
     given = _several(masks)
     if given.all() or not given.any():
