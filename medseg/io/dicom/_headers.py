@@ -56,13 +56,13 @@ def quiet() -> Iterator[None]:
 @functools.lru_cache(maxsize=1 << 15)
 def read(source: Source) -> Read | None:
     """The records of a file, or None where it is no DICOM."""
-    with source.open() as stream:
-        start = stream.read(START)
-    if not looks_like_dicom(start):
+    try:
+        with source.open() as stream:
+            start = stream.read(START)
+        if looks_like_dicom(start):
+            return _records(source, header(source))
         named = _common.has_suffix(Path(source.member or source.path), SUFFIXES)
         return (File(source, problem="is no DICOM file, or its beginning is damaged"), ()) if named else None
-    try:
-        return _records(source, header(source))
     except (MedsegError, MemoryError, OSError):
         raise
     except Exception as error:  # pydicom raises whatever a bad byte leads to; its text may quote the patient's data
