@@ -71,7 +71,7 @@ def fuzz(known: Sequence[tuple[str, Files]], asked: argparse.Namespace, seconds:
         answers = reader.look(name, broken)
         inputs += 1
         for answer in answers:
-            if answer["kind"] == "read" and answer["peak_mb"] > asked.limit_mb:
+            if answer["kind"] not in FAILURES and answer["peak_mb"] > asked.limit_mb:
                 answer |= {"kind": "memory", "where": f"{answer['peak_mb']:.0f} MB"}
             ends[answer["kind"]] += 1
             worst_s, worst_mb = max(worst_s, answer["seconds"]), max(worst_mb, answer["peak_mb"])

@@ -45,7 +45,7 @@ class Repaired:
     def table(self) -> str:
         """All of it in lines of plain text."""
         lines = [f"{kind}  {f.case}: {f.message}" for kind, fs in self._listed() for f in fs]
-        count = f"{len(self.repairs)} repairs, {len(self.left_out)} of {len(self.left_out) + self.report.cases} cases left out"
+        count = f"{len(self.repairs)} repair(s), {len(self.left_out)} of {len(self.left_out) + self.report.cases} cases left out"
         return "\n".join([*lines, f"{count}; the copy: '{self.folder}'", "", self.report.table()])
 
     def to_json(self) -> dict[str, Any]:

@@ -223,7 +223,8 @@ def test_voxels_under_another_name_than_their_header(tmp_path: Path, cache: Path
 def test_a_label_off_its_image_is_refused_with_millimetres(tmp_path: Path, cache: Path) -> None:
     case = write(tmp_path, "case_7", 0, shift_mm=0.8)
     with pytest.raises(
-        GeometryError, match=r"^case_7: label is 0\.8 mm off \(origin differs along k\)\. Run 'medseg check DATA --fix OUT'"
+        GeometryError,
+        match=r"^case_7: label is 0\.8 mm off \(origin differs along k\)\. Run 'medseg check DATA --fix OUT'",
     ):
         prepare_cases([case], PLAIN, LABELS, cache)
     assert entries(cache) == set()

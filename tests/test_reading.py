@@ -47,9 +47,13 @@ def test_a_mask_takes_the_grid_of_its_image(tmp_path: Path) -> None:
 
 
 def test_a_mask_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GeometryError, match=r"^label is 0\.8 mm off \(origin differs along j\)\. Run 'medseg check DATA --fix OUT'"):
+    with pytest.raises(
+        GeometryError, match=r"^label is 0\.8 mm off \(origin differs along j\)\. Run 'medseg check DATA --fix OUT'"
+    ):
         read_case(case(tmp_path, "a", values(1), shift_mm=0.8))
-    with pytest.raises(GeometryError, match=r"^label has 4x3x3 voxels instead of 4x3x2\. Run 'medseg check DATA --fix OUT'"):
+    with pytest.raises(
+        GeometryError, match=r"^label has 4x3x3 voxels instead of 4x3x2\. Run 'medseg check DATA --fix OUT'"
+    ):
         read_case(case(tmp_path, "b", np.ones((4, 3, 3), np.uint8)))
 
 
