@@ -15,6 +15,7 @@ from pydantic import Field, NonNegativeFloat
 
 from medseg.errors import ConfigError
 from medseg.extent import bounding_box
+from medseg.extent import pieces as connected
 from medseg.labels import Label, Labels
 from medseg.metrics.overlap import Overlap
 from medseg.registry import did_you_mean
@@ -138,12 +139,7 @@ def _judged(prediction: Volume, reference: Volume, labels: Labels, item: Label) 
 
 def _pieces(found: Array) -> tuple[Array, Array]:
     """Connected pieces numbered from 1, and their sizes in voxels."""
-    import cc3d
-
-    if not found.size:  # cc3d would take its axes away
-        return found.astype(np.uint32), np.zeros(0, int)
-    wide = np.pad(found, [(0, n % 2) for n in found.shape])  # cc3d makes room for too few pieces along odd axes
-    pieces = cc3d.connected_components(wide, connectivity=26)[tuple(map(slice, found.shape))]
+    pieces = connected(found)
     return pieces, np.bincount(pieces.ravel())[1:]
 
 

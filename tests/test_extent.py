@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy import ndimage
 
-from medseg.extent import bounding_box, profiles
+from medseg.extent import bounding_box, pieces, profiles
 
 
 def test_box() -> None:
@@ -18,3 +20,20 @@ def test_profiles_have_one_value_a_slice_of_each_axis() -> None:
     mask[1, 1:, 3] = True
     assert [p.tolist() for p in profiles(mask, np.sum)] == [[0, 2], [0, 1, 1], [0, 0, 0, 2]]
     assert [p.tolist() for p in profiles(mask[1])] == [[False, True, True], [False, False, False, True]]
+
+
+def test_pieces_hang_together_by_corners_or_by_faces_alone() -> None:
+    diagonal = np.eye(3, dtype=bool)
+    assert pieces(diagonal).max() == 1
+    assert pieces(diagonal, faces=True).max() == 3
+    assert pieces(np.zeros((0, 3, 2), bool)).shape == (0, 3, 2)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 9), (9, 1, 1), (1, 7, 1), (1, 9), (3, 5, 7)])
+def test_pieces_of_odd_shapes(shape: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        mask = rng.random(shape) < 0.5
+        found, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
+        assert pieces(mask).max() == count
+        assert len(np.unique(np.stack([pieces(mask), found], -1)[mask], axis=0)) == count

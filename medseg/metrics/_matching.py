@@ -12,13 +12,6 @@ from medseg.metrics._grid import Array
 _TABLE = 1 << 24  # numbers up to here are counted in a table, larger ones are sorted
 
 
-def pieces(mask: Array) -> Array:
-    """Numbers from 1 of the pieces of a mask, which hang together by faces, edges or corners; 0 outside."""
-    import cc3d
-
-    return np.asarray(cc3d.connected_components(np.ascontiguousarray(mask), connectivity=8 if mask.ndim == 2 else 26))
-
-
 @dataclass(frozen=True)
 class Overlaps:
     """Pieces that touch.

@@ -20,9 +20,9 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from medseg.errors import ConfigError
-from medseg.extent import bounding_box
+from medseg.extent import bounding_box, pieces
 from medseg.metrics._grid import Array, Spacing, masks
-from medseg.metrics._matching import Overlaps, pieces
+from medseg.metrics._matching import Overlaps
 
 Matching = Literal["one_to_one", "touch"]
 

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 
 from medseg import distance
-from medseg.extent import bounding_box
+from medseg.extent import bounding_box, pieces
 from medseg.metrics._grid import Array, Spacing, flat, masks
-from medseg.metrics._matching import pieces
 
 
 def betti_numbers(mask: Any) -> tuple[int, ...]:
@@ -26,12 +25,9 @@ def betti_numbers(mask: Any) -> tuple[int, ...]:
     Example:
         A hollow ball has `(1, 0, 1)`, a ring `(1, 1, 0)`.
     """
-    import cc3d
-
     (mask,) = masks(mask)
     closed = np.pad(mask[bounding_box(mask)], 1)
-    _, around = cc3d.connected_components(~closed, connectivity=4 if mask.ndim == 2 else 6, return_N=True)
-    count, enclosed = int(pieces(closed).max()), int(around) - 1
+    count, enclosed = int(pieces(closed).max()), int(pieces(~closed, faces=True).max()) - 1
     if mask.ndim == 2:
         return count, enclosed
     return count, count + enclosed - _euler(closed), enclosed

@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from scipy.optimize import linear_sum_assignment
 
 from medseg.errors import ConfigError
+from medseg.extent import pieces
 from medseg.metrics import lesion_dice, lesion_f1, lesion_precision, lesion_recall
-from medseg.metrics._matching import Overlaps, pieces
+from medseg.metrics._matching import Overlaps
 
 ALL = (lesion_f1, lesion_precision, lesion_recall, lesion_dice)
 
