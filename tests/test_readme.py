@@ -13,11 +13,20 @@ from typing import Any
 import pytest
 import typer
 
+import medseg
 from medseg import api, cli, config
 from medseg.resources import shipped
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/export.md", "docs/large.md", "docs/small_models.md")
+NAMES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/index.md",
+    "docs/export.md",
+    "docs/large.md",
+    "docs/losses.md",
+    "docs/small_models.md",
+)
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 README = PAGES["README.md"]
 SETUP = ("pip install -e . && medseg demo", 'pip install -e ".[test]" && pytest')
@@ -73,6 +82,17 @@ def test_long_options_in_the_text_exist(page: str) -> None:
     known = {name for command in group.commands.values() for option in command.params for name in option.opts}
     named = set(re.findall(r"`(--[a-z-]+)", PAGES[page]))
     assert named - {"--debug", "--help"} <= known
+
+
+def test_the_python_block_of_losses_and_the_table_of_all() -> None:
+    page = PAGES["docs/losses.md"]
+    for block in blocks(page, "python"):
+        exec(block, {})
+    rows = {line.partition("`")[2].partition("`")[0]: line for line in page.splitlines() if line.startswith("| `")}
+    assert tuple(rows) == tuple(row.name for row in medseg.list_losses())
+    for row in medseg.list_losses():
+        texts = (row.formula, row.paper, row.equation, row.options)
+        assert all(text.replace("|", "\\|") in rows[row.name] for text in texts), row.name
 
 
 @pytest.mark.parametrize("page", PAGES)
