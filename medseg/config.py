@@ -47,7 +47,7 @@ class RunConfig(Settings):
         tolerance_mm: of the surface Dice (NSD).
         windows: predict with larger windows and less overlap where the inner split shows that nothing is lost ("measured"), or
             as `inference` says ("planned"; so it is where you set its window or overlap).
-        model, loss: `name` and options of the architecture and of the loss.
+        model, loss: `name` and options of the architecture and of the loss, or of each loss in a sum, with its `weight`.
         distill, prune, locate: learn from a stored model too, set out from one made narrower, or look only where one finds something.
     """
 
@@ -66,7 +66,7 @@ class RunConfig(Settings):
     sample: Sample
     augment: Augment = Augment()
     model: Tree = Field(default_factory=lambda: {"name": "unet"})
-    loss: Tree = Field(default_factory=lambda: {"name": "dice_ce"})
+    loss: Tree | tuple[Tree, ...] = Field(default_factory=lambda: {"name": "dice_ce"})
     distill: Distill = Distill()
     prune: Prune = Prune()
     locate: Locate = Locate()
@@ -124,14 +124,17 @@ def resolve(planned: Mapping[str, Any], user: Mapping[str, Any]) -> RunConfig:
     test-time augmentation follow those of training.
     """
     for name, example in _GROUPS.items():
-        if not isinstance(user.get(name, {}), Mapping):
+        several = isinstance(user.get(name), list | tuple) and all(isinstance(part, Mapping) for part in user[name])
+        if not isinstance(user.get(name, {}), Mapping) and not (name == "loss" and several):
             raise ConfigError(f"{name}: expected names and values, such as {example}; got {user[name]!r}")
     model = user.get("model", {})
     planned = dict(planned)
     if model.get("name", "unet") != "unet" or "preset" in model:
         planned.pop("model", None)
     tree = merge(planned, user)
-    tree |= {"model": {"name": "unet", **tree.get("model", {})}, "loss": {"name": "dice_ce", **tree.get("loss", {})}}
+    loss = tree.get("loss", {})
+    tree |= {"model": {"name": "unet", **tree.get("model", {})}}
+    tree |= {"loss": {"name": "dice_ce", **loss} if isinstance(loss, Mapping) else loss}
     if {"window", "overlap"} & {*user.get("inference", {})}:
         tree.setdefault("windows", "planned")
     config = parse(RunConfig, tree)
@@ -224,11 +227,14 @@ def read(path: Path) -> Tree:
 
 
 def named(tree: Mapping[str, Any]) -> Tree:
-    """`model: vnet` written out as `model: {name: vnet}`; likewise for the loss."""
-    return {
-        key: {"name": value} if key in ("model", "loss") and isinstance(value, str) else value
-        for key, value in tree.items()
-    }
+    """`model: vnet` written out as `model: {name: vnet}`; likewise for the loss, and each loss in a sum."""
+    return {key: _named(value) if key in ("model", "loss") else value for key, value in tree.items()}
+
+
+def _named(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_named(part) for part in value]
+    return {"name": value} if isinstance(value, str) else value
 
 
 def dump(config: RunConfig) -> str:

@@ -207,12 +207,14 @@ def _look_for_leaks(dataset: Dataset, folds: Sequence[Fold], inner: Sequence[Fol
         )
 
 
-def _activated(loss: Mapping[str, Any], labels: Labels) -> dict[str, Any]:
+def _activated(loss: Any, labels: Labels) -> Any:
     """A loss that sees the output as prediction will: overlapping labels are channels of their own, others exclude each other.
 
-    A user's own module without the option is left alone.
+    A user's own module without the option is left alone. Of a sum, every loss.
     """
-    asked, needed = losses.resolve(loss).get("activation"), "softmax" if labels.exclusive else "sigmoid"
+    if not isinstance(loss, Mapping):
+        return tuple(_activated(part, labels) for part in loss)
+    asked, needed = losses.resolve([loss])[0].get("activation"), "softmax" if labels.exclusive else "sigmoid"
     if asked is None:
         return {**loss}
     if "activation" in loss and asked != needed:

@@ -251,7 +251,7 @@ def _store(
         "seconds_a_step": round(trial.step_s, 4),
         "waiting_for_batches": round(run.waited_s / run.seconds, 4),
         "seed": study.config.seed,
-        "loss": study.config.loss["name"],
+        "loss": losses.title(study.config.loss),
         **study.plan.get("ancestors", {}),
     }
     described = inner.predictor.bundle.model_copy(

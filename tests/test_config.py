@@ -75,6 +75,10 @@ def message(*words: str) -> str:
         ("sample=[1]", "sample: expected names and values"),
         ("inference=2", "inference: expected names and values"),
         ("loss=[1]", "loss: expected names and values"),
+        ("loss=[]", "loss: expected a name, names and values, or a list of them; got "),
+        ("loss=[dice, boundry]", "unknown loss 'boundry'. Did you mean 'boundary'?"),
+        ("loss=[{name: dice, weigth: 2}]", "loss.weigth: unknown option."),
+        ("loss=[{name: dice, weight: {from: 1}}]", "loss.weight.to: a value is missing"),
         ("sample.patch=24", "sample.patch: expected a list, such as [1, 2, 3], got 24"),
         ("sample.patch=[0, 8, 8]", "sample.patch.0: expected a number greater than 0, got 0"),
         ("augment.gamma=[1, 2, 3]", "augment.gamma: expected 2 value(s), got [1, 2, 3]"),
@@ -229,6 +233,20 @@ def test_a_complete_configuration_is_its_own_and_a_short_one_means_the_same() ->
     for again in ({}, user, {"model": {"name": "unet"}}):
         assert differences(whole, complete(resolve(stored, again))) == []
     assert "model.widths" in differences(whole, complete(resolve(stored, {"model": {"preset": "paper"}})))
+
+
+def test_a_sum_of_losses(tmp_path: Path) -> None:
+    """From the command line and from a file, complete, and again from what was stored."""
+    words = ["loss=[dice, {name: boundary, weight: {from: 0.01, to: 1, over: 0.8}}]"]
+    whole = complete(resolve(PLAN, options(words)))
+    dice, boundary = whole.loss
+    assert dice["weight"] == 1
+    assert dice["smooth"] == 1e-5
+    assert boundary["weight"] == {"from": 0.01, "to": 1, "over": 0.8}
+    (tmp_path / "config.yaml").write_text(dump(whole))
+    for again in ({}, options(words)):
+        assert differences(whole, complete(resolve(read(tmp_path / "config.yaml"), again))) == []
+    assert complete(resolve(read(tmp_path / "config.yaml"), {"loss": {"name": "dice"}})).loss["name"] == "dice"
 
 
 # --- files

@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 from medseg import distance
 
+on_accelerators = distance._to_boundary_tensor
 masks = arrays.arrays(bool, arrays.array_shapes(min_dims=2, max_dims=3, min_side=1, max_side=7))
 spacings = st.tuples(*[st.floats(0.3, 5)] * 3)
 
@@ -71,6 +72,32 @@ def test_every_mask_of_a_batch_is_alone():
         for k in range(3):
             np.testing.assert_array_equal(found[b, k], distance.to_boundary(mask[b, k].numpy(), (1.5, 0.5)))
     torch.testing.assert_close(distance._to_boundary_tensor(mask, (1.5, 0.5)), found)
+
+
+def test_masks_of_a_batch_and_what_is_farther_than_any():
+    mask = torch.rand(2, 2, 5, 4, 3, generator=torch.Generator().manual_seed(0)) > 0.9
+    mask[1, 1] = False
+    found = distance.to_mask_batch(mask, (1.5, 0.5, 2))
+    for one, alone in zip(mask.flatten(0, 1), found.flatten(0, 1), strict=True):
+        np.testing.assert_array_equal(alone, distance.to_mask(one.numpy(), (1.5, 0.5, 2)))
+    torch.testing.assert_close(distance._squared_to_mask(mask, (1.5, 0.5, 2)).sqrt(), found)
+
+
+@pytest.mark.parametrize(
+    ("measure", "size"), [(distance.to_boundary_batch, 24), (distance.to_mask_batch, 24), (on_accelerators, 8)]
+)
+def test_many_calls_leave_nothing_behind(measure, size):
+    """Each result that were kept would be missed by the measure of memory before the end."""
+    psutil = pytest.importorskip("psutil")
+    mask = torch.zeros(2, 2, size, size, size, dtype=torch.bool)
+    mask[..., : size // 2] = True
+    calls, one = 40_000_000 // (4 * mask.numel()), psutil.Process()
+    for _ in range(20):
+        measure(mask, (1, 1, 2))
+    before = one.memory_info().rss
+    for _ in range(calls):
+        measure(mask, (1, 1, 2))
+    assert one.memory_info().rss - before < 10_000_000  # of 40 MB that were returned
 
 
 def searched(here, there, axes):

@@ -94,6 +94,17 @@ def test_train_and_predict_folder(
     assert {path: path.stat().st_mtime_ns for path in masks.glob("*.nii.gz")} == before
 
 
+def test_loss_landscape(tmp_path: Path) -> None:
+    recipe = load("loss_landscape")
+    recipe.SIZE, recipe.OBJECTS = 32, {"large object": (5, "blue"), "small object": (1, "red")}
+    recipe.main([str(tmp_path)])
+    assert (tmp_path / "losses.png").stat().st_size > 10_000
+    assert (tmp_path / "losses_table.md").read_text(encoding="utf-8").count("\n") == len(medseg.list_losses()) + 2
+    costs = list(recipe.curve("dice", 5).values())
+    assert costs == sorted(costs)
+    assert costs[0] < 0.01 < 0.99 < costs[-1]
+
+
 def test_predict_folder_names_the_odd_ones() -> None:
     outliers = load("predict_folder").outliers
     rows = {f"case_{n}": {"liver": 1500.0 + n, "cyst": 0.0} for n in range(5)}

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import typer
 
+import medseg
 from medseg import api, cli, config
 from medseg.resources import shipped
 
@@ -24,6 +25,7 @@ NAMES = (
     "docs/export.md",
     "docs/formats.md",
     "docs/large.md",
+    "docs/losses.md",
     "docs/metrics.md",
     "docs/small_models.md",
 )
@@ -82,6 +84,17 @@ def test_long_options_in_the_text_exist(page: str) -> None:
     known = {name for command in group.commands.values() for option in command.params for name in option.opts}
     named = set(re.findall(r"`(--[a-z-]+)", PAGES[page]))
     assert named - {"--debug", "--help"} <= known
+
+
+def test_the_python_block_of_losses_and_the_table_of_all() -> None:
+    page = PAGES["docs/losses.md"]
+    for block in blocks(page, "python"):
+        exec(block, {})
+    rows = {line.partition("`")[2].partition("`")[0]: line for line in page.splitlines() if line.startswith("| `")}
+    assert tuple(rows) == tuple(row.name for row in medseg.list_losses())
+    for row in medseg.list_losses():
+        texts = (row.formula, row.paper, row.equation, row.options)
+        assert all(text.replace("|", "\\|") in rows[row.name] for text in texts), row.name
 
 
 @pytest.mark.parametrize("page", PAGES)

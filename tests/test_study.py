@@ -109,6 +109,17 @@ def test_regions_are_learned_one_by_one(tmp_path: Path, quick: dict[str, Any], m
     assert settle(data, quick)[0].config.loss.items() >= {"name": "dice_ce", "activation": "sigmoid"}.items()
 
 
+def test_every_loss_of_a_sum_sees_regions_one_by_one(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    data = make_dataset(tmp_path / "data", labels={"background": 0, "whole": [1, 2], "core": [2]})
+    learned = {"name": "multi_task", "losses": [{"name": "focal"}], "weight": 0.5}
+    (study,) = settle(data, quick | {"loss": [{"name": "dice"}, learned]})
+    dice, several = study.config.loss
+    assert dice["activation"] == several["activation"] == several["losses"][0]["activation"] == "sigmoid"
+    assert several["weight"] == 0.5
+    with pytest.raises(ConfigError, match="need sigmoid, got softmax"):
+        settle(data, quick | {"loss": [{"name": "dice", "activation": "softmax"}]})
+
+
 @pytest.mark.parametrize("loss", ["tversky", "focal", {"name": "dice_ce", "ce_weight": 0.5}])
 def test_any_loss_sees_regions_one_by_one(
     tmp_path: Path, quick: dict[str, Any], make_dataset: Make, loss: str | dict[str, Any]

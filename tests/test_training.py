@@ -52,6 +52,20 @@ def test_the_bundle_holds_the_best_weights_and_the_facts(study: Study, tmp_path:
     assert 0 <= described.scores["inner_dice"] <= 1
 
 
+def test_a_sum_of_losses_with_weights_that_are_learned(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make
+) -> None:
+    """Image, second prediction, spacing and progress reach the losses, and what they learn reaches the checkpoint."""
+    parts = [{"name": name} for name in ("dice", "level_set", "consistency", "boundary")]
+    loss = [{"name": "cross_entropy", "weight": {"from": 1, "to": 0}}, {"name": "multi_task", "losses": parts}]
+    (study, *_) = settle(make_dataset(tmp_path / "data"), quick | {"loss": loss})
+    run = learn(study, tmp_path / "run")
+    learned = load_file(run / "checkpoints/last.safetensors")["loss/losses.1.log_variance"]
+    assert learned.shape == (4,)
+    assert learned.ne(0).all()
+    assert bundle.read(run / "bundle").training["loss"] == "cross_entropy + multi_task"
+
+
 def test_a_seed_gives_a_model(study: Study, tmp_path: Path) -> None:
     first, again = (learn(study, tmp_path / name) / "bundle/model.safetensors" for name in ("a", "b"))
     assert first.read_bytes() == again.read_bytes()

@@ -191,7 +191,7 @@ def _gradients(
         asked = time.monotonic()
         image, target = batches(run.step * config.accumulate + part)
         run.waited_s += time.monotonic() - asked
-        context = LossContext(image=image, spacing_mm=batches.spacing_mm, progress=share, total=total)
+        context = LossContext(image, batches.spacing_mm, progress=share, predict=network, total=total)
         # divided gradients are added up divided: whole ones may be what does not fit
         alone = part + 1 < config.accumulate and config.strategy != "fsdp"
         with fabric.no_backward_sync(network, enabled=alone):  # type: ignore[arg-type]

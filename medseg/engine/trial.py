@@ -7,10 +7,10 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from medseg import progress, system
 from medseg.engine import optim
@@ -111,13 +111,17 @@ class _Steps:
         for group in optimiser.param_groups:
             group["lr"] = 0.0
         times: list[float] = []
+
+        def predict(image: Tensor) -> Any:
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+                return model(image)
+
         try:
             for step in range(_STEPS + 1):
                 began = time.perf_counter()
                 image, target = self.batches(step)
-                with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-                    output = model(image)
-                value = loss(output, target, LossContext(image=image, spacing_mm=self.batches.spacing_mm))
+                context = LossContext(image, self.batches.spacing_mm, predict=predict)
+                value = loss(predict(image), target, context)
                 value.backward()
                 optimiser.step()
                 average.update()

@@ -12,6 +12,6 @@ from __future__ import annotations
 
 from medseg.losses._about import About, list_losses
 from medseg.losses._context import LossContext
-from medseg.losses._factory import create_loss, names, resolve
+from medseg.losses._factory import create_loss, names, resolve, title
 
-__all__ = ["About", "LossContext", "create_loss", "list_losses", "names", "resolve"]
+__all__ = ["About", "LossContext", "create_loss", "list_losses", "names", "resolve", "title"]

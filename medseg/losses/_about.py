@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from medseg.losses._factory import module, names
+from medseg.losses._factory import module, names, title
 
 
 @dataclass(frozen=True)
@@ -63,5 +63,8 @@ def about(name: str) -> About:
 
 
 def _plain(value: Any) -> str:
-    """A value as YAML writes it, with four digits."""
-    return f"{value:.4g}" if isinstance(value, float) else json.dumps(value)
+    """A value as YAML writes it, with four digits; of losses within a loss the names."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    nested = isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
+    return title(value) if nested else json.dumps(value)

@@ -22,12 +22,14 @@ class LossContext:
         image: what the network saw, `(B, C, *spatial)`.
         spacing_mm: distance between voxel centres along each spatial axis; a 2D network ignores the third number.
         progress: how much of the training is over, 0 to 1.
-        extras: further tensors by name, for losses that ask for them.
+        predict: the network, for losses that want to know what it says of another image.
+        extras: further tensors by name, for losses that ask for them: `second`, logits for another view of the image.
         total: adds values up over the processes that train together, each of which has a part of the batch.
     """
 
     image: Tensor | None = None
     spacing_mm: tuple[float, ...] | None = None
     progress: float = 0.0
+    predict: Callable[[Tensor], Any] | None = None
     extras: Mapping[str, Any] | None = None
     total: Callable[[Tensor], Tensor] = _alone

@@ -82,6 +82,22 @@ class Level:
         """Number of voxels that count, at least 1."""
         return self.sizes.sum().clamp(min=1)
 
+    @cached_property
+    def image(self) -> Tensor:
+        """What the network saw, `(B, C, *spatial)`, at this resolution.
+
+        Raises:
+            ConfigError: the context has none.
+        """
+        if self.context.image is None:
+            raise ConfigError("this loss looks at the image: call it as loss(output, target, LossContext(image=image))")
+        return self.fit(self.context.image)
+
+    def fit(self, values: Tensor) -> Tensor:
+        """Values `(B, C, *spatial)` of any resolution at this one, averaged."""
+        values, size = values.to(self.logits), self.logits.shape[2:]
+        return values if values.shape[2:] == size else F.interpolate(values, size, mode="area")
+
     def keep(self, values: Tensor) -> Tensor:
         """Values `(B, K, *spatial)` with 0 where ignored."""
         return values if self.valid is None else values * self.valid
