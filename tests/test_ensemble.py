@@ -134,7 +134,6 @@ def small_convolution() -> nn.Module:
 
 
 @pytest.mark.skipif(not shutil.which("c++"), reason="no C++ compiler")
-@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's own
 def test_compiled_networks_give_the_same_logits_window_by_window() -> None:
     image, config = noise(1, 20, 9, 8), Config(window=(8, 8, 8), batch=4)
     ensemble = Ensemble([small_convolution()], CPU)

@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 from medseg.errors import ConfigError, DataError
 from medseg.io import dicom, metaimage, nifti, nrrd, raster
 from medseg.volume import Geometry, Kind, Volume
@@ -44,7 +46,7 @@ def read(path: str | Path, kind: Kind = "image", **options: Any) -> Volume:
     form = _format(path)
     if wrong := sorted(given.keys() - set(getattr(form, "OPTIONS", ()))):
         raise ConfigError(f"'{path}' cannot be read with {wrong[0]}: it is no option of its format. Leave it out.")
-    with _enough_memory(path):
+    with _untrusted(path):
         volume: Volume = form.read(path, kind, **given)
     return volume
 
@@ -56,7 +58,7 @@ def read_geometry(path: str | Path) -> Geometry:
         DataError: as `read`.
         GeometryError: as `read`.
     """
-    with _enough_memory(path):
+    with _untrusted(path):
         geometry: Geometry = _format(Path(path)).read_geometry(Path(path))
     return geometry
 
@@ -119,10 +121,11 @@ def ending(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def _enough_memory(path: str | Path) -> Iterator[None]:
-    """A library may ask for as much as a damaged header says."""
+def _untrusted(path: str | Path) -> Iterator[None]:
+    """Numbers of a damaged header may be none, or ask for any memory: grids are checked when they are made."""
     try:
-        yield
+        with np.errstate(all="ignore"):
+            yield
     except MemoryError as error:
         raise DataError(
             f"'{path}' asks for more memory than there is: its header is damaged, or it is too large for this machine."
