@@ -151,6 +151,16 @@ def test_finds(tmp_path: Path, name: str, content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_pixels_that_no_packing_holds_in_so_few_bytes(tmp_path: Path) -> None:
+    head = b"IHDR" + struct.pack(">IIBBBBB", 13_000, 13_000, 8, 0, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack(">I", zlib.crc32(head)) + b"\0\0\1\0IDAT" + NOISE[:300]
+    )
+    for read in (io.read, io.read_geometry):
+        with pytest.raises(DataError, match=r"promises 13000x13000 pixels in 341 bytes"):
+            read(tmp_path / "a.png")
+
+
 def test_an_extension_without_end_is_not_read(tmp_path: Path) -> None:
     """The lengths of extensions are lies more often than they are needed."""
     content = bytearray(nifti((5, 4, 3), NOISE[:60]))
