@@ -30,6 +30,7 @@ def main(limit_mb: str) -> None:
     from medseg import io
 
     warnings.simplefilter("ignore")
+    warnings.filterwarnings("error", module="medseg")
     loaded = (nibabel, PIL.Image, pydicom)
     assert all(loaded)
     held_mb = _status_mb("VmSize")

@@ -20,6 +20,7 @@ LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0, 1.0))
 
 _WHOLE = 1e-3  # a scale factor stored as float32 leaves a label this near to its whole number
 _SHEAR_DEG = 0.01
+_FARTHEST_MM = 1e9  # a thousand kilometres: nothing lies there, and squares of much more are no numbers
 
 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
@@ -27,14 +28,18 @@ def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
-def geometry(path: Path, shape: tuple[int, ...], affine: Array) -> Geometry:
+def geometry(path: Path, shape: tuple[int, ...], affine: Array, *, lps: bool = False) -> Geometry:
     """A grid as read from a file.
 
     Raises:
         GeometryError: no such grid can be; the file is named.
     """
     try:
-        return Geometry((shape[0], shape[1], shape[2]), affine)
+        with np.errstate(all="ignore"):  # a damaged header holds any number; what is not finite is refused
+            grid = Geometry((shape[0], shape[1], shape[2]), LPS_TO_RAS @ affine if lps else affine)
+        if (farthest := np.abs(grid.affine).max()) > _FARTHEST_MM:
+            raise GeometryError(f"its affine holds a length of {farthest:.3g} mm. Is the header damaged?")
+        return grid
     except GeometryError as error:
         raise GeometryError(f"'{path}': {error}") from error
 

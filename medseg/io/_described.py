@@ -41,7 +41,7 @@ class Described:
     def geometry(self) -> Geometry:
         """The grid."""
         spatial = [size for axis, size in enumerate(self.sizes) if axis != self.channels]
-        return _common.geometry(self.path, (*spatial, 1)[:3], _common.LPS_TO_RAS @ self.affine)
+        return _common.geometry(self.path, (*spatial, 1)[:3], self.affine, lps=True)
 
     def volume(self, kind: Kind) -> Volume:
         """Grid and voxels; what is none of space becomes channels."""

@@ -42,6 +42,7 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )  # Pillow's ways
+_MOST_PIXELS = 1 << 16  # a byte of a file; of a blank page in the densest packing of TIFF there are nearly as many
 _SIDECAR = 1 << 16  # bytes of a file that says how large pixels are
 NOTE = "plain images hold no position and no size: a pixel is taken as 1 mm"
 
@@ -98,6 +99,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _grid(path: Path, image: Image.Image, spacing_mm: Sequence[float] | None) -> tuple[Geometry, dict[str, Any]]:
     """Rows from front to back, columns from right to left, pages from below; and what is not known of them."""
     pages = getattr(image, "n_frames", 1)
+    if math.prod(image.size) * pages > _MOST_PIXELS * (there := path.stat().st_size):
+        raise DataError(f"'{path}' promises {image.width}x{image.height} pixels in {there:,} bytes. Copy it again.")
     if pages > 1 and image.format != "TIFF":
         raise DataError(f"'{path}' has {pages} pictures; expected one, or a TIFF of slices. Save it anew as TIFF.")
     known = spacing_mm or _told(path)

@@ -1,5 +1,6 @@
 """Files that lie: each ends in a volume or in one line, and takes no more memory or time than the file backs."""
 
+import contextlib
 import functools
 import gzip
 import random
@@ -130,6 +131,23 @@ def test_numbers_that_no_header_holds(tmp_path: Path, content: bytes, packed: bo
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("length", ["inf", "nan", "-inf", "1e300", "1e-300", "0"])
+def test_lengths_of_any_size_end_without_a_warning(tmp_path: Path, length: str) -> None:
+    nrrd = f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 3 4 5\nencoding: raw\nspace directions: ({length},1,0) (0,2,0) (0,0,1)"
+    mha = (
+        f"NDims = 3\nDimSize = 3 4 5\nElementType = MET_UCHAR\nElementSpacing = {length} 1 2\nElementDataFile = LOCAL\n"
+    )
+    (tmp_path / "a.nrrd").write_bytes(f"{nrrd}\n\n".encode() + NOISE[:60])
+    (tmp_path / "a.mha").write_bytes(mha.encode() + NOISE[:60])
+    steps = np.array([[float(length), 1, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0]], np.float64).clip(-3e38, 3e38)
+    forms = {"sform_code": 1, "srow_x": steps[0], "srow_y": steps[1], "srow_z": steps[2]}
+    (tmp_path / "a.nii").write_bytes(nifti((3, 4, 5), NOISE[:60], **forms))
+    for path in tmp_path.iterdir():
+        with contextlib.suppress(MedsegError):
+            assert "\n" not in repr(io.read(path))
+            assert length not in ("inf", "-inf", "1e300")
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -149,6 +167,16 @@ def test_finds(tmp_path: Path, name: str, content: bytes) -> None:
     with pytest.raises(DataError) as caught:
         io.read(tmp_path / name)
     assert "\n" not in str(caught.value)
+
+
+def test_pixels_that_no_packing_holds_in_so_few_bytes(tmp_path: Path) -> None:
+    head = b"IHDR" + struct.pack(">IIBBBBB", 13_000, 13_000, 8, 0, 0, 0, 0)
+    (tmp_path / "a.png").write_bytes(
+        b"\x89PNG\r\n\x1a\n\0\0\0\r" + head + struct.pack(">I", zlib.crc32(head)) + b"\0\0\1\0IDAT" + NOISE[:300]
+    )
+    for read in (io.read, io.read_geometry):
+        with pytest.raises(DataError, match=r"promises 13000x13000 pixels in 341 bytes"):
+            read(tmp_path / "a.png")
 
 
 def test_an_extension_without_end_is_not_read(tmp_path: Path) -> None:
