@@ -26,6 +26,7 @@ from benchmarks import (
     _reader,
     array_to_mask,
     cohort,
+    convert,
     fuzz_io,
     memory_scaling,
     metrics,
@@ -41,7 +42,7 @@ from benchmarks._described import Described
 from benchmarks._operation import Variant
 from benchmarks._phantom import Scan, places_mm, waves
 from medseg import bundle as bundles
-from medseg import config, models, preprocess, windows
+from medseg import config, geometry, models, preprocess, windows
 from medseg.resources import shipped
 
 TINY = {  # what makes each comparison of operations take next to no time
@@ -54,7 +55,10 @@ TINY = {  # what makes each comparison of operations take next to no time
     "losses": "--size 8",
     "two_stages": "--shape 40 40 20 --structure 10 --window 16 --margin 4",
 }
-BENCHMARKS = ("startup", "predict", "array_to_mask", "time_to_dice", "cohort", "small_models", "fuzz_io", *TINY)
+BENCHMARKS = (
+    *("startup", "predict", "array_to_mask", "time_to_dice", "cohort", "small_models", "convert", "fuzz_io"),
+    *TINY,
+)
 FACTS = {"median_s", "low_s", "high_s", "peak_mb", "others", "runs"}
 peers = pytest.mark.filterwarnings("ignore")  # their warnings are theirs
 needs_nnunet = pytest.mark.skipif(bool(operation.missing("nnunetv2")), reason="nnunetv2 is not installed")
@@ -490,3 +494,25 @@ def test_small_models_are_trained_and_predict(tmp_path: Path, make_dataset: Call
     assert narrow[0] < wide / 2
     assert all(item["facts"] == {"scans": 2} and item["steps"] == 2 for item in results.values())
     assert results["pruned"]["mean_dice"] != results["alone"]["mean_dice"]
+
+
+def test_conversions_are_judged_by_their_reference(tmp_path: Path) -> None:
+    grid = medseg.Geometry((3, 4, 2), np.diag([-1.0, -1.0, 2.0, 1.0]))
+    volume = medseg.Volume(np.arange(24, dtype=np.int16).reshape(3, 4, 2), grid)
+    truth, out = tmp_path / "truth.nii.gz", tmp_path / "out"
+    medseg.write(volume, truth)
+    assert convert.judged(out, truth) == "refused"
+    turned = geometry.reorient(volume, "RAS")
+    medseg.write(turned, out / "a.nii.gz")
+    assert convert.judged(out, truth) == "right"
+    moved = medseg.Geometry(grid.shape, turned.geometry.affine + np.eye(4, k=3) * 0.1)
+    medseg.write(turned.replace(geometry=moved), out / "a.nii.gz")
+    assert convert.judged(out, truth) == "wrong"
+    medseg.write(turned, out / "a.nii.gz")
+    medseg.write(turned, out / "b.nii.gz")
+    assert convert.judged(out, truth) == "wrong"
+
+
+def test_a_tree_is_planted_and_listed(tmp_path: Path) -> None:
+    (seconds,) = convert.listing_s(tmp_path / "tree", 12, 3).values()
+    assert seconds > 0

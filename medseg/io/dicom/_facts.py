@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from medseg.io.dicom import _describe, _headers, _tags
+from medseg.io.dicom import _datasets, _describe, _tags
 from medseg.io.dicom._found import Found
 from medseg.io.dicom._suv import Suv
 
@@ -56,8 +56,8 @@ _MONOCHROME1 = "MONOCHROME1: meant to be shown with low values bright; the value
 def of(found: Found, suv: Suv | None, notes: tuple[str, ...] = ()) -> dict[str, Any]:
     """The facts of a volume, ready for JSON, as they become its `meta`, with notes on what was odd."""
     plane = found.stack.planes[0]
-    with _headers.quiet():
-        data = _headers.header(plane.file.source)
+    with _datasets.quiet():
+        data = _datasets.header(plane.file.source)
     numbers = {name: value for name in _NUMBERS if (value := _tags.number(data.get(name))) is not None}
     terms = {name: word for name in _TERMS if (word := _term(data.get(name), _TERMS[name]))}
     colours, maker = data.get("PhotometricInterpretation"), str(data.get("Manufacturer") or "").lower().split()

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import warnings
-import zlib
-from collections.abc import Iterator
 from pathlib import Path
-from typing import IO
 
-from medseg.errors import DataError, MedsegError
+from medseg.errors import DataError
 from medseg.io import _common
-from medseg.io.dicom import _frames, _mosaic, _tags
+from medseg.io.dicom import _datasets, _frames, _mosaic, _tags
 from medseg.io.dicom._planes import File, Header, Plane
 from medseg.io.dicom._sources import START, SUFFIXES, Source, looks_like_dicom
 
 Read = tuple[File, tuple[Plane, ...]]
 
 CUT_OFF = "is cut off: only the beginning of an image is there"
-_META = 2048  # bytes in which a file names its transfer syntax
-_DEFLATED = b"1.2.840.10008.1.2.1.99"
-_MOST_INFLATED = 1 << 30
 _STORAGE = "1.2.840.10008.5.1.4.1.1."
 _CAPTURE = _STORAGE + "7"
 # How the SOP classes begin that hold no image of a volume, in words (PS3.4, table B.5-1). The first that fits counts.
@@ -45,68 +37,24 @@ _ASIDE = {
 }
 
 
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without pydicom's warnings of oddities, which are checked here. The filter is that of all threads."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 @functools.lru_cache(maxsize=1 << 15)
 def read(source: Source) -> Read | None:
     """The records of a file, or None where it is no DICOM."""
     try:
         with source.open() as stream:
-            start = stream.read(START)
-        if looks_like_dicom(start):
-            return _records(source, header(source))
+            known = looks_like_dicom(stream.read(START))
+        if known:
+            return _records(source, _datasets.of_plain_image(source) or _datasets.header(source))
         named = _common.has_suffix(Path(source.member or source.path), SUFFIXES)
         return (File(source, problem="is no DICOM file, or its beginning is damaged"), ()) if named else None
-    except (MedsegError, MemoryError, OSError):
+    except MemoryError:
         raise
+    except DataError as error:
+        return File(source, problem=str(error)), ()
+    except OSError as error:
+        return File(source, problem=f"cannot be read ({error.strerror or type(error).__name__})"), ()
     except Exception as error:  # pydicom raises whatever a bad byte leads to; its text may quote the patient's data
         return File(source, problem=f"is damaged or incomplete ({type(error).__name__})"), ()
-
-
-def header(source: Source) -> Header:
-    """All of a file before its pixels."""
-    import pydicom
-
-    with source.open() as stream:
-        check_deflated(stream)
-        return pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-
-
-def check_deflated(stream: IO[bytes]) -> None:
-    """Refuse a deflated file that would fill the memory, before pydicom unpacks all of it.
-
-    Raises:
-        DataError: there is more than a gigabyte in it.
-    """
-    start = stream.read(_META)
-    stream.seek(0)
-    if _DEFLATED not in start:
-        return
-    stream.seek(_behind_meta(start))
-    inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    while total <= _MOST_INFLATED and (block := stream.read(1 << 16)):
-        total += len(inflate.decompress(block))  # a thousand times as much at most
-    if total > _MOST_INFLATED:
-        raise DataError(
-            f"a deflated file holds more than {_MOST_INFLATED:,} bytes. Store it uncompressed if you trust it."
-        )
-    stream.seek(0)
-
-
-def _behind_meta(start: bytes) -> int:
-    """Where the meta information (group 2, always in explicit VR and little endian) ends."""
-    at = START
-    while start[at : at + 2] == b"\2\0":
-        long = start[at + 4 : at + 6] in (b"OB", b"UN")
-        begin, end = (8, 12) if long else (6, 8)
-        at += end + int.from_bytes(start[at + begin : at + end], "little")
-    return min(at, len(start))
 
 
 def _records(source: Source, data: Header) -> Read:
@@ -151,7 +99,7 @@ def _aside(data: Header) -> str:
 
 
 def _sop_class(data: Header) -> str:
-    return str(data.get("SOPClassUID") or data.file_meta.get("MediaStorageSOPClassUID") or "")
+    return str(data.get("SOPClassUID") or getattr(data, "file_meta", {}).get("MediaStorageSOPClassUID") or "")
 
 
 def _problem(data: Header) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medseg.errors import DataError
-from medseg.io.dicom import _headers, _tags
+from medseg.io.dicom import _datasets, _tags
 from medseg.io.dicom._planes import Header, Plane
 
 _MOMENT = re.compile(r"(\d{8})(\d\d)(\d\d)?(\d\d(?:\.\d+)?)?")
@@ -48,8 +48,8 @@ def of(planes: Sequence[Plane]) -> Suv:
     Raises:
         DataError: no PET, or a tag is missing or says that values are not corrected.
     """
-    with _headers.quiet():
-        data = _headers.header(planes[0].file.source)
+    with _datasets.quiet():
+        data = _datasets.header(planes[0].file.source)
         units = str(data.get("Units") or "")
         if units == "GML":
             if data.get("SUVType") not in (None, "", "BW"):
@@ -134,7 +134,10 @@ def _start(data: Header, planes: Sequence[Plane], half_life_s: float) -> tuple[d
     That is the series' time, unless the series was made anew later: then the time to which the first image is corrected, from
     its acquisition, its reference time, and the moment within the frame at which the mean activity is reached.
     """
-    headers = [data, *(_headers.header(source) for source in {p.file.source for p in planes} - {planes[0].file.source})]
+    headers = [
+        data,
+        *(_datasets.header(source) for source in {p.file.source for p in planes} - {planes[0].file.source}),
+    ]
     acquired = [_moment(_joined(header, "Acquisition")) for header in headers]
     series = _moment(_joined(data, "Series"))
     first = min((moment for moment in acquired if moment), default=None)

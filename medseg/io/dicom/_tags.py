@@ -25,7 +25,7 @@ def plane(file: File, data: Header, look: Look, frame: int = 0) -> Plane:
         file,
         frame,
         (0, 0),
-        (int(data.Rows), int(data.Columns)),
+        (int(data.get("Rows")), int(data.get("Columns"))),
         position=numbers(look("ImagePositionPatient", "PlanePositionSequence"), 3),
         axes=numbers(look("ImageOrientationPatient", "PlaneOrientationSequence"), 6),
         pixel_mm=numbers(look("PixelSpacing", "PixelMeasuresSequence"), 2),

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import DataError, MedsegError
-from medseg.io.dicom._headers import check_deflated, quiet
+from medseg.io.dicom._datasets import check_deflated, quiet
 from medseg.io.dicom._planes import Header, Plane
 from medseg.io.dicom._sources import Source
 

@@ -130,9 +130,9 @@ def test_a_deflated_bomb_is_not_unpacked(make: Any, tmp_path: Path, monkeypatch:
     data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
     data.save_as(tmp_path / "c.dcm")
     assert io.read(tmp_path / "c.dcm").array.max() == 0
-    monkeypatch.setattr("medseg.io.dicom._headers._MOST_INFLATED", 1 << 20)
+    monkeypatch.setattr("medseg.io.dicom._datasets._MOST_INFLATED", 1 << 20)
     (tmp_path / "c.dcm").touch()
-    with pytest.raises(DataError, match="deflated file holds more than 1,048,576 bytes"):
+    with pytest.raises(DataError, match="is deflated and holds more than 1,048,576 bytes"):
         io.read(tmp_path / "c.dcm")
 
 
