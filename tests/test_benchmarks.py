@@ -53,6 +53,7 @@ TINY = {  # what makes each comparison of operations take next to no time
     "loader": "--size 24 --patch 12 --patches 2",
     "train_step": "--hippocampus 16 16 16 --ct 32 32 32",
     "losses": "--size 8",
+    "distance": "--size 8 --masks 2",
     "two_stages": "--shape 40 40 20 --structure 10 --window 16 --margin 4",
 }
 BENCHMARKS = (

@@ -145,6 +145,7 @@ def with_channels(target: Tensor, logits: Tensor) -> Tensor:
         ConfigError: its shape is that of neither.
     """
     batch, channels, *size = logits.shape
+    target = target.view(torch.uint8) if target.dtype == torch.bool else target
     if target.shape == (batch, *size):
         return target.unsqueeze(1)
     if target.shape == logits.shape:
@@ -166,9 +167,9 @@ def _memberships(target: Tensor, logits: Tensor) -> Tensor:
     """Truth `(B, K, *spatial)` in 0 to 1."""
     if target.shape[1] != logits.shape[1]:
         classes = torch.arange(logits.shape[1], device=target.device, dtype=target.dtype)
-        target = target == classes.view(-1, *(1,) * (target.ndim - 2))
-    # bytes are converted four times as quickly as truth values
-    return (target.view(torch.uint8) if target.dtype == torch.bool else target).to(logits.dtype)
+        same = target == classes.view(-1, *(1,) * (target.ndim - 2))
+        target = same.view(torch.uint8)  # bytes are converted four times as quickly as truth values
+    return target.to(logits.dtype)
 
 
 def _check(logits: Tensor, target: Tensor, options: Options) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from medseg.losses._level import Level
@@ -81,5 +82,6 @@ def class_mean(values: Tensor, level: Level, options: StructureOptions) -> Tenso
 
 
 def voxel_mean(values: Tensor, level: Level, options: StructureOptions) -> Tensor:
-    """Mean over voxels and weighted mean over classes of `(B, K, *spatial)`, which are 0 where ignored."""
-    return class_mean(values.flatten(2).sum((0, 2))[None] / level.voxels, level, options)
+    """Mean over voxels and weighted mean over classes of `(B, K, *spatial)`, or of its structures alone; 0 where ignored."""
+    sums = values.flatten(2).sum((0, 2))
+    return class_mean(F.pad(sums, (len(level.weights) - len(sums), 0))[None] / level.voxels, level, options)

@@ -25,6 +25,13 @@ class Ramp(Settings):
     over: float = Field(default=1.0, gt=0, le=1)
 
 
+class ShareRamp(Ramp):
+    """A straight line between two shares."""
+
+    start: Share = Field(alias="from")
+    end: Share = Field(alias="to")
+
+
 def _kind(value: Any) -> str:
     return "dict[]" if isinstance(value, Mapping | Ramp) else "float"
 
@@ -35,7 +42,7 @@ Scheduled = Annotated[
     Discriminator(_kind),
 ]
 ScheduledShare = Annotated[
-    Annotated[Share, Tag("float")] | Annotated[Ramp, Tag("dict[]")],
+    Annotated[Share, Tag("float")] | Annotated[ShareRamp, Tag("dict[]")],
     Discriminator(_kind),
 ]
 

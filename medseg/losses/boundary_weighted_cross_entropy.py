@@ -1,8 +1,8 @@
 """Cross entropy that weighs voxels at a boundary more than those inside.
 
 Formula: -w t_k ln p_k, w = boundary for voxels at a boundary, interior for all others
-Paper: Taghanaki et al. 2021, Deep semantic segmentation of natural and medical images, section 4.2 (weights by place)
-Equation: none in Taghanaki et al. 2021; not the boundary loss of its eq. 18
+Paper: Roy et al. 2017, ReLayNet, Biomedical Optics Express (more weight at boundaries)
+Equation: none in Taghanaki et al. 2021; the weights 1 and .1 are those of lecture notes. Not the boundary loss of its eq. 18
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Consistency: the network should say the same of the same image, disturbed. It needs no truth.
 
 Formula: 1/N sum |p(x + noise) - p(x)|^2
-Paper: Li et al. 2018, Semi-supervised skin lesion segmentation via transformation consistent self-ensembling model, BMVC
+Paper: Li et al. 2019, Transformation-consistent self-ensembling model for semi-supervised medical image segmentation, arXiv:1903.00348
 Equation: 20 of Taghanaki et al. 2021
 """
 

@@ -43,30 +43,27 @@ class HausdorffConv(Loss[Config]):
         p, truth = (values[:, first:] for values in (level.keep(level.p), level.truth))
         invented, missed = ((p - truth).square() * side for side in (p, truth))
         total = torch.zeros_like(p)
-        for radius, (near_p, near_t) in zip(
-            config.radii, _means([p, truth], level.spacing_mm, config.radii), strict=True
-        ):
+        means = _means(torch.stack([p, truth]), level.spacing_mm, config.radii)
+        for radius, (near_p, near_t) in zip(config.radii, means, strict=True):
             apart = (1 - near_t - config.threshold).relu() + (near_p - config.threshold).relu()
             within = (near_t - config.threshold).relu() + (1 - near_p - config.threshold).relu()
             total = total + radius**config.alpha * (apart * invented + within * missed)
-        uncounted = torch.zeros_like(level.truth[:, :first])
-        return _hausdorff.composite(torch.cat([uncounted, total], 1), level, config)
+        return _hausdorff.composite(total, level, config)
 
 
-def _means(maps: Sequence[Tensor], spacing: Sequence[float], radii: Sequence[float]) -> list[Tensor]:
-    """Means over balls of each radius around each voxel of maps `(B, K, *spatial)`, the maps stacked in front."""
-    size = maps[0].shape[2:]
-    axes = tuple(range(-len(size), 0))
+def _means(maps: Tensor, spacing: Sequence[float], radii: Sequence[float]) -> list[Tensor]:
+    """Means over balls of each radius around each voxel of `(..., *spatial)`."""
+    dims = len(spacing)
+    size, axes = maps.shape[-dims:], tuple(range(-dims, 0))
     reach = [int(max(radii) / step) for step in spacing]
     padded = [max(n, r + 1) + r for n, r in zip(size, reach, strict=True)]
-    spectra = torch.fft.rfftn(torch.stack(list(maps)), padded, axes)
+    spectra = torch.fft.rfftn(maps, padded, axes)
     # as frequencies are: 0, 1, 2 ... and then those that are negative
-    steps = [torch.fft.fftfreq(n, 1 / (n * step)).to(maps[0]) for n, step in zip(padded, spacing, strict=True)]
-    away = sum(part.square() for part in torch.meshgrid(*steps, indexing="ij"))
-    assert isinstance(away, Tensor)
+    steps = [torch.fft.fftfreq(n, 1 / (n * step)).to(maps) for n, step in zip(padded, spacing, strict=True)]
+    away = torch.stack(torch.meshgrid(*steps, indexing="ij")).square().sum(0).sqrt()
     means = []
     for radius in radii:
-        ball = (away <= (radius * (1 + 1e-6)) ** 2).to(maps[0])
+        ball = (away <= radius * (1 + 1e-6)).to(maps)
         mean = torch.fft.irfftn(spectra * torch.fft.rfftn(ball / ball.sum()), padded, axes)
         means.append(mean[(..., *(slice(n) for n in size))])
     return means

@@ -42,15 +42,13 @@ class HausdorffErosion(Loss[Config]):
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where nothing counts, and where every error is thinner than an erosion."""
         config, step = self.config, min(level.spacing_mm)
-        first = first_structure(level, config)
-        errors = (level.keep(level.p) - level.truth)[:, first:].square()
+        errors = (level.keep(level.p) - level.truth)[:, first_structure(level, config) :].square()
         total = torch.zeros_like(errors)
         for k in range(1, config.erosions + 1):
             axes = [n for n, wide in enumerate(level.spacing_mm, 2) if _completed(k, step / wide)]
             errors = _erode(errors, axes)
             total = total + (k * step) ** config.alpha * errors
-        uncounted = torch.zeros_like(level.truth[:, :first])
-        return _hausdorff.composite(torch.cat([uncounted, total], 1), level, config)
+        return _hausdorff.composite(total, level, config)
 
 
 def _completed(k: int, share: float) -> bool:
@@ -66,7 +64,9 @@ def _erode(errors: Tensor, axes: Sequence[int]) -> Tensor:
         padded = F.pad(errors, (0,) * behind + (1, 1))
         around = around + padded.narrow(axis, 0, size) + padded.narrow(axis, 2, size)
     eroded = (around / (1 + 2 * len(axes)) - 0.5).relu()
-    return eroded / eroded.flatten(2).amax(2).clamp(min=1e-12).view(*eroded.shape[:2], *(1,) * (eroded.ndim - 2))
+    spatial = tuple(range(2, errors.ndim))
+    least, most = eroded.amin(spatial, keepdim=True), eroded.amax(spatial, keepdim=True)
+    return torch.where(most > least, (eroded - least) / (most - least).clamp(min=1e-12), eroded)
 
 
 def build(config: Config) -> HausdorffErosion:

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from monai.losses import DiceFocalLoss, GeneralizedDiceFocalLoss
 
 from medseg.errors import ConfigError
 from medseg.losses import LossContext, create_loss, resolve
@@ -14,6 +15,21 @@ def test_weights_follow_the_training(batch, progress, weight):
     value = create_loss(SUM)(*batch, LossContext(progress=progress))
     torch.testing.assert_close(value, dice + weight * boundary)
     torch.testing.assert_close(create_loss(SUM)(*batch), dice + 0.01 * boundary)
+
+
+@pytest.mark.parametrize("kind", [DiceFocalLoss, GeneralizedDiceFocalLoss])
+def test_sums_equal_monai(batch, kind):
+    """monai's focal loss takes each class for a yes or no here, beside a softmax for the regions."""
+    logits, target = batch
+    region = "dice" if kind is DiceFocalLoss else "generalised_dice"
+    parts = [
+        {"name": region, "include_background": True, "smooth": 1e-5},
+        {"name": "focal", "activation": "sigmoid", "alpha": None},
+    ]
+    memberships = torch.nn.functional.one_hot(target, 3).movedim(-1, 1)
+    oracle = kind(softmax=True, to_onehot_y=True, gamma=2.0)
+    value = create_loss(parts)(logits, memberships)
+    torch.testing.assert_close(value, oracle(logits, target[:, None]), atol=1e-5, rtol=0)
 
 
 def test_names_and_options_for_all(overlapping):

@@ -33,6 +33,12 @@ def test_equals_the_plain_way(size, erosions, alpha):
     assert expected > 0
 
 
+def test_a_patch_that_is_wrong_all_over_equals_the_plain_way():
+    logits = torch.tensor([50.0, -50.0]).view(1, 2, 1, 1).expand(1, 2, 7, 9)
+    value = create_loss("hausdorff_erosion")(logits, torch.ones(1, 7, 9, dtype=int)).item()
+    assert value == pytest.approx(plain(np.ones((7, 9)), 10, 2.0), rel=1e-4)
+
+
 def missed(width: int) -> tuple[torch.Tensor, torch.Tensor]:
     target = torch.zeros(1, 24, 24, dtype=int)
     target[0, 4 : 4 + width, 4:20] = 1

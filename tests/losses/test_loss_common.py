@@ -62,6 +62,15 @@ def test_one_sigmoid_channel_takes_classes(grid):
     torch.testing.assert_close(binary, create_loss("dice")(logits * 2, target))
 
 
+def test_yes_and_no_are_classes_and_memberships(grid):
+    logits, target = grid
+    loss = create_loss("focal", gamma=1)
+    torch.testing.assert_close(loss(logits / 9, target.bool()), loss(logits / 9, target))
+    overlap = create_loss("focal", gamma=1, activation="sigmoid")
+    yes = target.bool()[:, None].expand_as(logits)
+    torch.testing.assert_close(overlap(logits / 9, yes), overlap(logits / 9, yes.float()))
+
+
 def test_a_coarser_level_sees_the_nearest_voxel():
     target = torch.zeros(1, 4, 4, dtype=int)
     target[0, 1::2, 1::2] = 1

@@ -22,6 +22,7 @@ def test_its_names_are_those_of_files():
         ({"from": 1}, "loss.alpha.to: a value is missing"),
         ({"from": 1, "to": 0, "ovre": 0.3}, "loss.alpha.ovre: unknown option. Did you mean 'over'?"),
         ({"from": 1, "to": -1}, "loss.alpha.to: expected a number greater than or equal to 0"),
+        ({"from": 2, "to": 1}, "loss.alpha.from: expected a number less than or equal to 1"),
         (2, "loss.alpha: expected a number less than or equal to 1"),
     ],
 )
