@@ -19,7 +19,7 @@ settings
 volume labels interpolation stitching windows
 regrid
 io geometry distance
-region
+region objects
 cases preprocess sample augment metrics plot prediction
 reading manifest findings postprocess
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description

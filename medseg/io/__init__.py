@@ -11,30 +11,55 @@ from pathlib import Path
 from types import ModuleType
 
 from medseg.errors import DataError
-from medseg.io import dicom, itk, nifti, raster
+from medseg.io import dicom, dicom_seg, itk, nifti, raster, rtstruct
+from medseg.io._common import digest
+from medseg.io._source import References
 from medseg.volume import Geometry, Kind, Volume
 
-_FORMATS: tuple[ModuleType, ...] = (dicom, nifti, itk, raster)
+_OBJECTS: tuple[ModuleType, ...] = (dicom_seg, rtstruct)  # DICOM that holds no image
+_FORMATS: tuple[ModuleType, ...] = (*_OBJECTS, dicom, nifti, itk, raster)
 SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form.SUFFIXES)
 WRITTEN: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in getattr(form, "WRITTEN", ()))
 
 
-def read(path: str | Path, kind: Kind = "image") -> Volume:
+def read(path: str | Path, kind: Kind = "image", on: Geometry | None = None) -> Volume:
     """Read a file, or a folder that holds one DICOM series.
 
     Args:
         path: NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM.
         kind: "labels" for a mask: whole numbers, whatever type the file stores them in.
+        on: the grid for structures in a DICOM Segmentation or an RTSTRUCT, whose contours have none of their own: that of the
+            series they were drawn on.
 
     Returns:
-        The volume on its own grid; what was odd about the file is in `meta["notes"]`.
+        The volume on its own grid; what was odd about the file is in `meta["notes"]`, and in `meta["labels"]` what the values
+        mean where the file says so.
 
     Raises:
         DataError: no such file, an unknown format, or contents that cannot be trusted.
         GeometryError: its grid cannot be used.
     """
-    volume: Volume = _format(Path(path)).read(Path(path), kind)
+    path = Path(path)
+    form = _format(path)
+    if on is not None and form not in _OBJECTS:
+        raise DataError(f"'{path}' has a grid of its own; `on` is for DICOM SEG and RTSTRUCT. Use medseg.geometry.")
+    volume: Volume = form.read(path, kind) if on is None else form.read_on(path, on)
     return volume
+
+
+def holds_structures(path: str | Path) -> bool:
+    """Whether this is a DICOM Segmentation or an RTSTRUCT: labels with names, for a series elsewhere."""
+    return any(form.matches(Path(path)) for form in _OBJECTS)
+
+
+def references(path: str | Path) -> References:
+    """The images that a DICOM Segmentation or an RTSTRUCT refers to.
+
+    Raises:
+        DataError: it is damaged, or neither.
+    """
+    found: References = _format(Path(path)).references(Path(path))
+    return found
 
 
 def read_geometry(path: str | Path) -> Geometry:
@@ -83,10 +108,16 @@ def parts(path: str | Path) -> list[Path]:
 def stem(path: str | Path) -> str:
     """The name of a case: a file's name without its ending.
 
-    Names of DICOM files and folders often hold a patient's name: theirs is a hash of the SeriesInstanceUID.
+    Names of DICOM files and folders often hold a patient's name: theirs is a hash of the SeriesInstanceUID. Of structures it is
+    that of the series that they refer to, unless the name ends as medseg's own do: then it is that of a case already.
     """
     path = Path(path)
-    return dicom.identifier(path) if path.exists() and dicom.matches(path) else bare_name(path)
+    if not path.exists() or any(path.name.lower().endswith(form.SUFFIXES) for form in _OBJECTS):
+        return bare_name(path)
+    if holds_structures(path):
+        refers = references(path)
+        return digest((*refers.series, refers.own)[0])
+    return dicom.identifier(path) if dicom.matches(path) else bare_name(path)
 
 
 def bare_name(path: Path) -> str:

@@ -1,0 +1,113 @@
+"""DICOM objects of labels: written beside the series that they belong to and read back before they stay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg import files
+from medseg.errors import DataError
+from medseg.geometry import resample_to, same_space
+from medseg.io import _codes, _common, dicom, dicom_seg, rtstruct
+from medseg.io._source import NEEDED, Source
+from medseg.labels import Labels
+from medseg.volume import Geometry, Volume
+
+Array = npt.NDArray[Any]
+FORMATS = {"dicom-seg": dicom_seg.SUFFIXES[0], "rtstruct": rtstruct.SUFFIXES[0]}
+_FORMS: tuple[ModuleType, ...] = (dicom_seg, rtstruct)
+_OFF_VOXELS = 0.05  # how far a label's centroid may move between writing and reading: headers round positions
+_OFF_SHARE = 1e-3  # of its volume
+
+
+def source(path: Path) -> Source:
+    """The series of a folder or a file, for an object that refers to it.
+
+    Raises:
+        DataError: it is no DICOM, or cannot be referred to.
+        GeometryError: as `io.read`.
+    """
+    import pydicom
+
+    if not path.exists() or not dicom.matches(path):
+        raise DataError(
+            "a DICOM object needs the DICOM series that it belongs to, and this scan is none. Use --format nii.gz."
+        )
+    series = dicom._series(path)
+    grid, order, _ = dicom._grid(path, series)
+    with _common.parsing(path):
+        tags = list(NEEDED)
+        headers = [pydicom.dcmread(series[n].filename, stop_before_pixels=True, specific_tags=tags) for n in order]
+        return Source.of(headers, grid)
+
+
+def write(mask: Volume, labels: Labels, series: Source, path: Path, codes: _codes.Table | None = None) -> None:
+    """Write labels as a DICOM object, in the format that the name's ending tells, and read them back before the file stays.
+
+    Args:
+        mask: labels in file values, on any grid; brought to the grid of the series by position.
+        labels: what the values mean.
+        series: see `source`.
+        path: ends in `.seg.dcm` or `.rtstruct.dcm`.
+        codes: names of structures with their codes; the shipped ones where there are none.
+
+    Raises:
+        DataError: a name that DICOM cannot hold, a disk that is full, or what was read back is not what was written.
+    """
+    form = next(form for form in _FORMS if path.name.lower().endswith(form.SUFFIXES))
+    placed = mask if same_space(series.geometry, mask.geometry) else resample_to(mask, series.geometry, "nearest")
+    with files.atomic(path) as temporary:
+        form.write(numbered(placed.array, labels), labels, series, temporary, codes or _codes.table())
+        found = form.read_on(temporary, series.geometry) if form is rtstruct else form.read(temporary)
+        _compare(_measures(numbered(mask.array, labels), mask.geometry), found, labels, path)
+
+
+def numbered(array: Array, labels: Labels) -> Array:
+    """A written mask `(C, I, J, K)` as numbers of its labels in order, `(1, I, J, K)`; or 0 and 1, one channel a label, where
+    they overlap."""
+    if not labels.exclusive:
+        return np.stack([labels.mask(array, item) for item in labels]).astype(np.uint8)
+    table = np.zeros(max(labels.values) + 1, np.min_scalar_type(len(labels)))
+    for number, item in enumerate(labels, 1):
+        table[list(item.values)] = number
+    known = (array > 0) & (array < len(table))  # voxels to ignore are in no structure
+    return table[np.where(known, array, 0)]
+
+
+def _measures(numbers: Array, grid: Geometry) -> dict[int, tuple[float, Array]]:
+    """Volume in ml and centroid in mm of each number (or channel, from 1 on) that there is."""
+    found = {}
+    for channel, array in enumerate(numbers, 1):
+        where = np.nonzero(array)
+        values = array[where].astype(int) if len(numbers) == 1 else np.full(len(where[0]), channel)
+        counts = np.bincount(values)
+        sums = [np.bincount(values, axis) for axis in where]
+        for value in np.flatnonzero(counts).tolist():
+            centre = grid.to_world([total[value] / counts[value] for total in sums])
+            found[value] = (counts[value] * grid.voxel_ml, centre)
+    return found
+
+
+def _compare(wanted: dict[int, tuple[float, Array]], found: Volume, labels: Labels, path: Path) -> None:
+    """See that labels came back with their volumes to their places.
+
+    Raises:
+        DataError: one did not.
+    """
+    names = found.meta["labels"].names
+    there = {labels.names.index(names[n - 1]) + 1: m for n, m in _measures(found.array, found.geometry).items()}
+    tolerance_mm = _OFF_VOXELS * min(found.geometry.spacing_mm)
+    for number, (volume_ml, centre) in wanted.items():
+        back_ml, back = there.get(number, (0.0, np.full(3, np.nan)))
+        off_mm = float(np.linalg.norm(back - centre))
+        if not (abs(back_ml - volume_ml) <= _OFF_SHARE * volume_ml and off_mm <= tolerance_mm):
+            raise DataError(
+                f"'{path.name}' was not kept: '{labels.names[number - 1]}' of {volume_ml:.4g} ml came back with {back_ml:.4g} ml, "
+                f"{off_mm:.3g} mm away. Use --format nii.gz, and report this."
+            )
+    if extra := there.keys() - wanted.keys():
+        raise DataError(f"'{path.name}' was not kept: {len(extra)} label(s) came back that were not written.")
