@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from medseg.labels import Labels as Labels
     from medseg.losses import create_loss as create_loss
     from medseg.models import create_model as create_model
+    from medseg.objects import write_structures as write_structures
     from medseg.prediction import Prediction as Prediction
     from medseg.predictor import Predictor as Predictor
     from medseg.volume import Geometry as Geometry
@@ -37,6 +38,7 @@ _PUBLIC = {
     "Labels": "labels",
     "create_loss": "losses",
     "create_model": "models",
+    "write_structures": "objects",
     "Prediction": "prediction",
     "Predictor": "predictor",
     **dict.fromkeys(("Geometry", "Volume"), "volume"),

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import cohort, doctor, files, layouts, pairing, progress, runs, scans
+from medseg import cohort, doctor, files, layouts, objects, pairing, progress, runs, scans
 from medseg import config as configs
 from medseg import evaluation as evaluations
 from medseg.errors import ConfigError
@@ -137,11 +137,17 @@ def predict(
     probabilities: bool = False,
     stream: bool = False,
     suffix: str = ".nii.gz",
+    deidentify: bool = False,
+    remap_uids: bool = False,
+    codes: str | Path | None = None,
 ) -> list[cohort.Outcome]:
-    """Segment scans, folders of scans, or DICOM series; see `load` and `medseg.cohort.predict`."""
+    """Segment scans, folders of scans, or DICOM series; see `load`, `medseg.cohort.predict` and, for masks in DICOM,
+    `medseg.objects.Manner`."""
+    manner = objects.Manner(deidentify, remap_uids, Path(codes) if codes else None)
     predictor = load(model, device=device, tta=tta, compile=compile)
     found = scans.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
-    return cohort.predict(predictor, found, out, suffix=suffix, probabilities=probabilities, stream=stream)
+    how: dict[str, Any] = {"suffix": suffix, "probabilities": probabilities, "stream": stream}
+    return cohort.predict(predictor, found, out, manner=manner, **how)
 
 
 def evaluate(

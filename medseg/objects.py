@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg import files
+from medseg import files, io, progress
 from medseg.errors import DataError
 from medseg.geometry import resample_to, same_space
 from medseg.io import _codes, _common, dicom, dicom_seg, rtstruct
@@ -20,8 +22,73 @@ from medseg.volume import Geometry, Volume
 Array = npt.NDArray[Any]
 FORMATS = {"dicom-seg": dicom_seg.SUFFIXES[0], "rtstruct": rtstruct.SUFFIXES[0]}
 _FORMS: tuple[ModuleType, ...] = (dicom_seg, rtstruct)
+_KEY = secrets.token_bytes(32)  # of replaced UIDs; nobody keeps it
 _OFF_VOXELS = 0.05  # how far a label's centroid may move between writing and reading: headers round positions
 _OFF_SHARE = 1e-3  # of its volume
+
+
+class Manner(NamedTuple):
+    """How DICOM objects are written.
+
+    Args:
+        deidentify: empty name, numbers, dates and texts of patient and study; UIDs stay, so that the object fits its scan.
+        remap_uids: replace the UIDs of study, series, images and frame of reference too: nobody finds the scan by them, nor does
+            a viewer. Equal ones stay equal for as long as the program runs.
+        codes: a table of the user's own for coded names; see `_codes.table`.
+    """
+
+    deidentify: bool = False
+    remap_uids: bool = False
+    codes: Path | None = None
+
+    def check(self, images: Sequence[Path]) -> None:
+        """See that objects can be written so for some scans, and say what that means.
+
+        Raises:
+            DataError: one is no DICOM, or the table cannot be used.
+        """
+        for image in images:
+            _check_dicom(image)
+        _codes.table(self.codes)
+        if self.remap_uids:
+            progress.warn(
+                "UIDs are replaced: the objects no longer refer to their scans, and no viewer finds one by the other"
+            )
+
+
+def write_structures(
+    mask: Volume,
+    labels: Labels,
+    series: str | Path,
+    path: str | Path,
+    *,
+    deidentify: bool = False,
+    remap_uids: bool = False,
+    codes: Path | None = None,
+) -> tuple[str, ...]:
+    """Write labels as a DICOM object that refers to a series; it is read back, and each label's volume and centroid compared.
+
+    Args:
+        mask: labels in file values, on any grid in the same space.
+        labels: what the values mean.
+        series: folder (or file) of the DICOM series.
+        path: ends in `.seg.dcm` (DICOM Segmentation) or `.rtstruct.dcm` (RTSTRUCT).
+        deidentify, remap_uids, codes: see `Manner`.
+
+    Returns:
+        What was odd about the headers of the series, a line each.
+
+    Raises:
+        DataError: no such series or format, a name that DICOM cannot hold, or what was read back is not what was written.
+
+    Example:
+        >>> medseg.write_structures(found.mask, found.labels, "series", "liver.seg.dcm")  # doctest: +SKIP
+    """
+    belongs = source(Path(series))
+    belongs = belongs.deidentified() if deidentify else belongs
+    belongs = belongs.remapped(_KEY) if remap_uids else belongs
+    write(mask, labels, belongs, Path(path), _codes.table(codes))
+    return belongs.notes
 
 
 def source(path: Path) -> Source:
@@ -33,10 +100,7 @@ def source(path: Path) -> Source:
     """
     import pydicom
 
-    if not path.exists() or not dicom.matches(path):
-        raise DataError(
-            "a DICOM object needs the DICOM series that it belongs to, and this scan is none. Use --format nii.gz."
-        )
+    _check_dicom(path)
     series = dicom._series(path)
     grid, order, _ = dicom._grid(path, series)
     with _common.parsing(path):
@@ -45,24 +109,34 @@ def source(path: Path) -> Source:
         return Source.of(headers, grid)
 
 
-def write(mask: Volume, labels: Labels, series: Source, path: Path, codes: _codes.Table | None = None) -> None:
+def _check_dicom(path: Path) -> None:
+    if not path.exists() or not dicom.matches(path):
+        raise DataError(
+            f"'{io.stem(path)}{io.ending(path)}' is no DICOM series, to which alone a DICOM object can refer. Use --format nii.gz."
+        )
+
+
+def write(mask: Volume, labels: Labels, belongs: Source, path: Path, codes: _codes.Table | None = None) -> None:
     """Write labels as a DICOM object, in the format that the name's ending tells, and read them back before the file stays.
 
     Args:
         mask: labels in file values, on any grid; brought to the grid of the series by position.
         labels: what the values mean.
-        series: see `source`.
+        belongs: see `source`.
         path: ends in `.seg.dcm` or `.rtstruct.dcm`.
         codes: names of structures with their codes; the shipped ones where there are none.
 
     Raises:
         DataError: a name that DICOM cannot hold, a disk that is full, or what was read back is not what was written.
     """
-    form = next(form for form in _FORMS if path.name.lower().endswith(form.SUFFIXES))
-    placed = mask if same_space(series.geometry, mask.geometry) else resample_to(mask, series.geometry, "nearest")
+    form = next((form for form in _FORMS if path.name.lower().endswith(form.SUFFIXES)), None)
+    if form is None:
+        raise DataError(f"'{path.name}' names no DICOM object. End it in {' or '.join(FORMATS.values())}.")
+    grid = belongs.geometry
+    placed = mask if same_space(grid, mask.geometry) else resample_to(mask, grid, "nearest")
     with files.atomic(path) as temporary:
-        form.write(numbered(placed.array, labels), labels, series, temporary, codes or _codes.table())
-        found = form.read_on(temporary, series.geometry) if form is rtstruct else form.read(temporary)
+        form.write(numbered(placed.array, labels), labels, belongs, temporary, codes or _codes.table())
+        found = form.read_on(temporary, grid) if form is rtstruct else form.read(temporary)
         _compare(_measures(numbered(mask.array, labels), mask.geometry), found, labels, path)
 
 

@@ -12,7 +12,9 @@ import pytest
 import medseg
 
 ROOT = Path(__file__).parents[1]
-DESIGNED = "read write check plan train load predict export evaluate create_model create_loss sliding_window"
+DESIGNED = (
+    "read write write_structures check plan train load predict export evaluate create_model create_loss sliding_window"
+)
 
 
 def test_the_names_of_the_design_are_there() -> None:
