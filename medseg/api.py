@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from medseg import cohort, doctor, files, layouts, objects, pairing, progress, runs, scans
 from medseg import config as configs
@@ -12,11 +12,13 @@ from medseg import evaluation as evaluations
 from medseg.errors import ConfigError
 from medseg.evaluation import Evaluation
 from medseg.findings import Report
-from medseg.labels import Labels
 from medseg.predictor import Predictor
 from medseg.rehearsal import Rehearsal, rehearse
 from medseg.resources import shipped
 from medseg.settings import parse
+
+if TYPE_CHECKING:
+    from medseg.bundle import Bundle
 
 _DEMO_DICE = 0.7
 
@@ -173,8 +175,10 @@ def evaluate(
     if held_out and not model:
         raise ConfigError("held_out: name the run that held cases out as model (--model RUN)")
     only = runs.held_out_cases(model) if held_out and model else None
-    pairs = pairing.pair_folders(predictions, references, only)
-    labels = _labels(model) if model else pairing.labels_in(pairs)
+    described = _described(model) if model else None
+    modality = described.channels[0] if described and len(described.channels) == 1 else None
+    pairs = pairing.pair_folders(predictions, references, only, modality)
+    labels = described.labels if described else pairing.labels_in(pairs)
     result = evaluations.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
     if out:
         result.write(out)
@@ -182,7 +186,7 @@ def evaluate(
     return result
 
 
-def _labels(model: str | Path) -> Labels:
+def _described(model: str | Path) -> Bundle:
     from medseg import bundle
 
-    return bundle.read(bundle.locate(model)).labels
+    return bundle.read(bundle.locate(model))

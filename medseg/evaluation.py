@@ -23,7 +23,7 @@ from medseg.errors import DataError, GeometryError
 from medseg.geometry import difference, same_space
 from medseg.labels import Labels
 from medseg.metrics import statistics
-from medseg.pairing import Pair, read_mask
+from medseg.pairing import Pair, read_masks
 
 Array = npt.NDArray[Any]
 COLUMNS = ("case", "group", "label", "status", *metrics.NAMES)
@@ -101,7 +101,7 @@ def evaluate(
 
 
 def _measure(pair: Pair, labels: Labels, tolerance_mm: float) -> Iterator[dict[str, Any]]:
-    prediction, reference = read_mask(pair.prediction), read_mask(pair.reference)
+    prediction, reference = read_masks(pair, labels)
     if not same_space(reference.geometry, prediction.geometry):
         raise GeometryError(
             f"{pair.case}: the prediction does not lie in the reference's space: "

@@ -16,6 +16,7 @@ from medseg.geometry import reorient, resample_to
 from medseg.labels import Labels
 from medseg.pairing import Pair
 from medseg.predictor import Predictor
+from medseg.reading import read_mask
 from medseg.scans import Scan
 
 
@@ -40,7 +41,7 @@ def measure(
     cases: Sequence[Case], masks: Mapping[str, Path], labels: Labels, tolerance_mm: float, folder: Path
 ) -> Evaluation:
     """Measure masks of held-out cases; writes `metrics.csv`, `metrics.json` and `pictures/` of the worst, median and best."""
-    pairs = [Pair(case.id, masks[case.id], case.label, case.group) for case in cases if case.label]
+    pairs = [Pair(case.id, masks[case.id], case, case.group) for case in cases if case.label]
     result = evaluation.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
     result.write(folder)
     _draw({case.id: case for case in cases}, masks, result, labels, folder / "pictures")
@@ -74,9 +75,9 @@ def _draw(
 
 
 def _overlay(case: Case, mask: Path, labels: Labels) -> bytes:
-    assert case.label is not None
     image = reorient(preprocess.read_image(case.images))
-    prediction, reference = (resample_to(io.read(path, "labels"), image.geometry) for path in (mask, case.label))
+    masks = (io.read(mask, "labels"), read_mask(case))
+    prediction, reference = (resample_to(volume, image.geometry) for volume in masks)
     shown = [_flat(volume.array, labels) for volume in (prediction, reference)]
     return plot.compare(image.array[0], shown[0], shown[1], image.geometry.spacing_mm, labels.colours)
 

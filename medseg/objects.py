@@ -1,8 +1,9 @@
-"""DICOM objects of labels: written beside the series that they belong to and read back before they stay."""
+"""DICOM objects of labels: written beside the series that they belong to and read back before they stay; read by name."""
 
 from __future__ import annotations
 
 import secrets
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -11,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from medseg import files, io, progress
+from medseg import files, io, progress, series
 from medseg.errors import DataError
 from medseg.geometry import resample_to, same_space
-from medseg.io import _codes, _common, dicom, dicom_seg, rtstruct
-from medseg.io._source import NEEDED, Source
-from medseg.labels import Labels
+from medseg.io import _codes, dicom_seg, rtstruct
+from medseg.io._source import Source
+from medseg.labels import Label, Labels
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -48,7 +49,7 @@ class Manner(NamedTuple):
             DataError: one is no DICOM, or the table cannot be used.
         """
         for image in images:
-            _check_dicom(image)
+            series.check(image)
         _codes.table(self.codes)
         if self.remap_uids:
             progress.warn(
@@ -59,7 +60,7 @@ class Manner(NamedTuple):
 def write_structures(
     mask: Volume,
     labels: Labels,
-    series: str | Path,
+    scan: str | Path,
     path: str | Path,
     *,
     deidentify: bool = False,
@@ -71,7 +72,7 @@ def write_structures(
     Args:
         mask: labels in file values, on any grid in the same space.
         labels: what the values mean.
-        series: folder (or file) of the DICOM series.
+        scan: folder (or file) of the DICOM series.
         path: ends in `.seg.dcm` (DICOM Segmentation) or `.rtstruct.dcm` (RTSTRUCT).
         deidentify, remap_uids, codes: see `Manner`.
 
@@ -84,36 +85,11 @@ def write_structures(
     Example:
         >>> medseg.write_structures(found.mask, found.labels, "series", "liver.seg.dcm")  # doctest: +SKIP
     """
-    belongs = source(Path(series))
+    belongs = series.source(Path(scan))
     belongs = belongs.deidentified() if deidentify else belongs
     belongs = belongs.remapped(_KEY) if remap_uids else belongs
     write(mask, labels, belongs, Path(path), _codes.table(codes))
     return belongs.notes
-
-
-def source(path: Path) -> Source:
-    """The series of a folder or a file, for an object that refers to it.
-
-    Raises:
-        DataError: it is no DICOM, or cannot be referred to.
-        GeometryError: as `io.read`.
-    """
-    import pydicom
-
-    _check_dicom(path)
-    series = dicom._series(path)
-    grid, order, _ = dicom._grid(path, series)
-    with _common.parsing(path):
-        tags = list(NEEDED)
-        headers = [pydicom.dcmread(series[n].filename, stop_before_pixels=True, specific_tags=tags) for n in order]
-        return Source.of(headers, grid)
-
-
-def _check_dicom(path: Path) -> None:
-    if not path.exists() or not dicom.matches(path):
-        raise DataError(
-            f"'{io.stem(path)}{io.ending(path)}' is no DICOM series, to which alone a DICOM object can refer. Use --format nii.gz."
-        )
 
 
 def write(mask: Volume, labels: Labels, belongs: Source, path: Path, codes: _codes.Table | None = None) -> None:
@@ -122,7 +98,7 @@ def write(mask: Volume, labels: Labels, belongs: Source, path: Path, codes: _cod
     Args:
         mask: labels in file values, on any grid; brought to the grid of the series by position.
         labels: what the values mean.
-        belongs: see `source`.
+        belongs: see `series.source`.
         path: ends in `.seg.dcm` or `.rtstruct.dcm`.
         codes: names of structures with their codes; the shipped ones where there are none.
 
@@ -185,3 +161,51 @@ def _compare(wanted: dict[int, tuple[float, Array]], found: Volume, labels: Labe
             )
     if extra := there.keys() - wanted.keys():
         raise DataError(f"'{path.name}' was not kept: {len(extra)} label(s) came back that were not written.")
+
+
+def read(paths: Sequence[Path], grid: Geometry, labels: Labels | None = None) -> Volume:
+    """The structures of one or more objects as one mask, by their names.
+
+    Args:
+        paths: of SEG and RTSTRUCT objects of one series.
+        grid: of the series.
+        labels: whose names give structures their values, large letters or small; structures that they do not name are left out,
+            and those that are not there are empty. None for the objects' own, in the order of their files.
+
+    Returns:
+        The mask in file values, one channel a label where labels overlap; `meta["labels"]` are those.
+
+    Raises:
+        DataError: two objects hold a structure of one name, or as `io.read`.
+        GeometryError: as `io.read`.
+    """
+    drawn = [io.read(path, "labels", grid) for path in paths]
+    items = [item for volume in drawn for item in volume.meta["labels"]]
+    if twice := [name for name, count in Counter(same_name(item.name) for item in items).items() if count > 1]:
+        raise DataError(
+            f"'{twice[0]}' is drawn {len(paths)} times for one series, in SEG or RTSTRUCT objects. Keep one of them."
+        )
+    wanted = labels or _together(drawn, items)
+    places = {same_name(item.name): n for n, item in enumerate(wanted)}
+    array = np.zeros((1 if wanted.exclusive else len(wanted), *grid.shape), np.min_scalar_type(max(wanted.written)))
+    for volume in drawn:
+        for item in volume.meta["labels"]:
+            if (n := places.get(same_name(item.name))) is not None:
+                where = volume.meta["labels"].mask(volume.array, item)
+                array[0 if wanted.exclusive else n][where] = wanted.written[n] if wanted.exclusive else 1
+    notes = dict.fromkeys(note for volume in drawn for note in volume.meta["notes"])
+    meta = {"labels": wanted, "notes": tuple(notes), "stored_dtype": array.dtype.name}
+    return Volume(array, grid, "labels", meta)
+
+
+def same_name(name: str) -> str:
+    """What names of one structure have in common: letters may be large or small, blanks may be underscores."""
+    return " ".join(name.casefold().replace("_", " ").split())
+
+
+def _together(drawn: Sequence[Volume], items: Sequence[Label]) -> Labels:
+    """Labels of several objects in their order; they overlap where two of them share a voxel."""
+    shared = sum(volume.meta["labels"].anywhere(volume.array).astype(np.uint8) for volume in drawn)
+    exclusive = all(volume.meta["labels"].exclusive for volume in drawn) and not np.any(shared > 1)
+    ordered = tuple(item.model_copy(update={"values": (n,)}) for n, item in enumerate(items, 1))
+    return Labels(items=ordered, exclusive=exclusive)

@@ -18,6 +18,7 @@ from medseg.errors import DataError
 from medseg.geometry import resample_to
 from medseg.io import dicom_seg, rtstruct
 from medseg.labels import Labels
+from medseg.series import source as source_of
 from medseg.volume import Geometry, Volume
 
 Made = Callable[..., Path]
@@ -75,7 +76,7 @@ def test_a_ball_comes_back_voxel_for_voxel(tmp_path: Path, make_series: Made, na
     series = series_of(tmp_path / "series", make_series, GRIDS[name])
     geometry = io.read_geometry(series)  # slices are sorted along their normal: mirrored ones the other way round
     mask = ball(geometry)
-    objects.write(Volume(mask, geometry, "labels"), LABELS, objects.source(series), tmp_path / f"m{ending}")
+    objects.write(Volume(mask, geometry, "labels"), LABELS, source_of(series), tmp_path / f"m{ending}")
     back = io.read(tmp_path / f"m{ending}", on=geometry)
     assert np.array_equal(np.array([0, 2, 5])[back.array[0]], mask)
     assert back.meta["labels"].names == LABELS.names
@@ -121,7 +122,7 @@ def test_random_masks_on_random_grids_come_back(
         geometry = io.read_geometry(series)
         mask = rng.choice([0, 0, 2, 5], geometry.shape).astype(np.uint8)
         for ending in objects.FORMATS.values():
-            objects.write(Volume(mask, geometry, "labels"), LABELS, objects.source(series), root / f"m{ending}")
+            objects.write(Volume(mask, geometry, "labels"), LABELS, source_of(series), root / f"m{ending}")
             back = io.read(root / f"m{ending}", on=geometry)
             assert np.array_equal(np.array([0, 2, 5])[back.array[0]], mask)
 
@@ -131,7 +132,7 @@ def test_a_mask_that_does_not_come_back_is_an_error_and_no_file(
     tmp_path: Path, make_series: Made, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     geometry = GRIDS["axial"]
-    series = objects.source(series_of(tmp_path / "series", make_series, geometry))
+    series = source_of(series_of(tmp_path / "series", make_series, geometry))
     form = dicom_seg if "seg" in ending else rtstruct
     right = form.write
     damages = {
@@ -151,7 +152,7 @@ def test_what_came_that_was_not_written_is_an_error(
     tmp_path: Path, make_series: Made, ending: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     geometry = GRIDS["axial"]
-    series = objects.source(series_of(tmp_path / "series", make_series, geometry))
+    series = source_of(series_of(tmp_path / "series", make_series, geometry))
     form = dicom_seg if "seg" in ending else rtstruct
     right, mask = form.write, np.where(ball(geometry) == 5, 0, ball(geometry))
     monkeypatch.setattr(
@@ -173,7 +174,7 @@ def texts(path: Path) -> str:
 def test_patient_and_study_are_taken_over_or_left_out(tmp_path: Path, make_series: Made, ending: str) -> None:
     geometry = GRIDS["axial"]
     mask = Volume(ball(geometry), geometry, "labels")
-    series = objects.source(series_of(tmp_path / "series", make_series, geometry))
+    series = source_of(series_of(tmp_path / "series", make_series, geometry))
     plain, bare, moved = (tmp_path / f"{name}{ending}" for name in ("plain", "bare", "moved"))
     objects.write(mask, LABELS, series, plain)
     assert all(
@@ -190,7 +191,7 @@ def test_patient_and_study_are_taken_over_or_left_out(tmp_path: Path, make_serie
     assert "1.2.826.0.1.7" not in texts(moved)
     again = io.references(moved)
     assert again.frame
-    assert again.series == (objects.source(tmp_path / "series").remapped(b"key").first.SeriesInstanceUID,)
+    assert again.series == (source_of(tmp_path / "series").remapped(b"key").first.SeriesInstanceUID,)
     assert np.array_equal(io.read(moved, on=geometry).array, io.read(plain, on=geometry).array)
 
 
@@ -200,7 +201,7 @@ def test_what_is_invalid_in_the_series_is_left_empty_and_said(tmp_path: Path, ma
     folder = series_of(tmp_path / "series", make_series, geometry)
     for file in folder.iterdir():
         file.write_bytes(file.read_bytes().replace(b"19500102", b"in 1950 "))
-    series = objects.source(folder)
+    series = source_of(folder)
     assert series.notes == ("the series' PatientBirthDate is no valid DICOM and was left empty",)
     objects.write(Volume(ball(geometry), geometry, "labels"), LABELS, series, tmp_path / f"m{ending}")
     assert pydicom.dcmread(tmp_path / f"m{ending}").PatientBirthDate == ""
@@ -210,7 +211,7 @@ def test_what_is_invalid_in_the_series_is_left_empty_and_said(tmp_path: Path, ma
 @formats
 def test_a_series_without_a_frame_of_reference_gets_one(tmp_path: Path, make_series: Made, ending: str) -> None:
     geometry = GRIDS["axial"]
-    series = objects.source(series_of(tmp_path / "series", make_series, geometry, FrameOfReferenceUID=""))
+    series = source_of(series_of(tmp_path / "series", make_series, geometry, FrameOfReferenceUID=""))
     assert "no frame of reference" in series.notes[0]
     objects.write(Volume(ball(geometry), geometry, "labels"), LABELS, series, tmp_path / f"m{ending}")
     assert io.references(tmp_path / f"m{ending}").frame
@@ -220,9 +221,9 @@ def test_a_scan_that_is_no_dicom_or_has_no_identity_is_refused(tmp_path: Path, m
     geometry = GRIDS["axial"]
     io.write(Volume(ball(geometry), geometry), tmp_path / "a.nii.gz")
     with pytest.raises(DataError, match=r"needs the DICOM series that it belongs to, and this scan is none"):
-        objects.source(tmp_path / "a.nii.gz")
+        source_of(tmp_path / "a.nii.gz")
     with pytest.raises(DataError, match="the series has no StudyInstanceUID"):
-        objects.source(series_of(tmp_path / "s", make_series, geometry, StudyInstanceUID=""))
+        source_of(series_of(tmp_path / "s", make_series, geometry, StudyInstanceUID=""))
 
 
 # --- real ones
@@ -241,7 +242,7 @@ def test_real_series_carry_masks(shared_data: Path, tmp_path: Path, name: str, e
     index = np.indices(geometry.shape) / (np.array(geometry.shape) - 1).reshape(3, 1, 1, 1) - 0.4
     mask = np.where(np.linalg.norm(index, axis=0) < 0.4, 2, 0)  # an egg off the middle, whose end is another structure
     mask[(mask > 0) & (index[0] + index[2] > 0.2)] = 5
-    objects.write(Volume(mask, geometry, "labels"), LABELS, objects.source(shared_data / name), tmp_path / f"m{ending}")
+    objects.write(Volume(mask, geometry, "labels"), LABELS, source_of(shared_data / name), tmp_path / f"m{ending}")
     back = io.read(tmp_path / f"m{ending}", on=geometry)
     assert np.array_equal(np.array([0, 2, 5])[back.array[0]], mask)
 
@@ -251,7 +252,7 @@ def test_sixty_real_structures_on_a_series_of_another_orientation(
     shared_data: Path, tmp_path: Path, make_series: Made, ending: str
 ) -> None:
     folder = shared_data / "B_totalseg_ct"
-    series = objects.source(make_series(tmp_path / "series", io.read(folder / "example_ct.nii.gz")))
+    series = source_of(make_series(tmp_path / "series", io.read(folder / "example_ct.nii.gz")))
     mask = io.read(folder / "example_ct_seg_model.nii.gz", "labels")
     labels = Labels.of(int(value) for value in np.unique(mask.array) if value)
     objects.write(mask, labels, series, tmp_path / f"m{ending}")

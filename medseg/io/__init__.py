@@ -12,11 +12,12 @@ from types import ModuleType
 
 from medseg.errors import DataError
 from medseg.io import dicom, dicom_seg, itk, nifti, raster, rtstruct
-from medseg.io._common import digest
+from medseg.io._common import digest, sop_class
 from medseg.io._source import References
 from medseg.volume import Geometry, Kind, Volume
 
 _OBJECTS: tuple[ModuleType, ...] = (dicom_seg, rtstruct)  # DICOM that holds no image
+STRUCTURES = (*dicom_seg.CLASSES, rtstruct.CLASS)  # kinds of DICOM objects
 _FORMATS: tuple[ModuleType, ...] = (*_OBJECTS, dicom, nifti, itk, raster)
 SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form.SUFFIXES)
 WRITTEN: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in getattr(form, "WRITTEN", ()))
@@ -49,7 +50,7 @@ def read(path: str | Path, kind: Kind = "image", on: Geometry | None = None) -> 
 
 def holds_structures(path: str | Path) -> bool:
     """Whether this is a DICOM Segmentation or an RTSTRUCT: labels with names, for a series elsewhere."""
-    return any(form.matches(Path(path)) for form in _OBJECTS)
+    return sop_class(Path(path)) in STRUCTURES
 
 
 def references(path: str | Path) -> References:

@@ -12,6 +12,7 @@ from medseg.errors import DataError, GeometryError
 from medseg.geometry import resample_to
 from medseg.io import _codes, _colour, dicom_seg
 from medseg.labels import Labels
+from medseg.series import source as source_of
 from medseg.volume import Geometry, Volume
 
 GRID = Geometry((11, 9, 7), np.diag([-1.0, -1, 2, 1]))  # frames of 99 bits: they begin within bytes
@@ -28,7 +29,7 @@ def two(shape: tuple[int, int, int] = GRID.shape) -> np.ndarray:
 
 def written(folder: Path, make_series: Made, mask: np.ndarray, labels: Labels, grid: Geometry = GRID) -> Path:
     series = make_series(folder / "series", Volume(np.zeros(grid.shape, np.int16), grid))
-    objects.write(Volume(mask, grid, "labels"), labels, objects.source(series), folder / "m.seg.dcm")
+    objects.write(Volume(mask, grid, "labels"), labels, source_of(series), folder / "m.seg.dcm")
     return folder / "m.seg.dcm"
 
 
@@ -109,7 +110,7 @@ def test_a_map_on_another_grid_comes_to_the_slices_by_its_place(tmp_path: Path, 
     turned = Geometry((9, 7, 11), GRID.affine @ [[0, 0, -1, 10], [1, 0, 0, 0], [0, -1, 0, 6], [0, 0, 0, 1]])
     mask = resample_to(Volume(two(), GRID, "labels"), turned)
     series = make_series(tmp_path / "series", Volume(np.zeros(GRID.shape, np.int16), GRID))
-    objects.write(mask, Labels.of([3, 7]), objects.source(series), tmp_path / "m.seg.dcm")
+    objects.write(mask, Labels.of([3, 7]), source_of(series), tmp_path / "m.seg.dcm")
     assert np.array_equal(np.array([0, 3, 7])[io.read(tmp_path / "m.seg.dcm", on=GRID).array[0]], two())
 
 

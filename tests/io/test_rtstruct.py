@@ -14,6 +14,7 @@ from medseg.errors import DataError, GeometryError
 from medseg.io.rtstruct._fill import fill, slices
 from medseg.io.rtstruct._outline import outlines
 from medseg.labels import Labels
+from medseg.series import source as source_of
 from medseg.volume import Geometry, Volume
 
 SQUARE = np.array([(1, 1), (5, 1), (5, 5), (1, 5)], float)
@@ -255,7 +256,7 @@ def test_written_contours_are_valid_and_say_what_they_belong_to(
     labels = Labels.of({"Kidney left": 5, "Ün tumour": 9})
     series = make_series(tmp_path / "ct", Volume(np.zeros(GRID.shape, np.int16), GRID))
     path = tmp_path / "m.rtstruct.dcm"
-    objects.write(Volume(mask, GRID, "labels"), labels, objects.source(series), path)
+    objects.write(Volume(mask, GRID, "labels"), labels, source_of(series), path)
     data = pydicom.dcmread(path)
     pydicom.config.settings.reading_validation_mode = pydicom.config.RAISE
     try:
