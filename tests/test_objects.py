@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -260,3 +263,24 @@ def test_sixty_real_structures_on_a_series_of_another_orientation(
     back = io.read(tmp_path / f"m{ending}", on=series.geometry)
     assert len(labels) == 61
     assert np.array_equal(np.array([0, *labels.values])[back.array], placed)
+
+
+# --- another reader
+
+
+@pytest.mark.parametrize("values", [(2, 5), tuple(range(1, 41))])
+def test_dcmqi_reads_the_same_voxels_at_the_same_place(
+    tmp_path: Path, make_series: Made, values: tuple[int, ...]
+) -> None:
+    """BINARY, and LABELMAP of many; on an oblique grid, for dcmqi makes a tilted stack upright."""
+    program = shutil.which("segimage2itkimage") or shutil.which("segimage2itkimage", path=Path(sys.executable).parent)
+    if program is None:
+        pytest.skip("dcmqi is not installed")
+    series = series_of(tmp_path / "series", make_series, GRIDS["oblique"])
+    geometry = io.read_geometry(series)
+    mask = np.where(ball(geometry) > 0, np.array(values)[np.arange(SHAPE[0]) % len(values)][:, None, None], 0)
+    objects.write(Volume(mask, geometry, "labels"), Labels.of(values), source_of(series), tmp_path / "m.seg.dcm")
+    where = ["--inputDICOM", tmp_path / "m.seg.dcm", "--outputDirectory", tmp_path]
+    subprocess.run([program, *where, "-t", "nrrd", "--mergeSegments"], check=True, capture_output=True)
+    found = resample_to(io.read(tmp_path / "1.nrrd", "labels"), geometry)
+    assert np.array_equal(np.array([0, *values])[found.array[0]], mask)

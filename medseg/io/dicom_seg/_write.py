@@ -35,7 +35,7 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
     """
     import highdicom
     from highdicom import PixelMeasuresSequence, PlaneOrientationSequence, PlanePositionSequence
-    from pydicom.uid import ExplicitVRLittleEndian, JPEGLSLossless
+    from pydicom.uid import RLELossless
 
     as_map = len(numbers) == 1 and len(labels) >= _MANY
     planes = numbers[0].T if len(numbers) == 1 else numbers.T  # (K, J, I), or (K, J, I, segments)
@@ -57,7 +57,6 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
             device_serial_number="0",
             content_label="SEGMENTATION",
             content_description="segmentation by medseg, for research only",
-            transfer_syntax_uid=JPEGLSLossless if as_map else ExplicitVRLittleEndian,
             pixel_measures=PixelMeasuresSequence(
                 source.geometry.spacing_mm[1::-1], source.gap_mm, spacing_between_slices=source.gap_mm
             ),
@@ -67,6 +66,8 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
             series_description="medseg",
         )
         source.mark(segmentation)
+        if as_map:  # by pydicom: gdcm's encoder aborts the process
+            segmentation.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         segmentation.save_as(path)
 
 
