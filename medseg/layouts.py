@@ -43,6 +43,7 @@ def find(path: str | Path, modality: str | None = None, keys: Path | None = None
             raise DataError(f"no such dataset: '{path}'. Give a folder, its dataset.json, or a CSV.")
         dataset = _recognise(path, modality, keys)
         _check_files(dataset)
+        dataset = studies.by_name(dataset) if dataset.layout != studies.LAYOUT else dataset
     except OSError as error:  # a folder that may not be listed, a name longer than the system allows
         raise DataError(f"cannot read '{path}': {error.strerror or type(error).__name__}") from error
     if not dataset.labelled:

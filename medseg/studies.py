@@ -51,6 +51,33 @@ def find(root: Path, modality: str | None, keys: Path | None) -> Dataset | None:
     chosen = _choose(drawn, modality)
     secret = pseudonym.key(keys)
     cases = [_case(series, drawn[series], secret) for series in chosen]
+    known, labels = _resolved(cases, root)
+    return Dataset(few(labels.names), LAYOUT, known, labels, (chosen[0].modality,), root)
+
+
+def by_name(dataset: Dataset) -> Dataset:
+    """A dataset of another layout whose masks are DICOM objects, with what their names mean; any other as it is.
+
+    Raises:
+        DataError: some masks are objects and some have values, or none can be used.
+    """
+    objects_ = [case for case in dataset.labelled if case.label and io.holds_structures(case.label)]
+    if not objects_:
+        return dataset
+    if other := [case.id for case in dataset.labelled if case not in objects_]:
+        raise DataError(f"some masks are DICOM objects and others are not ({few(other)}): give all in one form.")
+    cases = [case.replace(structures=Structures((case.label,))) for case in objects_ if case.label]
+    known, labels = _resolved(cases, dataset.root, dataset.labels)
+    bare = tuple(case for case in dataset.cases if not case.label)
+    return dataset.replace(cases=(*known, *bare), labels=labels)
+
+
+def _resolved(cases: Sequence[Case], root: Path, declared: Labels | None = None) -> tuple[tuple[Case, ...], Labels]:
+    """The cases whose structures can be read, each with the labels that all have in common, and those labels.
+
+    Raises:
+        DataError: there are no such cases.
+    """
     seen = each(_look, cases, "reading structures")
     for item in seen:
         for text in (item.error, *item.notes):
@@ -61,10 +88,9 @@ def find(root: Path, modality: str | None, keys: Path | None) -> Dataset | None:
         raise DataError(
             f"no series of '{root}' can be used; {seen[0].case.id}: {seen[0].case.without_paths(seen[0].error)}"
         )
-    labels = _common([item.labels for item in usable if item.labels])
+    labels = declared or _common([item.labels for item in usable if item.labels])
     _say(labels, usable)
-    known = tuple(_named(item.case, labels) for item in usable)
-    return Dataset(few(labels.names), LAYOUT, known, labels, (chosen[0].modality,), root)
+    return tuple(_named(item.case, labels) for item in usable), labels
 
 
 def _matched(listed: Sequence[Series], files: Sequence[Path]) -> dict[Series, list[Path]]:

@@ -17,7 +17,15 @@ from medseg import api, cli, config
 from medseg.resources import shipped
 
 ROOT = Path(__file__).parents[1]
-NAMES = ("README.md", "CONTRIBUTING.md", "docs/index.md", "docs/export.md", "docs/large.md", "docs/small_models.md")
+NAMES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "docs/index.md",
+    "docs/export.md",
+    "docs/large.md",
+    "docs/small_models.md",
+    "docs/dicom_objects.md",
+)
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}
 README = PAGES["README.md"]
 SETUP = ("pip install -e . && medseg demo", 'pip install -e ".[test]" && pytest')

@@ -227,6 +227,23 @@ def test_a_tree_without_structures_is_no_dataset(tmp_path: Path, study: Callable
         layouts.find(tmp_path)
 
 
+def test_a_table_may_name_objects_as_masks(tmp_path: Path, study: Callable[..., Path]) -> None:
+    rows = ["id,image,label"]
+    for number in range(2):
+        study(tmp_path, number)
+        rows.append(f"case_{number},Doe_{number}/ct,Doe_{number}/anything.rtstruct.dcm")
+    (tmp_path / "table.csv").write_text("\n".join(rows))
+    dataset = layouts.find(tmp_path / "table.csv")
+    assert [case.id for case in dataset.cases] == ["case_0", "case_1"]
+    assert dataset.labels is not None
+    assert dataset.labels.names == ("Liver", "tumour_1")
+    assert np.array_equal(reading.read_mask(dataset.cases[1]).array[0], masked(1))
+    io.write(Volume(masked(0), Geometry(SHAPE, LPS), "labels"), tmp_path / "m.nii.gz")
+    (tmp_path / "table.csv").write_text("\n".join([*rows, "case_2,Doe_0/ct,m.nii.gz"]))
+    with pytest.raises(DataError, match=r"others are not \(case_2\): give all in one form"):
+        layouts.find(tmp_path / "table.csv")
+
+
 def words_of(folder: Path) -> str:
     """Names and contents of all files below."""
     files = [path for path in folder.rglob("*") if path.is_file()]

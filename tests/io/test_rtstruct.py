@@ -200,6 +200,9 @@ def test_what_cannot_be_filled_is_refused(tmp_path: Path) -> None:
         filled(tmp_path, a=[slanted])
     with pytest.raises(GeometryError, match=r"all contours lie outside of the scan \(slices 40.0 to 40.0 of its 6\)"):
         filled(tmp_path, a=[at(40)])
+    for wrong in (1e9, np.nan):
+        with pytest.raises(DataError, match="damaged or incomplete"):
+            filled(tmp_path, a=[at(1, np.where(SQUARE == 5, wrong, SQUARE))])
     with pytest.raises(DataError, match="which become a mask on a grid alone"):
         io.read(structure_set(tmp_path / "rs.dcm", {"a": [at(1)]}))
     with pytest.raises(DataError, match="damaged or incomplete") as caught:

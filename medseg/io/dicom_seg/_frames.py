@@ -18,7 +18,7 @@ Header = Any
 
 _SAME = 1e-4  # how far orientations and pixel sizes may differ: text has few digits
 _ROUNDING_MM = 0.06  # some scanners round positions to a tenth of a millimetre
-_MOST_SLICES_A_FRAME = 1000  # beyond it the positions are no stack: nothing is allocated for them
+_MOST_SLICES = 5000  # beyond it the positions are no stack: nothing is allocated for them
 
 
 def group(header: Header, frame: Header, name: str) -> Header:
@@ -78,7 +78,7 @@ def _stack(path: Path, positions: Array, normal: Array, stated_mm: float) -> tup
     if not gaps.size:
         return positions[0], normal * (abs(stated_mm) or 1.0), [0] * len(positions)
     for gap in (abs(stated_mm), float(gaps[gaps > _ROUNDING_MM].min(initial=np.inf))):
-        if not gap or height.max() / gap > _MOST_SLICES_A_FRAME * len(positions):
+        if not gap or height.max() / gap > _MOST_SLICES:
             continue
         index = np.rint(height / gap).astype(int)
         step, origin = np.polyfit(index, positions, 1)

@@ -25,6 +25,7 @@ SUFFIXES = (".rtstruct.dcm",)
 CLASS = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _CONTOUR_DATA = 0x30060050
+_FARTHEST_MM = 1e5
 _FLAT = 0.1  # slices: how far the points of a contour may lie from its plane
 
 
@@ -149,7 +150,10 @@ def _points(contour: Header) -> Array:
     """Points `(n, 3)`; from the text itself, for a structure may have a million numbers."""
     raw = contour.get_item(_CONTOUR_DATA).value or b""
     text = raw.decode("ascii").split("\\") if isinstance(raw, bytes) else raw
-    return np.array([float(number) for number in text]).reshape(-1, 3)
+    points = np.array([float(number) for number in text]).reshape(-1, 3)
+    if not (np.abs(points) < _FARTHEST_MM).all():  # nor not-a-number
+        raise ValueError("a contour leaves the room")
+    return points
 
 
 def _gap_mm(grid: Geometry) -> float:
