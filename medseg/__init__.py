@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from medseg.api import check as check
+    from medseg.api import convert as convert
     from medseg.api import evaluate as evaluate
     from medseg.api import export as export
+    from medseg.api import list_series as list_series
     from medseg.api import load as load
     from medseg.api import plan as plan
     from medseg.api import predict as predict
@@ -31,7 +33,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 _PUBLIC = {
-    **dict.fromkeys(("check", "evaluate", "export", "load", "plan", "predict", "train"), "api"),
+    **dict.fromkeys(
+        ("check", "convert", "evaluate", "export", "list_series", "load", "plan", "predict", "train"), "api"
+    ),
     "MedsegError": "errors",
     "sliding_window": "inference",
     **dict.fromkeys(("read", "write"), "io"),

@@ -6,12 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg import cohort, doctor, files, layouts, objects, pairing, progress, runs, scans
+from medseg import cohort, conversion, doctor, files, layouts, objects, pairing, progress, runs, scans
 from medseg import config as configs
 from medseg import evaluation as evaluations
 from medseg.errors import ConfigError
 from medseg.evaluation import Evaluation
 from medseg.findings import Report
+from medseg.io import dicom
+from medseg.io.dicom import Listing
 from medseg.predictor import Predictor
 from medseg.rehearsal import Rehearsal, rehearse
 from medseg.resources import shipped
@@ -150,6 +152,38 @@ def predict(
     found = scans.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
     how: dict[str, Any] = {"suffix": suffix, "probabilities": probabilities, "stream": stream}
     return cohort.predict(predictor, found, out, manner=manner, **how)
+
+
+def list_series(source: str | Path) -> Listing:
+    """The DICOM volumes in a file, a folder, a DICOMDIR or a zip, from headers alone; see `medseg.io.dicom.Listing`.
+
+    Example:
+        >>> found = medseg.list_series("study")  # doctest: +SKIP
+        >>> volume = medseg.read(found.volumes[0].path)  # doctest: +SKIP
+    """
+    return dicom.find(source)
+
+
+def convert(
+    source: str | Path,
+    target: str | Path,
+    *,
+    format: str = "nifti",
+    series: str | None = None,
+    channels: bool = False,
+    upright: bool = False,
+    allow_gaps: bool = False,
+    units: str = "stored",
+) -> list[conversion.Outcome]:
+    """DICOM to NIfTI or NRRD, one file a volume, each with its facts in JSON; see `medseg.conversion.Config` for the options.
+
+    Raises:
+        ConfigError: an option of another value.
+        DataError: nothing to convert.
+    """
+    given = {"format": format, "series": series, "channels": channels, "upright": upright}
+    config = parse(conversion.Config, {**given, "allow_gaps": allow_gaps, "units": units}, "convert")
+    return conversion.convert(source, target, config)
 
 
 def evaluate(

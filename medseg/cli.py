@@ -114,6 +114,41 @@ def predict(
 
 
 @app.command()
+def convert(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="DICOM: a file, folder, DICOMDIR or zip.")],
+    target: Annotated[
+        Path | None, typer.Argument(metavar="DST", help="Folder; or the file, where there is one volume.")
+    ] = None,
+    listed: Annotated[bool, typer.Option("--list", help="Show what is there; pixels are not read.")] = False,
+    series: Annotated[
+        str | None, typer.Option(help="Only this one: number, UID, id, or a part of its description.")
+    ] = None,
+    format: Annotated[str, typer.Option(help="nifti, nrrd.")] = "nifti",
+    channels: Annotated[
+        bool, typer.Option("--channels", help="Echoes, times, directions of one grid in one file (4D).")
+    ] = False,
+    upright: Annotated[bool, typer.Option("--upright", help="Resample tilted stacks to right angles.")] = False,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Fill gaps between slices.")] = False,
+    units: Annotated[str, typer.Option(help="stored, or suv: PET by body weight.")] = "stored",
+) -> None:
+    """Convert DICOM to NIfTI or NRRD, one file a volume, without anything of the patient."""
+    from medseg import api
+
+    if listed:
+        typer.echo(api.list_series(source).table())
+        return
+    if target is None:
+        raise typer.BadParameter("name a folder for the files, or say --list", param_hint="DST")
+    how: dict[str, Any] = {"channels": channels, "upright": upright, "allow_gaps": allow_gaps, "units": units}
+    outcomes = api.convert(source, target, format=format, series=series, **how)
+    for outcome in outcomes:
+        words = [outcome.volume, *outcome.notes] if outcome.file else [f"not converted: {outcome.error}"]
+        typer.echo(f"{outcome.file.name if outcome.file else outcome.id}: {'; '.join(words)}")
+    if failed := [outcome for outcome in outcomes if outcome.error]:
+        raise MedsegError(f"{len(failed)} of {len(outcomes)} volumes could not be converted; {failed[0].error}")
+
+
+@app.command()
 def export(
     model: Model,
     out: Annotated[Path, typer.Option("-o", "--out", help="New folder, which holds all that prediction needs.")],

@@ -78,7 +78,7 @@ def _recognise(path: Path, modality: str | None, keys: Path | None) -> Dataset:
 
 def _check_files(dataset: Dataset) -> None:
     wanted = [path for case in dataset.cases for path in case.files]
-    if missing := [path for path in wanted if not path.exists()]:
+    if missing := [path for path in wanted if not io.exists(path)]:
         root = dataset.root
         shown = few(path.relative_to(root) if path.is_relative_to(root) else path for path in missing)
         raise DataError(f"{len(missing)} of {len(wanted)} files of '{root}' are missing: {shown}")

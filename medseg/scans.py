@@ -47,31 +47,50 @@ def find(inputs: Iterable[str | Path], channels: int | None = None) -> list[Scan
 
 def _of(item: str, channels: int | None) -> list[Scan]:
     parts = [Path(part) for part in item.split(",")] if "," in item and not Path(item).exists() else [Path(item)]
-    if missing := [part for part in parts if not part.exists()]:
+    if missing := [part for part in parts if not io.exists(part)]:
         raise DataError(f"no such scan: '{missing[0]}'")
     if len(parts) > 1:
         return [Scan(_grouped(parts, None)[0].id, tuple(parts))]
-    return _grouped(parts, channels) if parts[0].is_file() else _in_folder(parts[0], channels)
+    if dicom.is_address(parts[0]):
+        return _grouped(parts, channels)
+    if parts[0].is_dir():
+        return _in_folder(parts[0], channels)
+    return _volumes(parts) or _grouped(parts, channels) if dicom.matches(parts[0]) else _grouped(parts, channels)
 
 
 def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
     found = without_probabilities([path for path in sorted(folder.iterdir()) if path.is_file() and _is_volume(path)])
-    series = [path for path in [folder, *sorted(folder.rglob("*"))] if path.is_dir() and _is_series(path)]
+    zips = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".zip"]
+    series = _volumes([folder, *zips])
     if not series and not found:
         raise DataError(
             f"'{folder}' holds no scans. Known files: {', '.join(io.SUFFIXES)}, or DICOM series in folders."
         )
     if not all(raster.matches(path) for path in found):
-        if below := [path for path in series if path != folder]:
+        if below := [scan for scan in series if _folder(scan.images[0]) != folder]:
             progress.warn(
                 f"{len(below)} DICOM series lie below a folder of scans and are set aside: name them to have them"
             )
         return _grouped(found, channels)
-    scans = [Scan(io.stem(path), (path,)) for path in series]
     if series and found:
-        ids = few(scan.id for scan in scans)
+        ids = few(scan.id for scan in series)
         progress.warn(f"{len(found)} picture(s) lie in the folder of the DICOM series {ids} and are set aside")
-    return scans or _grouped(found, channels)
+    return series or _grouped(found, channels)
+
+
+def _folder(path: Path) -> Path:
+    return path if path.is_dir() else path.parent
+
+
+def _volumes(paths: Iterable[Path]) -> list[Scan]:
+    """The DICOM volumes of folders, files and zips; those that cannot be read too, for reading them says why."""
+    listings = [dicom.find(path) for path in paths]
+    aside = sum((Counter(listing.aside) for listing in listings), Counter[str]())
+    if aside:
+        progress.say(f"set aside: {', '.join(f'{count} x {what}' for what, count in sorted(aside.items()))}")
+    bad = {file.source.folder for listing in listings for file in listing.damaged}
+    found = [Scan(item.id, (item.path,)) for listing in listings for item in listing.volumes]
+    return found + [Scan(dicom.identifier(folder), (folder,)) for folder in sorted(bad)]
 
 
 def without_probabilities(paths: Sequence[Path]) -> list[Path]:
@@ -87,11 +106,6 @@ def _is_volume(path: Path) -> bool:
     """Whether a file is a scan by itself; a DICOM file is a slice of one."""
     name = path.name.lower()
     return name.endswith(io.SUFFIXES) and not name.endswith(dicom.SUFFIXES) and not name.startswith(".")
-
-
-def _is_series(folder: Path) -> bool:
-    parts = (path for path in folder.iterdir() if path.is_file() and not _is_volume(path))
-    return any(path.name.upper() != "DICOMDIR" and dicom.matches(path) for path in parts)
 
 
 def _grouped(paths: Sequence[Path], channels: int | None) -> list[Scan]:

@@ -25,7 +25,7 @@ cases preprocess sample augment metrics plot prediction
 reading manifest findings postprocess
 studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description
-scans card weights runtimes
+scans card weights runtimes conversion
 bundle tables pairing loader doctor planning restore ensemble suitability
 networks
 predictor

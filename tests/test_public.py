@@ -13,7 +13,7 @@ import medseg
 
 ROOT = Path(__file__).parents[1]
 DESIGNED = (
-    "read write write_structures check plan train load predict export evaluate create_model create_loss sliding_window"
+    "read write write_structures convert list_series check plan train load predict export evaluate create_model create_loss sliding_window"
 )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -135,13 +136,13 @@ def test_nothing_to_segment(tmp_path: Path) -> None:
 
 def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "locked").mkdir()
-    iterdir = Path.iterdir
+    scandir = os.scandir
 
-    def refuse(folder: Path) -> Any:
-        if folder.name == "locked":
+    def refuse(folder: Any) -> Any:
+        if Path(folder).name == "locked":
             raise PermissionError(13, "Permission denied", str(folder))
-        return iterdir(folder)
+        return scandir(folder)
 
-    monkeypatch.setattr(Path, "iterdir", refuse)
+    monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"locked' cannot be read \(Permission denied\)"):
         find([tmp_path])

@@ -1,7 +1,8 @@
 """Bytes and volumes: any supported file becomes a `Volume` in RAS+ mm, and back.
 
 A format is one module with `SUFFIXES`, `matches(path)`, `read(path, kind)`, `read_geometry(path)` and, where it can,
-`write(volume, path)` for the names that end in its `WRITTEN`; `parts(path)` where a scan may lie in several files.
+`write(volume, path)` for the names that end in its `WRITTEN`; `parts(path)` where a scan may lie in several files; `OPTIONS`
+where its `read` takes more.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.io import dicom, dicom_seg, itk, nifti, raster, rtstruct
 from medseg.io._common import digest, sop_class
 from medseg.io._source import References
@@ -23,14 +25,14 @@ SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form
 WRITTEN: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in getattr(form, "WRITTEN", ()))
 
 
-def read(path: str | Path, kind: Kind = "image", on: Geometry | None = None) -> Volume:
-    """Read a file, or a folder that holds one DICOM series.
+def read(path: str | Path, kind: Kind = "image", **options: Any) -> Volume:
+    """Read a file, or a folder or zip that holds one DICOM volume.
 
     Args:
-        path: NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM.
+        path: NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM; of several volumes in one place `list_series` has the paths.
         kind: "labels" for a mask: whole numbers, whatever type the file stores them in.
-        on: the grid for structures in a DICOM Segmentation or an RTSTRUCT, whose contours have none of their own: that of the
-            series they were drawn on.
+        options: of DICOM: `allow_gaps`, `units="suv"`, `channels=True` for volumes of one grid (see `medseg.io.dicom.read`). Of DICOM SEG and
+            RTSTRUCT: `on`, the grid of the series that they were drawn on; contours have none of their own.
 
     Returns:
         The volume on its own grid; what was odd about the file is in `meta["notes"]`, and in `meta["labels"]` what the values
@@ -39,12 +41,13 @@ def read(path: str | Path, kind: Kind = "image", on: Geometry | None = None) -> 
     Raises:
         DataError: no such file, an unknown format, or contents that cannot be trusted.
         GeometryError: its grid cannot be used.
+        ConfigError: an option that the format does not have.
     """
     path = Path(path)
     form = _format(path)
-    if on is not None and form not in _OBJECTS:
-        raise DataError(f"'{path}' has a grid of its own; `on` is for DICOM SEG and RTSTRUCT. Use medseg.geometry.")
-    volume: Volume = form.read(path, kind) if on is None else form.read_on(path, on)
+    if wrong := sorted(options.keys() - set(getattr(form, "OPTIONS", ()))):
+        raise ConfigError(f"'{path}' cannot be read with {wrong[0]}: it is no option of its format. Leave it out.")
+    volume: Volume = form.read(path, kind, **options)
     return volume
 
 
@@ -113,12 +116,17 @@ def stem(path: str | Path) -> str:
     that of the series that they refer to, unless the name ends as medseg's own do: then it is that of a case already.
     """
     path = Path(path)
-    if not path.exists() or any(path.name.lower().endswith(form.SUFFIXES) for form in _OBJECTS):
+    if not exists(path) or any(path.name.lower().endswith(form.SUFFIXES) for form in _OBJECTS):
         return bare_name(path)
     if holds_structures(path):
         refers = references(path)
         return digest((*refers.series, refers.own)[0])
     return dicom.identifier(path) if dicom.matches(path) else bare_name(path)
+
+
+def exists(path: Path) -> bool:
+    """Whether there is such a file or folder, or such a volume may be in the folder, file or zip that the path begins with."""
+    return path.exists() or dicom.is_address(path)
 
 
 def bare_name(path: Path) -> str:
@@ -133,9 +141,9 @@ def ending(path: str | Path) -> str:
 
 
 def _format(path: Path) -> ModuleType:
-    if not path.exists():
+    if not exists(path):
         raise DataError(f"no such file or folder: '{path}'")
-    if not os.access(path, os.R_OK):
+    if path.exists() and not os.access(path, os.R_OK):
         raise DataError(f"'{path}' may not be read by this user. Ask its owner, or copy it.")
     for form in _FORMATS:
         if form.matches(path):

@@ -1,0 +1,118 @@
+"""Which planes are one volume: by place and orientation, and within these by what was measured and when."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy.typing as npt
+
+from medseg.io.dicom._grid import SAME, Stack, arrange, places
+from medseg.io.dicom._planes import CONTENT, TRAITS, Plane
+
+Array = npt.NDArray[Any]
+_ORDER = ("echo", "echo time", "time", "acquisition")  # of volumes; then the order of their images
+_COUNTED = "no tag tells its volumes apart: images in one place are counted in the order of InstanceNumber"
+
+
+def volumes(planes: Sequence[Plane]) -> list[Stack]:
+    """The volumes of one series, in the order in which they were taken; each says itself what is wrong with it.
+
+    Planes that differ in orientation, pixel size, size, stack or frame of reference are of different volumes. So are several
+    planes in one place: what tells them apart (echo, b-value, time ...) divides the series, if that leaves even stacks. Where
+    no tag does, the nth image of each place, by InstanceNumber, is of the nth volume.
+    """
+    once, copies = _without_copies(planes)
+    note = (f"{copies} images are there twice, as copies of one file; one of each is used",) if copies else ()
+    groups = sorted(_alike(once), key=lambda group: min(plane.order for plane in group))
+    found = [stack for group in groups for stack in sorted(_divided(group), key=_when)]
+    return [replace(stack, notes=(*stack.notes, *note)) for stack in found]
+
+
+def _without_copies(planes: Sequence[Plane]) -> tuple[list[Plane], int]:
+    """Each image once: an export may hold a file twice. Files of one SOPInstanceUID and header are one image."""
+    known: dict[Hashable, Plane] = {}
+    for plane in planes:
+        name = plane.file.instance or plane.file.source
+        known.setdefault(
+            (name, plane.frame, plane.corner, plane.position, plane.axes, plane.traits, plane.order), plane
+        )
+    return list(known.values()), len(planes) - len(known)
+
+
+def _alike(planes: Iterable[Plane]) -> list[list[Plane]]:
+    """Planes of one size, frame of reference, pixel size and orientation, as far as text with few digits can tell."""
+    groups: dict[Hashable, list[list[Plane]]] = defaultdict(list)
+    for plane in planes:
+        near = groups[plane.size, plane.frame_of_reference, plane.stack, plane.position is None]
+        for group in near:
+            if _near(plane.axes, group[0].axes) and _near(plane.pixel_mm, group[0].pixel_mm):
+                group.append(plane)
+                break
+        else:
+            near.append([plane])
+    return [group for near in groups.values() for group in near]
+
+
+def _near(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a == b or max(abs(x - y) for x, y in zip(a, b, strict=True)) <= SAME
+
+
+def _divided(planes: Sequence[Plane], start: int = 0) -> list[Stack]:
+    """The stacks of a group: the division by traits from one on that leaves the fewest faults.
+
+    Times and counters divide only what lies in one place twice: a scanner may number each turn of its table.
+    """
+    whole = arrange(planes)
+    if not (whole.uneven or whole.problem) or any(None in (p.position, p.axes, p.pixel_mm) for p in planes):
+        return [whole]
+    place = places(planes)
+    count = int(place.max()) + 1
+    options = [[whole]]
+    for n in range(start, CONTENT if count == len(planes) else len(TRAITS)):
+        parts = _by(planes, n)
+        if 1 < len(parts) <= 2 * len(planes) / count:  # each fills half of the places in the mean, or it is no volume
+            options.append([stack for part in parts for stack in _divided(part, n + 1)])
+            if _faults(options[-1], count) == 0:
+                return options[-1]
+    return min([*options, *_counted(planes, place)], key=lambda stacks: _faults(stacks, count))
+
+
+def _by(planes: Iterable[Plane], trait: int) -> list[list[Plane]]:
+    parts: dict[Hashable, list[Plane]] = defaultdict(list)
+    for plane in planes:
+        parts[plane.traits[trait]].append(plane)
+    return list(parts.values())
+
+
+def _counted(planes: Sequence[Plane], place: Array) -> list[list[Stack]]:
+    """The division by InstanceNumber, where all places have equally many images, and no two of them one number."""
+    here: dict[int, list[Plane]] = defaultdict(list)
+    for plane, number in sorted(zip(planes, place.tolist(), strict=True), key=lambda pair: pair[0].order):
+        here[number].append(plane)
+    count = len(here[0])
+    if count < 2 or any(not count == len(images) == len({plane.order for plane in images}) for images in here.values()):
+        return []
+    stacks = [arrange(nth) for nth in zip(*here.values(), strict=True)]
+    return [[replace(stack, notes=(*stack.notes, _COUNTED)) for stack in stacks]]
+
+
+def _faults(stacks: Sequence[Stack], count: int) -> float:
+    """How wrong a division of planes in `count` places is: a stack without a grid, or a lone plane, weighs more than a gap."""
+    return sum(10 * _broken(stack, count) + bool(stack.uneven) for stack in stacks) / len(stacks)
+
+
+def _broken(stack: Stack, count: int) -> bool:
+    twice = len(set(stack.at)) < len(stack.at)
+    return bool(stack.problem) or twice or (len(stack.planes) == 1 and count > 1)
+
+
+def _when(stack: Stack) -> tuple[Any, ...]:
+    first = min(stack.planes, key=lambda plane: plane.order)
+    values = dict(zip((trait.name for trait in TRAITS), first.traits, strict=True))
+    numbers = [values[name] if isinstance(values[name], float) else 0.0 for name in _ORDER]
+    return (*numbers, values["dimension"] or (), first.order)

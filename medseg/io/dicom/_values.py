@@ -1,0 +1,115 @@
+"""The voxels of planes in the unit of the file: decoded, without unused bits, rescaled plane by plane."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from medseg.errors import DataError, MedsegError
+from medseg.io.dicom._headers import check_deflated, quiet
+from medseg.io.dicom._planes import Header, Plane
+from medseg.io.dicom._sources import Source
+
+Array = npt.NDArray[Any]
+_FREE_BYTES = 64 << 20  # of one frame, that a header may ask for whatever the size of its file
+_MOST_SHRUNK = 4096  # times: beyond what codecs make of anything but emptiness
+_PACKAGES = {  # what decodes a compression, by a word of its name; the first that fits counts
+    "JPEG-LS": "pyjpegls",
+    "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
+    "JPEG Extended": "pylibjpeg pylibjpeg-libjpeg",  # the 12 bits of the GPL
+    "JPEG": "python-gdcm",
+}
+
+
+def voxels(planes: Sequence[Plane]) -> Array:
+    """The values `(planes, rows, columns)`: integers where slopes and intercepts are whole, else float32.
+
+    Raises:
+        DataError: no decoder, or files that are damaged or smaller than their headers say. No path is named.
+    """
+    with quiet():
+        return np.stack([_rescaled(_cut(_frame(plane), plane), *plane.rescale) for plane in planes])
+
+
+def _frame(plane: Plane) -> Array:
+    """The stored values of a whole frame."""
+    from pydicom.pixels import get_decoder
+
+    try:
+        data = _opened(plane.file.source)
+        syntax = data.file_meta.TransferSyntaxUID
+        _check_size(data, plane)
+        decoder = get_decoder(syntax)
+        if not decoder.is_available or _is_beyond(decoder, data):
+            raise DataError(f"is compressed ({syntax.name}). Install its decoder: pip install {_package(syntax.name)}")
+        options: Any = {"correct_unused_bits": False}  # so that what they hold is known below
+        array, _ = decoder.as_array(data, index=plane.frame, raw=True, **options)
+        return _meaningful_bits(array, data)
+    except MedsegError:
+        raise
+    except MemoryError as error:
+        raise DataError("needs more memory than there is. Close other programs.") from error
+    except (
+        Exception
+    ) as error:  # pydicom and decoders raise whatever a bad byte leads to; texts may quote the patient's data
+        raise DataError(f"holds damaged or incomplete pixels ({type(error).__name__}). Export it again.") from error
+
+
+@functools.lru_cache(maxsize=1)  # frames of one file come one after the other
+def _opened(source: Source) -> Header:
+    import pydicom
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    with source.open_anywhere() as stream:
+        check_deflated(stream)
+        data = pydicom.dcmread(stream, force=True)
+    if "TransferSyntaxUID" not in data.file_meta:  # a file without meta information
+        data.file_meta.TransferSyntaxUID = (
+            ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian
+        )
+    return data
+
+
+def _check_size(data: Header, plane: Plane) -> None:
+    """No memory for a header that the file cannot back."""
+    promised, there = int(data.Rows) * int(data.Columns) * int(data.BitsAllocated) // 8, plane.file.source.stamp[1]
+    if promised > max(_FREE_BYTES, there * _MOST_SHRUNK):
+        raise DataError(f"promises images of {promised:,} bytes in a file of {there:,}. Export it again.")
+
+
+def _is_beyond(decoder: Any, data: Header) -> bool:
+    """Whether this is lossy JPEG of 12 bits, which gdcm and pillow leave to a decoder under the GPL."""
+    twelve = decoder.UID.name.startswith("JPEG Extended") and int(data.BitsStored) > 8
+    return twelve and "pylibjpeg" not in decoder.available_plugins
+
+
+def _package(name: str) -> str:
+    return next((package for word, package in _PACKAGES.items() if word in name), "python-gdcm")
+
+
+def _meaningful_bits(array: Array, data: Header) -> Array:
+    """Bits outside of those stored may hold anything, old overlays for instance: push them out and extend the sign."""
+    bits, high = data.get("BitsStored"), data.get("HighBit")
+    if array.dtype.kind not in "iu" or not bits:
+        return array
+    size = array.dtype.itemsize * 8
+    above = size - 1 - (bits - 1 if high is None else high)
+    return (array << max(0, above)) >> (size - bits)
+
+
+def _cut(frame: Array, plane: Plane) -> Array:
+    (row, column), (rows, columns) = plane.corner, plane.size
+    return frame[row : row + rows, column : column + columns]
+
+
+def _rescaled(array: Array, slope: float, intercept: float) -> Array:
+    if array.dtype.kind not in "iu" or not (slope.is_integer() and intercept.is_integer()):
+        return (array * slope + intercept).astype(np.float32)
+    small = array.dtype.itemsize <= 2 and max(abs(slope), abs(intercept)) < 1 << 14
+    values = array.astype(np.int32 if small else np.int64) * int(slope) + int(intercept)
+    lowest = min(int(values.min()), -int(values.max()) - 1)
+    return values.astype(np.result_type(np.int16, np.min_scalar_type(lowest)))

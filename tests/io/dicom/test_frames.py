@@ -1,0 +1,77 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pydicom.tag import Tag
+
+from medseg import io
+from medseg.errors import DataError
+from medseg.io import dicom
+
+
+def place(make: Any, z: float, **content: Any) -> dict[str, Any]:
+    groups = {"PlanePositionSequence": make.item(ImagePositionPatient=[0, 0, z])}
+    return groups | ({"FrameContentSequence": make.item(**content)} if content else {})
+
+
+def store(data: Any, path: Path) -> Path:
+    data.save_as(path)
+    return path
+
+
+def test_frames_are_sorted_by_place_and_rescaled_one_by_one(make: Any, tmp_path: Path) -> None:
+    pixels = np.stack([make.slab(n) for n in range(4)])
+    frames = [place(make, z) for z in (6, 0, 4, 2)]
+    for n, frame in enumerate(frames):
+        frame["PixelValueTransformationSequence"] = make.item(RescaleSlope=n + 1, RescaleIntercept=-n, RescaleType="US")
+    volume = io.read(store(make.enhanced(frames, pixels), tmp_path / "e.dcm"))
+    assert volume.geometry.spacing_mm == pytest.approx((0.75, 0.5, 2))
+    for k, n in enumerate((1, 3, 2, 0)):
+        assert np.array_equal(volume.array[0, :, :, k], make.slab(n).T * (n + 1) - n)
+
+
+@pytest.mark.parametrize("tag", ["TemporalPositionIndex", "DimensionIndexValues"])
+def test_frames_of_several_times_are_volumes_in_the_order_of_time(make: Any, tmp_path: Path, tag: str) -> None:
+    order = [(1, 2), (0, 1), (1, 1), (0, 2)]  # slice, time
+    value = {"TemporalPositionIndex": lambda k, t: t, "DimensionIndexValues": lambda k, t: [1, k + 1, t]}[tag]
+    frames = [place(make, 2 * k, **{tag: value(k, t)}) for k, t in order]
+    data = make.enhanced(frames, np.stack([make.slab(10 * t + k) for k, t in order]))
+    data.DimensionIndexSequence = [
+        make.item(DimensionIndexPointer=Tag(t))[0] for t in (0x00209056, 0x00209057, 0x00209128)
+    ]
+    both = io.read(store(data, tmp_path / "e.dcm"), channels=True)
+    assert both.array.shape == (2, 3, 4, 2)
+    for t in (0, 1):
+        for k in (0, 1):
+            assert np.array_equal(both.array[t, :, :, k], make.slab(10 * (t + 1) + k).T)
+
+
+def test_stacks_of_one_file_are_volumes_of_their_own(make: Any, tmp_path: Path) -> None:
+    frames = [place(make, 2 * k + 50 * s, StackID=str(s)) for s in (0, 1) for k in range(3)]
+    path = store(make.enhanced(frames, np.zeros((6, 4, 3), np.int16)), tmp_path / "e.dcm")
+    first, second = dicom.find(path).volumes
+    assert first.path == path / f"{first.id}.dicom"
+    assert io.read(second.path).geometry.affine[2, 3] == 50
+
+
+def test_echo_b_value_and_direction_come_from_their_groups(make: Any, tmp_path: Path) -> None:
+    def frame(k: int, b: float, x: float) -> dict[str, Any]:
+        toward = make.item(DiffusionGradientOrientation=[x, 0.0, 0.0])
+        diffusion = make.item(DiffusionBValue=b, DiffusionGradientDirectionSequence=toward)
+        return place(make, k) | {"MRDiffusionSequence": diffusion, "MREchoSequence": make.item(EffectiveEchoTime=80.0)}
+
+    frames = [frame(k, b, x) for b, x in ((0.0, 0.0), (900.0, 1.0), (900.0, -1.0)) for k in range(3)]
+    found = dicom.find(store(make.enhanced(frames, np.zeros((9, 4, 3), np.int16)), tmp_path / "e.dcm")).volumes
+    assert [item.label for item in found] == [
+        "1 of 3, b-value 0 s/mm2, direction 0/0/0",
+        "2 of 3, b-value 900 s/mm2, direction 1/0/0",
+        "3 of 3, b-value 900 s/mm2, direction -1/0/0",
+    ]
+
+
+def test_frames_that_are_promised_and_not_described_are_refused(make: Any, tmp_path: Path) -> None:
+    data = make.enhanced([place(make, z) for z in range(3)], np.zeros((3, 4, 3), np.int16))
+    data.NumberOfFrames = 2**31 - 1
+    with pytest.raises(DataError, match="promises 2147483647 frames and describes 3"):
+        io.read(store(data, tmp_path / "e.dcm"))

@@ -1,0 +1,114 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medseg import io
+from medseg.errors import GeometryError
+from medseg.io import dicom
+
+
+def cube(make: Any, folder: Path, change: Any, slices: int = 4, times: int = 3) -> Path:
+    """Volumes one after the other, the pixels of which say where they belong."""
+    images = []
+    for t in range(times):
+        for k in range(slices):
+            number = {"InstanceNumber": t * slices + k + 1, "Modality": "MR"}
+            images.append(make.image((0, 0, 2 * k), make.slab(10 * t + k), **(number | change(k, t))))
+    return make.save(folder, images)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda k, t: {"EchoTime": 5 + t},
+        lambda k, t: {"EchoNumbers": t},
+        lambda k, t: {"TemporalPositionIdentifier": t},
+        lambda k, t: {"AcquisitionNumber": t},
+        lambda k, t: {"TriggerTime": 100 * t},
+        lambda k, t: {"ImageType": ["ORIGINAL", "PRIMARY", "MPR"[t]]},
+        lambda k, t: {},
+        lambda k, t: {"TriggerTime": 100 * t + 7 * k},  # one of its own for each image
+        lambda k, t: {"InstanceNumber": k * 3 + t + 1},  # slice by slice
+    ],
+)
+def test_volumes_of_one_series_are_told_apart(make: Any, tmp_path: Path, change: Any) -> None:
+    whole = io.read(cube(make, tmp_path / "s", change), channels=True)
+    for t in range(3):
+        for k in range(4):
+            assert np.array_equal(whole.array[t, :, :, k], make.slab(10 * t + k).T)
+
+
+def test_counting_is_said(make: Any, tmp_path: Path) -> None:
+    found = dicom.find(cube(make, tmp_path / "s", lambda k, t: {})).volumes
+    assert all("counted in the order of InstanceNumber" in item.stack.notes[0] for item in found)
+    assert not any(
+        item.stack.notes for item in dicom.find(cube(make, tmp_path / "t", lambda k, t: {"EchoTime": t})).volumes
+    )
+
+
+def test_two_traits_divide_one_after_the_other(make: Any, tmp_path: Path) -> None:
+    def change(k: int, t: int) -> dict[str, Any]:
+        return {"EchoTime": 5 + t // 2, "TemporalPositionIdentifier": t % 2}
+
+    found = dicom.find(cube(make, tmp_path / "s", change, times=4)).volumes
+    assert [item.label for item in found] == [
+        f"{n} of 4, echo time {echo} ms, time {time}"
+        for n, (echo, time) in enumerate([(5, 0), (5, 1), (6, 0), (6, 1)], 1)
+    ]
+
+
+def test_a_scanner_may_number_each_turn_of_its_table(make: Any, tmp_path: Path) -> None:
+    volume = io.read(make.series(tmp_path / "s", lambda n: {"AcquisitionNumber": n // 2, "TriggerTime": n}, count=6))
+    assert volume.geometry.shape == (3, 4, 6)
+
+
+def test_a_missing_slice_of_one_echo_refuses_that_echo_alone(make: Any, tmp_path: Path) -> None:
+    folder = cube(make, tmp_path / "s", lambda k, t: {"EchoTime": 5 + t}, slices=6)
+    (folder / f"{18 - (6 + 2):03d}.dcm").unlink()
+    first, second, third = dicom.find(folder).volumes
+    assert not first.refusal
+    assert not third.refusal
+    assert second.refusal.startswith("slice 3 of 6 is missing at z = 4.0 mm")
+
+
+def test_an_image_that_is_there_twice_with_other_values_is_no_second_volume(make: Any, tmp_path: Path) -> None:
+    images = [make.image((0, 0, 2 * n), make.slab(n), InstanceNumber=n) for n in (0, 1, 2, 3)]
+    images.append(make.image((0, 0, 4), make.slab(9), InstanceNumber=9))
+    with pytest.raises(GeometryError, match=r"two images in one place, z = 4.0 mm"):
+        io.read(make.save(tmp_path / "s", images))
+
+
+def test_copies_of_a_file_count_once_and_are_said(make: Any, tmp_path: Path) -> None:
+    folder = make.series(tmp_path / "s")
+    (folder / "copy").mkdir()
+    for n in (1, 2):
+        (folder / "copy" / f"{n}.dcm").write_bytes((folder / f"00{n}.dcm").read_bytes())
+    volume = io.read(folder)
+    assert volume.geometry.shape == (3, 4, 5)
+    assert "2 images are there twice" in volume.meta["notes"][0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda n: {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]},
+        lambda n: {"PixelSpacing": [0.5, 0.5]},
+        lambda n: {"FrameOfReferenceUID": "1.2.9"},
+    ],
+)
+def test_planes_of_another_world_are_another_volume(make: Any, tmp_path: Path, change: Any) -> None:
+    def both(n: int) -> dict[str, Any]:
+        place = {"ImagePositionPatient": [0, n if n > 4 else 0, 2 * (n % 5)], "InstanceNumber": n}
+        return place | (change(n) if n > 4 else {})
+
+    found = dicom.find(make.series(tmp_path / "s", both, count=8)).volumes
+    assert [len(item.stack.planes) for item in found] == [5, 3]
+
+
+def test_digits_of_text_do_not_divide(make: Any, tmp_path: Path) -> None:
+    def change(n: int) -> dict[str, Any]:
+        return {"ImageOrientationPatient": [1, 0, 2e-4 * (n % 2), 0, 1, 0], "PixelSpacing": [0.5, 0.75 + 1e-5 * n]}
+
+    assert io.read(make.series(tmp_path / "s", change)).geometry.shape == (3, 4, 5)

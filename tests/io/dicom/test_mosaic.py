@@ -1,0 +1,53 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medseg import io
+from medseg.errors import DataError
+
+
+@pytest.mark.parametrize("way", [1, -1])
+def test_tiles_are_slices_along_the_private_normal(make: Any, tmp_path: Path, way: int) -> None:
+    tiles = np.stack([make.slab(n) for n in range(5)])
+    path = tmp_path / "m.dcm"
+    make.mosaic(tiles, (0, 0, way)).save_as(path)
+    volume = io.read(path)
+    assert volume.geometry.shape == (3, 4, 5)
+    assert volume.geometry.spacing_mm == pytest.approx((0.75, 0.5, 3))
+    for n in range(5):
+        index = volume.geometry.to_index((0, 0, 3 * n * way))
+        assert np.array_equal(volume.array[0, :, :, round(index[2])], tiles[n].T)
+        assert np.allclose(index[:2], 0, atol=1e-6)
+
+
+def test_mosaics_of_one_series_are_volumes_by_acquisition(make: Any, tmp_path: Path) -> None:
+    images = [
+        make.mosaic(
+            np.stack([make.slab(10 * t + n) for n in range(4)]), (0, 0, 1), AcquisitionNumber=t, InstanceNumber=t
+        )
+        for t in (2, 1)
+    ]
+    both = io.read(make.save(tmp_path / "s", images), channels=True)
+    assert both.meta["labels"] == ("1 of 2, acquisition 1", "2 of 2, acquisition 2")
+    assert np.array_equal(both.array[1, :, :, 3], make.slab(23).T)
+
+
+def test_a_mosaic_whose_private_header_lies_is_refused(make: Any, tmp_path: Path) -> None:
+    tiles = np.stack([make.slab(n) for n in range(5)])
+    for wrong in ({"NumberOfImagesInMosaic": ["100000"]}, {"NumberOfImagesInMosaic": ["500"]}, {}):
+        data = make.mosaic(tiles, (0, 0, 1))
+        data[0x0029, 0x1010].value = make.csa(wrong | {"SliceNormalVector": ["0", "0", "1"]})
+        data.save_as(tmp_path / "m.dcm")
+        with pytest.raises(DataError, match=r"mosaic .* whose private header"):
+            io.read(tmp_path / "m.dcm")
+
+
+@pytest.mark.parametrize("cut", [4, 20, 90, 200])
+def test_a_private_header_that_is_cut_off_is_refused(make: Any, tmp_path: Path, cut: int) -> None:
+    data = make.mosaic(np.stack([make.slab(n) for n in range(5)]), (0, 0, 1))
+    data[0x0029, 0x1010].value = data[0x0029, 0x1010].value[:cut]
+    data.save_as(tmp_path / "m.dcm")
+    with pytest.raises(DataError, match="mosaic"):
+        io.read(tmp_path / "m.dcm")

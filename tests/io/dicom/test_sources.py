@@ -1,0 +1,136 @@
+"""CDs, zips and trees: their names open files and mean nothing else."""
+
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.fileset import FileSet
+
+from medseg import io
+from medseg.errors import DataError
+from medseg.io import dicom
+
+
+def cd(make: Any, root: Path) -> Path:
+    """A CD with two series, as pydicom writes one."""
+    files = FileSet()
+    for series in (1, 2):
+        for n in range(3):
+            image = make.image((0, 0, 2 * n), make.slab(10 * series + n), SeriesInstanceUID=f"1.2.{series}")
+            image.PatientID, image.StudyInstanceUID, image.StudyDate, image.StudyTime = "7", "1.2", "20200101", "120000"
+            image.StudyID, image.SeriesNumber, image.InstanceNumber, image.AccessionNumber = "1", series, n, ""
+            files.add(image)
+    files.write(root)
+    files._stage["t"].cleanup()  # where it was put together
+    return root
+
+
+def test_a_dicomdir_is_its_files(make: Any, tmp_path: Path) -> None:
+    root = cd(make, tmp_path / "cd")
+    listing = dicom.find(root / "DICOMDIR")
+    assert [found.stack.grid for found in listing.volumes] == [found.stack.grid for found in dicom.find(root).volumes]
+    assert [found.file.number for found in listing.volumes] == [1, 2]
+    assert np.array_equal(io.read(listing.volumes[1].path).array[0, :, :, 2], make.slab(22).T)
+
+
+def test_a_copy_of_a_cd_in_small_letters_is_read(make: Any, tmp_path: Path) -> None:
+    root = cd(make, tmp_path / "cd")
+    for path in sorted(root.rglob("*"), reverse=True):
+        if path.name != "DICOMDIR":
+            path.rename(path.with_name(path.name.lower()))
+    assert len(dicom.find(root / "DICOMDIR").volumes) == 2
+
+
+def test_a_dicomdir_that_names_what_is_not_there_or_elsewhere_is_refused(make: Any, tmp_path: Path) -> None:
+    root = cd(make, tmp_path / "cd")
+    shutil.copytree(root, tmp_path / "elsewhere")
+    next(path for path in sorted(root.rglob("*")) if path.is_file() and path.name != "DICOMDIR").unlink()
+    with pytest.raises(DataError, match="names 6 files, of which 1 do not lie in its folder"):
+        dicom.find(root / "DICOMDIR")
+    names = (tmp_path / "elsewhere" / "DICOMDIR").read_bytes()
+    first = pydicom.dcmread(tmp_path / "elsewhere" / "DICOMDIR").DirectoryRecordSequence[3].ReferencedFileID[0]
+    (tmp_path / "elsewhere" / "DICOMDIR").write_bytes(
+        names.replace(first.encode() + b"\\", b"../cd/..\\"[-len(first) - 1 :])
+    )
+    with pytest.raises(DataError, match="of which 6 do not lie in its folder"):
+        dicom.find(tmp_path / "elsewhere" / "DICOMDIR")
+
+
+def test_a_damaged_dicomdir_says_so(make: Any, tmp_path: Path) -> None:
+    (tmp_path / "DICOMDIR").write_bytes(b"nothing of the kind")
+    with pytest.raises(DataError, match="damaged DICOMDIR"):
+        dicom.find(tmp_path / "DICOMDIR")
+
+
+def zipped(path: Path, folder: Path, prefix: str = "") -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(folder.rglob("*")):
+            if file.is_file():
+                archive.write(file, prefix + file.relative_to(folder).as_posix())
+    return path
+
+
+def test_a_zip_is_read_in_place(make: Any, tmp_path: Path) -> None:
+    folder = make.series(tmp_path / "s")
+    path = zipped(tmp_path / "s.zip", folder, "Doe^John/")
+    before = sorted(tmp_path.rglob("*"))
+    volume = io.read(path)
+    assert np.array_equal(volume.array, io.read(folder).array)
+    assert volume.geometry == io.read_geometry(path)
+    assert io.stem(path) == io.stem(folder)
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_volumes_in_a_zip_have_addresses(make: Any, tmp_path: Path) -> None:
+    path = zipped(tmp_path / "cd.zip", cd(make, tmp_path / "cd"))
+    first, second = dicom.find(path).volumes
+    assert first.path == path / f"{first.id}.dicom"
+    assert np.array_equal(io.read(second.path).array[0, :, :, 0], make.slab(20).T)
+
+
+def test_no_path_of_a_zip_is_trusted_and_its_sizes_are_bounded(
+    make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    path = zipped(tmp_path / "in" / "s.zip", make.series(tmp_path / "s"), "../../")
+    assert io.read(path).geometry.shape == (3, 4, 5)
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["in", "s"]
+    monkeypatch.setattr("medseg.io.dicom._sources._LARGEST_MEMBER", 100)
+    with pytest.raises(DataError, match="at most 1,000,000 of 100 are read from a zip"):
+        dicom.find(path)
+
+
+def test_a_zip_that_is_none_or_locked_says_so(make: Any, tmp_path: Path) -> None:
+    (tmp_path / "x.zip").write_bytes(b"PK but no zip")
+    with pytest.raises(DataError, match="is no zip, or it is damaged"):
+        io.read(tmp_path / "x.zip")
+    path = zipped(tmp_path / "s.zip", make.series(tmp_path / "s"))
+    raw = bytearray(path.read_bytes())
+    start = raw.index(b"PK\1\2")
+    raw[start + 8] |= 1
+    path.write_bytes(raw)
+    with pytest.raises(DataError, match="locked with a password"):
+        io.read(path)
+
+
+def test_a_zip_cut_within_its_members_says_so(make: Any, tmp_path: Path) -> None:
+    path = zipped(tmp_path / "s.zip", make.series(tmp_path / "s"))
+    raw = bytearray(path.read_bytes())
+    raw[60:200] = bytes(140)
+    path.write_bytes(raw)
+    with pytest.raises(DataError) as caught:
+        io.read(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_links_out_of_the_tree_and_hidden_files_are_left_alone(make: Any, tmp_path: Path) -> None:
+    folder = make.series(tmp_path / "s")
+    other = make.series(tmp_path / "other", lambda n: {"SeriesInstanceUID": "1.9"})
+    (folder / "link").symlink_to(other, target_is_directory=True)
+    (folder / "._001.dcm").write_bytes(b"resource fork")
+    (folder / "gone.dcm").symlink_to(tmp_path / "nowhere")
+    assert io.read(folder).geometry.shape == (3, 4, 5)

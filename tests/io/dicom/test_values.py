@@ -1,0 +1,144 @@
+import io as text_io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+from pydicom.encaps import encapsulate
+from pydicom.uid import (
+    JPEG2000Lossless,
+    JPEGBaseline8Bit,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+
+from medseg import io
+from medseg.errors import DataError
+from medseg.io.dicom import _values
+
+
+def test_units_are_made_slice_by_slice(make: Any, tmp_path: Path) -> None:
+    whole = io.read(make.series(tmp_path / "ct", lambda n: {"RescaleSlope": 1, "RescaleIntercept": -1024}))
+    assert whole.array.dtype == np.int16
+    assert np.array_equal(whole.array[0, :, :, 3], make.slab(3).T - 1024)
+    change = lambda n: {"RescaleSlope": 0.5 + n, "RescaleIntercept": 1, "Modality": "PT"}  # noqa: E731
+    pet = io.read(make.series(tmp_path / "pt", change))
+    assert pet.array.dtype == np.float32
+    assert np.allclose(pet.array[0, :, :, 3], make.slab(3).T * 3.5 + 1)
+
+
+def test_values_beyond_16_bits_are_kept(make: Any, tmp_path: Path) -> None:
+    pixels = np.full((4, 3), 65535, np.uint16)
+    volume = io.read(make.save(tmp_path / "s", [make.image((0, 0, n), pixels) for n in range(2)]))
+    assert volume.array.dtype == np.int32
+    assert (volume.array == 65535).all()
+
+
+@pytest.mark.parametrize(("dtype", "value"), [("u2", 0x0ABC), ("i2", -5)])
+@pytest.mark.parametrize("shift", [0, 4])
+def test_bits_beside_those_stored_are_ignored(make: Any, tmp_path: Path, dtype: str, value: int, shift: int) -> None:
+    dirt = 0x7000 if shift == 0 else 0x0007
+    dirty = np.full((4, 3), ((value & 0x0FFF) << shift) | dirt, np.uint16).view(dtype)
+    bits = {"BitsStored": 12, "HighBit": 11 + shift}
+    volume = io.read(make.save(tmp_path / "s", [make.image((0, 0, n), dirty, **bits) for n in range(2)]))
+    assert (volume.array == value).all()
+
+
+def test_monochrome1_and_padding_keep_their_values_and_are_told(make: Any, tmp_path: Path) -> None:
+    change = {"PhotometricInterpretation": "MONOCHROME1", "PixelPaddingValue": -2000, "RescaleIntercept": -1024}
+    volume = io.read(make.series(tmp_path / "s", lambda n: change))
+    assert np.array_equal(volume.array[0, :, :, 1], make.slab(1).T - 1024)
+    assert "MONOCHROME1" in volume.meta["notes"][0]
+    assert volume.meta["padding"] == -3024
+
+
+def test_a_lookup_table_of_values_is_refused(make: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="lookup table"):
+        io.read(make.series(tmp_path / "s", lambda n: {"ModalityLUTSequence": [pydicom.Dataset()]}))
+
+
+def noise(bits: int = 12) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 1 << bits, (64, 48)).astype(np.uint16)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless, JPEG2000Lossless])
+def test_lossless_compressions_give_the_voxels_back(make: Any, tmp_path: Path, syntax: str) -> None:
+    data = make.image((0, 0, 0), noise(), BitsStored=12, HighBit=11)
+    data.compress(syntax)
+    data.save_as(tmp_path / "c.dcm")
+    assert np.array_equal(io.read(tmp_path / "c.dcm").array[0, :, :, 0], noise().T)
+
+
+def test_jpeg_baseline_gives_nearly_the_voxels_back(make: Any, tmp_path: Path) -> None:
+    smooth = np.add.outer(np.arange(32), 3 * np.arange(32)).astype(np.uint8)
+    stream = text_io.BytesIO()
+    Image.fromarray(smooth).save(stream, "JPEG", quality=95)
+    data = make.image((0, 0, 0), smooth, BitsAllocated=8, BitsStored=8, HighBit=7)
+    data.PixelData = encapsulate([stream.getvalue()])
+    data["PixelData"].VR = "OB"
+    data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+    data.save_as(tmp_path / "c.dcm")
+    assert np.abs(io.read(tmp_path / "c.dcm").array[0, :, :, 0] - smooth.T.astype(int)).max() < 4
+
+
+@pytest.mark.parametrize("name", ["MR_small_bigendian", "MR_small_expb", "MR_small_implicit", "MR_small_jp2klossless"])
+def test_encodings_of_one_image_hold_the_same(shared_data: Path, name: str) -> None:
+    folder = shared_data / "D_dicom_odd"
+    volume = io.read(folder / f"{name}.dcm")
+    assert volume.array.dtype.isnative
+    assert np.array_equal(volume.array, io.read(folder / "MR_small_implicit.dcm").array)
+
+
+@pytest.mark.parametrize("name", ["JLSL_08_07_0_1F", "JLSL_16_15_1_1F", "JPEG2000", "image_dfl"])
+def test_images_of_odd_encodings_are_decoded_once_they_have_a_place(
+    shared_data: Path, tmp_path: Path, name: str
+) -> None:
+    data = pydicom.dcmread(shared_data / "D_dicom_odd" / f"{name}.dcm")
+    data.PixelSpacing, data.ImagePositionPatient, data.ImageOrientationPatient = [1, 1], [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    data.save_as(tmp_path / "placed.dcm")
+    volume = io.read(tmp_path / "placed.dcm")
+    assert volume.geometry.shape == (data.Columns, data.Rows, 1)
+    assert np.ptp(volume.array) > 50
+
+
+def test_a_missing_decoder_is_named(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make.image((0, 0, 0), noise())
+    data.compress(RLELossless)
+    data.file_meta.TransferSyntaxUID = JPEGLosslessSV1
+    data.save_as(tmp_path / "c.dcm")
+    monkeypatch.setattr("pydicom.pixels.decoders.base.Decoder.is_available", False)
+    with pytest.raises(DataError, match=r"is compressed \(JPEG Lossless.*pip install python-gdcm"):
+        io.read(tmp_path / "c.dcm")
+    assert _values._package("JPEG-LS Lossless Image Compression") == "pyjpegls"
+    assert _values._package("High-Throughput JPEG 2000") == "pylibjpeg pylibjpeg-openjpeg"
+
+
+def test_no_memory_is_asked_for_what_a_file_cannot_hold(make: Any, tmp_path: Path) -> None:
+    data = make.image((0, 0, 0), noise())
+    data.compress(RLELossless)
+    data.Rows = data.Columns = 65535
+    data.save_as(tmp_path / "c.dcm")
+    with pytest.raises(DataError, match=r"promises images of 8,589,672,450 bytes in a file of"):
+        io.read(tmp_path / "c.dcm")
+
+
+def test_a_deflated_bomb_is_not_unpacked(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = make.image((0, 0, 0), np.zeros((1024, 1024), np.int16))
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    data.save_as(tmp_path / "c.dcm")
+    assert io.read(tmp_path / "c.dcm").array.max() == 0
+    monkeypatch.setattr("medseg.io.dicom._headers._MOST_INFLATED", 1 << 20)
+    (tmp_path / "c.dcm").touch()
+    with pytest.raises(DataError, match="deflated file holds more than 1,048,576 bytes"):
+        io.read(tmp_path / "c.dcm")
+
+
+def test_lossy_jpeg_of_12_bits_names_its_own_decoder(shared_data: Path, tmp_path: Path) -> None:
+    data = pydicom.dcmread(shared_data / "D_dicom_odd/JPGExtended.dcm")
+    data.PixelSpacing, data.ImagePositionPatient, data.ImageOrientationPatient = [1, 1], [0, 0, 0], [1, 0, 0, 0, 1, 0]
+    data.save_as(tmp_path / "placed.dcm")
+    with pytest.raises(DataError, match=r"JPEG Extended .*pip install pylibjpeg pylibjpeg-libjpeg"):
+        io.read(tmp_path / "placed.dcm")
