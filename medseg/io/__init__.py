@@ -44,7 +44,7 @@ def read(path: str | Path, kind: Kind = "image", on: Geometry | None = None) -> 
     form = _format(path)
     if on is not None and form not in _OBJECTS:
         raise DataError(f"'{path}' has a grid of its own; `on` is for DICOM SEG and RTSTRUCT. Use medseg.geometry.")
-    volume: Volume = form.read(path, kind) if on is None else form.read_on(path, on)
+    volume: Volume = form.read(path, kind) if on is None else form.read(path, kind, on=on)
     return volume
 
 
