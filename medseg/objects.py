@@ -112,7 +112,7 @@ def write(mask: Volume, labels: Labels, belongs: Source, path: Path, codes: _cod
     placed = mask if same_space(grid, mask.geometry) else resample_to(mask, grid, "nearest")
     with files.atomic(path) as temporary:
         form.write(numbered(placed.array, labels), labels, belongs, temporary, codes or _codes.table())
-        found = form.read_on(temporary, grid) if form is rtstruct else form.read(temporary)
+        found = form.read(temporary, on=grid) if form is rtstruct else form.read(temporary)
         _compare(_measures(numbered(mask.array, labels), mask.geometry), found, labels, path)
 
 
@@ -179,7 +179,7 @@ def read(paths: Sequence[Path], grid: Geometry, labels: Labels | None = None) ->
         DataError: two objects hold a structure of one name, or as `io.read`.
         GeometryError: as `io.read`.
     """
-    drawn = [io.read(path, "labels", grid) for path in paths]
+    drawn = [io.read(path, "labels", on=grid) for path in paths]
     items = [item for volume in drawn for item in volume.meta["labels"]]
     if twice := [name for name, count in Counter(same_name(item.name) for item in items).items() if count > 1]:
         raise DataError(

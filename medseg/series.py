@@ -6,7 +6,7 @@ The one place that asks `io.dicom` for more than volumes.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,9 @@ from medseg import io
 from medseg.errors import DataError
 from medseg.io import _common, dicom
 from medseg.io._source import NEEDED, Source
+from medseg.io.dicom import Found
 
 Header = Any
-_NAMES = [
-    "SOPInstanceUID",
-    "SeriesInstanceUID",
-    "StudyInstanceUID",
-    "FrameOfReferenceUID",
-    "PatientID",
-    "Modality",
-    "Rows",
-]
 
 
 @dataclass(frozen=True)
@@ -34,6 +26,7 @@ class Series:
 
     Args:
         uid: its SeriesInstanceUID.
+        id: a name that tells nothing about the patient.
         path: of its file, or of the folder that all its files lie in or below.
         modality: `CT`, `MR`, `PT` ...
         frame: its FrameOfReferenceUID.
@@ -42,16 +35,12 @@ class Series:
     """
 
     uid: str
+    id: str
     path: Path
     modality: str
     frame: str
     instances: frozenset[str]
     patient: str
-
-    @property
-    def id(self) -> str:
-        """A name that tells nothing about the patient."""
-        return _common.digest(self.uid)
 
 
 def check(path: Path) -> None:
@@ -60,7 +49,7 @@ def check(path: Path) -> None:
     Raises:
         DataError: it is none.
     """
-    if not path.exists() or not dicom.matches(path):
+    if not io.exists(path) or not dicom.matches(path):
         raise DataError(
             f"'{io.stem(path)}{io.ending(path)}' is no DICOM series, to which alone a DICOM object can refer. Use --format nii.gz."
         )
@@ -73,61 +62,39 @@ def source(path: Path) -> Source:
         DataError: it is no DICOM, or cannot be referred to.
         GeometryError: as `io.read`.
     """
-    import pydicom
-
     check(path)
-    series = dicom._series(path)
-    grid, order, _ = dicom._grid(path, series)
+    found = dicom._chosen(path)[0]
+    grid = dicom._usable_grid(path, found)
+    files = list(dict.fromkeys(plane.file.source for plane in found.stack.planes))
+    if len(files) not in (1, grid.shape[2]):
+        raise DataError(
+            f"{len(files)} files hold {grid.shape[2]} slices of one volume. Write masks with --format nii.gz."
+        )
     with _common.parsing(path):
-        tags = list(NEEDED)
-        headers = [pydicom.dcmread(series[n].filename, stop_before_pixels=True, specific_tags=tags) for n in order]
-        return Source.of(headers, grid)
+        return Source.of([_header(file, NEEDED) for file in files], grid)
 
 
 def listing(root: Path) -> tuple[list[Series], list[Path]]:
-    """The series of images in and below a folder, and the objects that hold structures; no series where there are no objects.
-
-    Files that cannot be read are left out.
-    """
+    """The series of images in and below a folder, and the objects that hold structures; no series where there are no objects."""
     files = sorted(
         Path(folder, name) for folder, _, names in os.walk(root) for name in names if not name.startswith(".")
     )
-    kinds = {file: kind for file in files if (kind := _common.sop_class(file))}
-    objects = [file for file, kind in kinds.items() if kind in io.STRUCTURES]
-    found: dict[str, list[Header]] = {}
-    for header in _images(file for file in kinds if objects and kinds[file] not in io.STRUCTURES):
-        found.setdefault(str(header.SeriesInstanceUID), []).append(header)
-    return [_series(uid, headers) for uid, headers in found.items()], objects
+    objects = [file for file in files if io.holds_structures(file)]
+    return ([_series(found) for found in dicom.find(root).volumes if found.stack.planes] if objects else []), objects
 
 
-def _images(files: Iterable[Path]) -> Iterator[Header]:
+def _header(file: Any, names: Sequence[str]) -> Header:
     import pydicom
 
-    for file in files:
-        try:
-            with _common.parsing(file):
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_NAMES)
-                if "Rows" in header and header.get("SeriesInstanceUID"):
-                    yield header
-        except DataError:  # of a series that is used, reading will say what is wrong
-            continue
+    with file.open() as stream:
+        return pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(names))
 
 
-def _series(uid: str, headers: list[Header]) -> Series:
-    first, files = headers[0], [Path(header.filename) for header in headers]
-    return Series(
-        uid,
-        files[0] if len(files) == 1 else _above(files),
-        str(first.get("Modality", "")),
-        str(first.get("FrameOfReferenceUID", "")),
-        frozenset(str(header.get("SOPInstanceUID", "")) for header in headers),
-        str(first.get("PatientID") or "") or f"study {first.get('StudyInstanceUID', uid)}",
-    )
-
-
-def _above(files: list[Path]) -> Path:
-    """The innermost folder that holds all files."""
-    folder = files[0].parent
-    while not all(file.is_relative_to(folder) for file in files):
-        folder = folder.parent
-    return folder
+def _series(found: Found) -> Series:
+    planes = found.stack.planes
+    with _common.parsing(found.path):
+        first = _header(found.file.source, ("PatientID", "StudyInstanceUID"))
+        patient = str(first.get("PatientID") or "") or f"study {first.get('StudyInstanceUID', found.file.series)}"
+    instances = frozenset(plane.file.instance for plane in planes)
+    frame = planes[0].frame_of_reference
+    return Series(found.file.series, found.id, found.path, found.file.modality, frame, instances, patient)

@@ -223,7 +223,7 @@ def test_a_series_without_a_frame_of_reference_gets_one(tmp_path: Path, make_ser
 def test_a_scan_that_is_no_dicom_or_has_no_identity_is_refused(tmp_path: Path, make_series: Made) -> None:
     geometry = GRIDS["axial"]
     io.write(Volume(ball(geometry), geometry), tmp_path / "a.nii.gz")
-    with pytest.raises(DataError, match=r"needs the DICOM series that it belongs to, and this scan is none"):
+    with pytest.raises(DataError, match=r"is no DICOM series, to which alone a DICOM object can refer"):
         source_of(tmp_path / "a.nii.gz")
     with pytest.raises(DataError, match="the series has no StudyInstanceUID"):
         source_of(series_of(tmp_path / "s", make_series, geometry, StudyInstanceUID=""))

@@ -12,9 +12,7 @@ import pytest
 import medseg
 
 ROOT = Path(__file__).parents[1]
-DESIGNED = (
-    "read write write_structures convert list_series check plan train load predict export evaluate create_model create_loss sliding_window"
-)
+DESIGNED = "read write write_structures convert list_series check plan train load predict export evaluate create_model create_loss sliding_window"
 
 
 def test_the_names_of_the_design_are_there() -> None:

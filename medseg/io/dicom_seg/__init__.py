@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 Header = Any
 
 SUFFIXES = (".seg.dcm",)
+OPTIONS = ("on",)
 CLASSES = (
     "1.2.840.10008.5.1.4.1.1.66.4",
     "1.2.840.10008.5.1.4.1.1.66.7",
@@ -34,8 +35,9 @@ def matches(path: Path) -> bool:
     return _common.sop_class(path) in CLASSES
 
 
-def read(path: Path, kind: Kind = "labels") -> Volume:
-    """Read segments of any type on the grid of their frames, which holds no slice before the first and after the last of them.
+def read(path: Path, kind: Kind = "labels", *, on: Geometry | None = None) -> Volume:
+    """Read segments of any type on the grid of their frames, which holds no slice before the first and after the last of them;
+    or on that of their series, where each voxel takes the nearest one's segment.
 
     Voxels have the number of their segment, or segments are channels where they overlap; `meta["labels"]` says which is
     which. A voxel belongs to a fractional segment from `THRESHOLD` on.
@@ -43,40 +45,18 @@ def read(path: Path, kind: Kind = "labels") -> Volume:
     Args:
         path: of the file.
         kind: taken as "labels" whatever it says.
+        on: another grid.
 
     Raises:
         DataError: damaged, incomplete, of microscopy, or compressed without a decoder here.
-        GeometryError: the frames form no regular grid.
+        GeometryError: the frames form no regular grid, or all segments lie outside of `on`.
     """
-    with _common.parsing(path):
-        header = _header(path)
-        grid, slices = _frames.grid(path, header)
-        described = sorted(header.SegmentSequence, key=lambda item: int(item.SegmentNumber))
-        described = [
-            item for item in described if int(item.SegmentNumber) > 0
-        ]  # a label map may describe its background
-        order = {int(item.SegmentNumber): n for n, item in enumerate(described, 1)}
-        pile = Pile(grid.shape, len(order))
-        for k, (number, plane) in _placed(path, header, slices):
-            if number not in order:
-                raise DataError(f"'{path}' shows a segment {number} that it does not describe. Export it again.")
-            pile.add(order[number], k, plane)
-        found = labels([_described(item) for item in described], overlap=pile.array.shape[0] > 1)
-    meta = {"modality": "SEG", "labels": found, "notes": _notes(header, pile), "stored_dtype": pile.array.dtype.name}
-    return Volume(pile.array, grid, "labels", meta)
-
-
-def read_on(path: Path, grid: Geometry) -> Volume:
-    """Read segments on another grid, that of their series: each voxel takes the nearest one's segment.
-
-    Raises:
-        DataError: as `read`.
-        GeometryError: as `read`; or all segments lie outside of the grid.
-    """
-    own = read(path)
-    array = regrid.nearest(own.array, np.linalg.inv(own.geometry.affine) @ grid.affine, grid.shape)
-    notes = (*own.meta["notes"], *_left_out(path, own, grid))
-    return own.replace(array=array, geometry=grid, meta={**own.meta, "notes": notes})
+    own = _own(path)
+    if on is None:
+        return own
+    array = regrid.nearest(own.array, np.linalg.inv(own.geometry.affine) @ on.affine, on.shape)
+    notes = (*own.meta["notes"], *_left_out(path, own, on))
+    return own.replace(array=array, geometry=on, meta={**own.meta, "notes": notes})
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -96,6 +76,25 @@ def references(path: Path) -> References:
         return References(
             tuple(uid for uid, _ in uids), frozenset(instances), str(header.get("FrameOfReferenceUID", "")), own
         )
+
+
+def _own(path: Path) -> Volume:
+    with _common.parsing(path):
+        header = _header(path)
+        grid, slices = _frames.grid(path, header)
+        described = sorted(header.SegmentSequence, key=lambda item: int(item.SegmentNumber))
+        described = [
+            item for item in described if int(item.SegmentNumber) > 0
+        ]  # a label map may describe its background
+        order = {int(item.SegmentNumber): n for n, item in enumerate(described, 1)}
+        pile = Pile(grid.shape, len(order))
+        for k, (number, plane) in _placed(path, header, slices):
+            if number not in order:
+                raise DataError(f"'{path}' shows a segment {number} that it does not describe. Export it again.")
+            pile.add(order[number], k, plane)
+        found = labels([_described(item) for item in described], overlap=pile.array.shape[0] > 1)
+    meta = {"modality": "SEG", "labels": found, "notes": _notes(header, pile), "stored_dtype": pile.array.dtype.name}
+    return Volume(pile.array, grid, "labels", meta)
 
 
 def _header(path: Path) -> Header:

@@ -22,6 +22,7 @@ Array = npt.NDArray[Any]
 Header = Any
 
 SUFFIXES = (".rtstruct.dcm",)
+OPTIONS = ("on",)
 CLASS = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
 _CONTOUR_DATA = 0x30060050
@@ -45,57 +46,49 @@ def matches(path: Path) -> bool:
     return _common.sop_class(path) == CLASS
 
 
-def read(path: Path, kind: Kind = "labels") -> Volume:
-    """Refuse: contours have no voxels.
-
-    Raises:
-        DataError: always; it says what to do.
-    """
-    raise DataError(
-        f"'{path}' holds contours, which become a mask on a grid alone: medseg.read(PATH, 'labels', on=GRID), where GRID is "
-        "medseg.read(SERIES).geometry."
-    )
-
-
-def read_geometry(path: Path) -> Geometry:
-    """As `read`."""
-    return read(path).geometry
-
-
-def read_on(path: Path, grid: Geometry) -> Volume:
+def read(path: Path, kind: Kind = "labels", *, on: Geometry | None = None) -> Volume:
     """Fill the contours of all structures on the grid of a series, by the place of its voxels' centres alone.
 
     A centre belongs to a structure where it lies inside of an odd number of its contours in that slice (`_fill.fill`); which
     contours a slice shows is said in `_fill.slices`. A contour that comes twice counts once. Voxels have the number of their
     structure, or structures are channels where they overlap; `meta["labels"]` says which is which.
 
+    Args:
+        path: of the file.
+        kind: taken as "labels" whatever it says.
+        on: the grid, without which contours have no voxels.
+
     Raises:
-        DataError: damaged, or without any closed contour.
+        DataError: no grid is given; or the file is damaged, or without any closed contour.
         GeometryError: contours run across the slices, or all lie outside of the grid.
     """
+    if on is None:
+        raise DataError(
+            f"'{path}' holds contours, which become a mask on a grid alone: medseg.read(PATH, 'labels', on=GRID), where GRID is "
+            "medseg.read(SERIES).geometry."
+        )
     with _common.parsing(path):
         structures = [drawn for drawn in _structures(_header(path)) if drawn.contours]
         if not structures:
             raise DataError(f"'{path}' holds no closed contours.")
-        index = [[grid.to_index(points * (-1, -1, 1)) for points in drawn.contours] for drawn in structures]
-        every = [points for contours in index for points in contours]
-        heights = np.array([points[:, 2].mean() for points in every])
-        if (across := max(float(np.ptp(points[:, 2])) for points in every)) > 2 * _FLAT:
-            raise GeometryError(
-                f"'{path}': contours run across {across:.2g} slices. They were drawn on planes of another direction; give the "
-                "series that they were drawn on."
-            )
-        shown = slices(heights, grid.shape[2], _gap_mm(grid))
-        pile = Pile(grid.shape, len(structures))
-        of = np.repeat(np.arange(1, len(index) + 1), [len(contours) for contours in index])
+        every = [on.to_index(points * (-1, -1, 1)) for drawn in structures for points in drawn.contours]
+        of = np.repeat(np.arange(1, len(structures) + 1), [len(drawn.contours) for drawn in structures])
+        heights = _heights(path, every)
+        shown = slices(heights, on.shape[2], _gap_mm(on))
+        pile = Pile(on.shape, len(structures))
         for k, positions in enumerate(shown):
             for number in dict.fromkeys(of[positions].tolist()):
                 here = [every[n][:, :2] for n in positions if of[n] == number]
-                pile.add(number, k, fill(here, (grid.shape[1], grid.shape[0])))
+                pile.add(number, k, fill(here, (on.shape[1], on.shape[0])))
         found = labels([drawn[:3] for drawn in structures], overlap=len(pile.array) > 1)
         notes = _notes(path, structures, heights, shown, pile)
     meta = {"modality": "RTSTRUCT", "labels": found, "notes": notes, "stored_dtype": pile.array.dtype.name}
-    return Volume(pile.array, grid, "labels", meta)
+    return Volume(pile.array, on, "labels", meta)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Refuse: contours have no grid."""
+    return read(path).geometry
 
 
 def references(path: Path) -> References:
@@ -154,6 +147,20 @@ def _points(contour: Header) -> Array:
     if not (np.abs(points) < _FARTHEST_MM).all():  # nor not-a-number
         raise ValueError("a contour leaves the room")
     return points
+
+
+def _heights(path: Path, contours: Sequence[Array]) -> Array:
+    """The plane of each contour `(n, 3)` in voxels, counted in slices.
+
+    Raises:
+        GeometryError: one lies in no plane of a slice.
+    """
+    if (across := max(float(np.ptp(points[:, 2])) for points in contours)) > 2 * _FLAT:
+        raise GeometryError(
+            f"'{path}': contours run across {across:.2g} slices. They were drawn on planes of another direction; give the "
+            "series that they were drawn on."
+        )
+    return np.array([points[:, 2].mean() for points in contours])
 
 
 def _gap_mm(grid: Geometry) -> float:
