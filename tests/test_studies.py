@@ -304,3 +304,23 @@ def test_real_studies_train_as_they_are(shared_data: Path, tmp_path: Path, quick
         assert row["label"] == "GTV_Mass_PET"
         assert row["reference_ml"] == pytest.approx((truth[row["case"]].get_fdata() > 0).sum() * voxel_ml)
     assert "STS_0" not in words_of(tmp_path / "masks") + words_of(tmp_path / "compared")
+
+
+def test_all_of_a_cd_may_lie_in_one_folder(tmp_path: Path, study: Callable[..., Path]) -> None:
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number in range(3):
+        study(tmp_path / "tree", number, (".seg.dcm", ".rtstruct.dcm", ".seg.dcm")[number])
+    for n, file in enumerate(sorted(path for path in (tmp_path / "tree").rglob("*") if path.is_file())):
+        shutil.copy(file, flat / f"IM{n:04d}")
+    dataset = layouts.find(flat)
+    assert [case.id for case in dataset.cases] == [case.id for case in layouts.find(tmp_path / "tree").cases]
+    masks = [reading.read_case(case)[1].array[0] for case in dataset.cases]
+    assert all(np.array_equal(mask, masked(n)) for n, mask in enumerate(masks))
+    objects.write_structures(
+        Volume(masks[0], io.read_geometry(dataset.cases[0].images[0]), "labels"),
+        BOTH,
+        dataset.cases[0].images[0],
+        tmp_path / "m.seg.dcm",
+    )
+    assert io.references(tmp_path / "m.seg.dcm").series == ("1.2.826.0.9",)
