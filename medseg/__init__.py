@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from medseg.losses import create_loss as create_loss
     from medseg.losses import list_losses as list_losses
     from medseg.models import create_model as create_model
+    from medseg.objects import write_structures as write_structures
     from medseg.prediction import Prediction as Prediction
     from medseg.predictor import Predictor as Predictor
     from medseg.volume import Geometry as Geometry
@@ -49,6 +50,7 @@ _PUBLIC = {
     "Labels": "labels",
     **dict.fromkeys(("LossContext", "create_loss", "list_losses"), "losses"),
     "create_model": "models",
+    "write_structures": "objects",
     "Prediction": "prediction",
     "Predictor": "predictor",
     **dict.fromkeys(("Geometry", "Volume"), "volume"),

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from medseg import cohort, conversion, doctor, files, layouts, progress, repairing, runs, scans
+from medseg import cohort, conversion, doctor, files, layouts, objects, progress, repairing, runs, scans
 from medseg import config as configs
 from medseg.findings import Report
 from medseg.io import dicom
@@ -18,6 +18,9 @@ from medseg.rehearsal import Rehearsal, rehearse
 from medseg.repairing import Repaired
 from medseg.resources import shipped
 from medseg.settings import parse
+
+if TYPE_CHECKING:
+    pass
 
 _DEMO_DICE = 0.7
 
@@ -155,11 +158,17 @@ def predict(
     probabilities: bool = False,
     stream: bool = False,
     suffix: str = ".nii.gz",
+    deidentify: bool = False,
+    remap_uids: bool = False,
+    codes: str | Path | None = None,
 ) -> list[cohort.Outcome]:
-    """Segment scans, folders of scans, or DICOM series; see `load` and `medseg.cohort.predict`."""
+    """Segment scans, folders of scans, or DICOM series; see `load`, `medseg.cohort.predict` and, for masks in DICOM,
+    `medseg.objects.Manner`."""
+    manner = objects.Manner(deidentify, remap_uids, Path(codes) if codes else None)
     predictor = load(model, device=device, tta=tta, compile=compile)
     found = scans.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
-    return cohort.predict(predictor, found, out, suffix=suffix, probabilities=probabilities, stream=stream)
+    how: dict[str, Any] = {"suffix": suffix, "probabilities": probabilities, "stream": stream}
+    return cohort.predict(predictor, found, out, manner=manner, **how)
 
 
 def list_series(source: str | Path) -> Listing:

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -20,6 +20,18 @@ Presence = Mapping[str, frozenset[str]]
 MaskValues = tuple[frozenset[int], ...]  # the values besides 0 in each channel of a mask
 
 
+class Structures(NamedTuple):
+    """A mask that DICOM objects (SEG, RTSTRUCT) hold by the names of its structures.
+
+    Args:
+        files: of one or more objects.
+        labels: of the dataset, which say what value a name has; None for those of the objects alone.
+    """
+
+    files: tuple[Path, ...]
+    labels: Labels | None = None
+
+
 @dataclass(frozen=True)
 class Case:
     """One scan of one patient, with its mask if there is one.
@@ -27,10 +39,11 @@ class Case:
     Args:
         id: unique name within the dataset.
         images: one file (or DICOM folder) a channel, or one that holds all channels.
-        label: the mask's file.
+        label: the mask's file; the first of them where there are several.
         group: whoever must not be divided between training and test: the patient. The id where nobody says.
         split: "train", "validation" or "test" where the dataset declares it.
         about: what else a table of the dataset says of it, by column.
+        structures: where the mask is DICOM SEG or RTSTRUCT: what its names mean. See `reading.read_mask`.
     """
 
     id: str
@@ -39,6 +52,7 @@ class Case:
     group: str = ""
     split: str | None = None
     about: Mapping[str, str] = field(default_factory=dict, compare=False)
+    structures: Structures | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "group", self.group or self.id)
@@ -47,11 +61,21 @@ class Case:
                 f"a case's id becomes a file's name: '{self.id}' is empty, begins with a dot or holds a slash"
             )
 
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Of images and mask."""
+        masks = self.structures.files if self.structures else (self.label,) if self.label else ()
+        return (*self.images, *masks)
+
+    def replace(self, **changes: Any) -> Case:
+        """A copy with other fields."""
+        return replace(self, **changes)
+
     def without_paths(self, text: str) -> str:
         """A message about this case that says "the image" or "the mask" for its paths: they may hold a patient's name."""
         one = len(self.images) == 1
         words = {path: "the image" if one else f"the file of channel {n}" for n, path in enumerate(self.images, 1)}
-        return files.without_paths(text, words | ({self.label: "the mask"} if self.label else {}))
+        return files.without_paths(text, words | dict.fromkeys(self.files[len(self.images) :], "the mask"))
 
 
 @contextlib.contextmanager
@@ -162,7 +186,7 @@ def folds(cases: Sequence[Case], n: int, seed: int = 0, presence: Presence | Non
     Cases without a mask, and cases that the dataset declares as `test`, are in no fold.
 
     Args:
-        cases: all cases, in any order: the result depends on ids, groups, n, seed and presence alone.
+        cases: all cases, in any order: the result depends on ids, groups (not their names), n, seed and presence alone.
         n: number of folds, at least 2.
         seed: of the shuffle that breaks ties.
         presence: names of the labels in each case, by id, where known; a case that is not listed counts as having none.
@@ -180,7 +204,7 @@ def folds(cases: Sequence[Case], n: int, seed: int = 0, presence: Presence | Non
             f"{n} folds need at least {max(n, 2)} labelled patients (groups), got {len(groups)}. "
             "Ask for fewer with --fold 0/N, hold none back with --fold none, or add cases."
         )
-    parts = _deal([groups[name] for name in sorted(groups)], n, seed, presence or {})
+    parts = _deal(list(groups.values()), n, seed, presence or {})
     return tuple(_apart(ids, part) for part in parts)
 
 

@@ -82,14 +82,26 @@ def predict(
     compile: Annotated[
         bool, typer.Option("--compile", help="Compile the network first: pays from some minutes of work on.")
     ] = False,
-    format: Annotated[str, typer.Option(help="Of masks in a folder: nii.gz, nii, nrrd, mha, png.")] = "nii.gz",
+    format: Annotated[
+        str,
+        typer.Option(help="Of masks in a folder: nii.gz, nii, nrrd, mha, png; for DICOM series dicom-seg, rtstruct."),
+    ] = "nii.gz",
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="Empty patient and study text in DICOM masks; UIDs stay.")
+    ] = False,
+    remap_uids: Annotated[
+        bool, typer.Option("--remap-uids", help="Replace UIDs in DICOM masks: they no longer refer to the scan.")
+    ] = False,
+    codes: Annotated[Path | None, typer.Option(help="CSV of your own coded names for DICOM masks.")] = None,
     device: Device = "auto",
 ) -> None:
     """Segment scans; masks lie in each scan's own grid."""
-    from medseg import api
+    from medseg import api, objects
 
     how: dict[str, Any] = {"tta": tta, "compile": compile, "probabilities": probabilities, "stream": stream}
-    outcomes = api.predict(model, inputs, out, device=device, suffix="." + format.lstrip("."), **how)
+    how |= {"deidentify": deidentify, "remap_uids": remap_uids, "codes": codes}
+    suffix = objects.FORMATS.get(format) or "." + format.lstrip(".")
+    outcomes = api.predict(model, inputs, out, device=device, suffix=suffix, **how)
     failed = [outcome for outcome in outcomes if outcome.error]
     for outcome in outcomes:
         if outcome.volumes_ml is not None:

@@ -12,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg import files, io, progress, system, tables
+from medseg import files, io, objects, progress, system, tables
 from medseg.errors import DataError, MedsegError
 from medseg.prediction import Prediction, Ready
 from medseg.predictor import Blank, Predictor
 from medseg.scans import PROBABILITIES, Scan
 
+_PLAIN = objects.Manner()
 _OF_ONE_SCAN = (MedsegError, MemoryError, RuntimeError)  # torch's memory errors are RuntimeErrors
 
 
@@ -40,6 +41,7 @@ def predict(
     suffix: str = ".nii.gz",
     probabilities: bool = False,
     stream: bool = False,
+    manner: objects.Manner = _PLAIN,
 ) -> list[Outcome]:
     """Segment scans one after the other; while one is segmented, the next is read, and the last one written.
 
@@ -47,9 +49,10 @@ def predict(
         predictor: the loaded model.
         scans: what to segment.
         out: a folder, or for a single scan the mask's file.
-        suffix: format of masks in a folder.
+        suffix: format of masks in a folder: an ending out of `io.WRITTEN`, or of `objects.FORMATS` for DICOM series.
         probabilities: write them beside each mask, as `ID_probabilities.nii.gz`.
         stream: write masks and probabilities to disk as they come, instead of holding them in memory.
+        manner: how DICOM objects are written.
 
     Returns:
         One outcome a scan, in order. Masks, `volumes.csv` and label tables for 3D Slicer and ITK-SNAP lie in the folder;
@@ -62,11 +65,12 @@ def predict(
     out = Path(out)
     single = out.name.lower().endswith(io.SUFFIXES)
     targets = _targets(scans, out, suffix, single, probabilities)
+    _check_manner(scans, targets[0], manner)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
     volumes = tables.Volumes(folder / f"{prefix}volumes.csv", predictor.labels, merge=not single)
     blank = partial(files.scratch, folder) if stream else np.zeros
     predictor.settle()
-    keep, began = _Keeper(volumes, among_others=len(scans) > 1), time.monotonic()
+    keep, began = _Keeper(volumes, manner, among_others=len(scans) > 1), time.monotonic()
     with _beside() as reader, _beside() as writer:
         outcomes: list[Future[Outcome]] = []
         work = zip(scans, targets, _ahead(reader, predictor, scans), strict=True)
@@ -108,8 +112,8 @@ def _tried(predictor: Predictor, ready: Future[Ready], probabilities: bool, blan
 class _Keeper:
     """Writes what was found, and the table of volumes up to there, should this end early."""
 
-    def __init__(self, volumes: tables.Volumes, *, among_others: bool) -> None:
-        self.volumes, self.among_others, self.any = volumes, among_others, False
+    def __init__(self, volumes: tables.Volumes, manner: objects.Manner, *, among_others: bool) -> None:
+        self.volumes, self.manner, self.among_others, self.any = volumes, manner, among_others, False
         self.work: list[tuple[float, float]] = []
 
     def __call__(self, scan: Scan, target: Path, found: Prediction | str) -> Outcome:
@@ -137,8 +141,8 @@ class _Keeper:
     def _written(self, scan: Scan, target: Path, found: Prediction | str) -> Outcome:
         if isinstance(found, Prediction):
             try:
-                _write(found, target)
-                return Outcome(scan.id, target, found.volumes_ml, found.warnings)
+                notes = _write(found, target, scan, self.manner)
+                return Outcome(scan.id, target, found.volumes_ml, (*found.warnings, *notes))
             except _OF_ONE_SCAN as error:
                 found = _reason(error)
         words = {image: f"'{scan.id}{io.ending(image)}'" for image in scan.images} | {target: f"'{target.name}'"}
@@ -161,10 +165,9 @@ def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, probab
     if not single and out.is_file():
         raise DataError(f"'{out.name}' is a file. Name a folder with -o.")
     suffix = io.ending(out) if single else suffix
-    if suffix not in io.WRITTEN:
-        raise DataError(
-            f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(s[1:] for s in io.WRITTEN)}."
-        )
+    if suffix not in (*io.WRITTEN, *objects.FORMATS.values()):
+        known = [*(s[1:] for s in io.WRITTEN), *objects.FORMATS]
+        raise DataError(f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(known)}.")
     targets = [out if single else mask_path(out, scan.id, suffix) for scan in scans]
     written = targets + [_likely(target) for target in targets if probabilities]
     read = {image.resolve() for scan in scans for image in scan.images}
@@ -173,6 +176,16 @@ def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, probab
     if twice := [target for target, count in Counter(written).items() if count > 1]:
         raise DataError(f"two results would have the name '{twice[0].name}'. Rename a scan, or leave it out.")
     return targets
+
+
+def _check_manner(scans: Sequence[Scan], target: Path, manner: objects.Manner) -> None:
+    """See, before anything is computed, that DICOM objects can be made of all scans, or that nobody asked for any."""
+    if target.name.lower().endswith(tuple(objects.FORMATS.values())):
+        manner.check([scan.images[0] for scan in scans])
+    elif manner != _PLAIN:
+        raise DataError(
+            f"only DICOM objects hold what to change about the patient; add --format {' or --format '.join(objects.FORMATS)}."
+        )
 
 
 def _likely(target: Path) -> Path:
@@ -188,12 +201,17 @@ def _reason(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
 
 
-def _write(prediction: Prediction, target: Path) -> None:
-    """All files of a scan, or none."""
-    io.write(prediction.mask, target, parents=True)
+def _write(prediction: Prediction, target: Path, scan: Scan, manner: objects.Manner) -> tuple[str, ...]:
+    """All files of a scan, or none; what was odd about its headers."""
+    notes: tuple[str, ...] = ()
+    if target.name.lower().endswith(tuple(objects.FORMATS.values())):
+        notes = objects.write_structures(prediction.mask, prediction.labels, scan.images[0], target, **manner._asdict())
+    else:
+        io.write(prediction.mask, target, parents=True)
     try:
         if prediction.probabilities:
             io.write(prediction.probabilities, _likely(target))
     except BaseException:
         target.unlink()
         raise
+    return notes

@@ -21,7 +21,7 @@ from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.geometry import difference, same_space
 from medseg.labels import Labels
 from medseg.metrics import statistics
-from medseg.pairing import Pair, read_mask
+from medseg.pairing import Pair, read_masks
 
 Array = npt.NDArray[Any]
 WHO = ("case", "group", "label", "status")  # what a row is about; its metrics follow
@@ -133,7 +133,7 @@ def _subgroup(pair: Pair, by: str) -> str:
 
 
 def _measure(pair: Pair, labels: Labels, tolerance_mm: float, names: Sequence[str]) -> Iterator[dict[str, Any]]:
-    prediction, reference = read_mask(pair.prediction), read_mask(pair.reference)
+    prediction, reference = read_masks((pair.prediction, pair.reference), labels)
     if not same_space(reference.geometry, prediction.geometry):
         raise GeometryError(
             f"{pair.case}: the prediction does not lie in the reference's space: "

@@ -19,7 +19,7 @@ from medseg.findings import Finding, Severity
 from medseg.geometry import difference, same_space
 from medseg.io import read
 from medseg.labels import Labels
-from medseg.reading import mask_values, misplaced
+from medseg.reading import mask_values, misplaced, read_mask
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -104,7 +104,7 @@ def _look_at_mask(exam: Exam, labels: Labels | None) -> None:
     if exam.case.label is None or exam.geometry is None:
         exam.add("note", "unlabelled", "no mask: not used for training")
         return
-    mask = read(exam.case.label, "labels")
+    mask = read_mask(exam.case, exam.geometry)
     _add_notes(exam, mask, "mask")
     if mask.meta["stored_dtype"].startswith("float"):
         exam.add("note", "float-mask", "the mask is stored as floating point numbers; all are whole, so it can be used")

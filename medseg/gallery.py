@@ -15,8 +15,7 @@ from medseg.evaluation import Evaluation
 from medseg.geometry import reorient, resample_to
 from medseg.labels import Labels
 from medseg.metrics.statistics import mean
-from medseg.pairing import Pair, read_mask
-from medseg.volume import Volume
+from medseg.pairing import Mask, Pair, read_masks
 
 _ORDINALS = ("", "second ", "third ")
 
@@ -35,7 +34,7 @@ class Shown(NamedTuple):
     kind: str
     case: str
     facts: Mapping[str, Any]
-    masks: Mapping[str, Volume | Path | str]
+    masks: Mapping[str, Mask]
     images: tuple[Path, ...] = ()
 
 
@@ -98,7 +97,7 @@ def _shown(kind: str, pair: Pair, dice: float) -> Shown:
 
 
 def _overlay(shown: Shown, labels: Labels) -> bytes:
-    masks = {caption: read_mask(mask) for caption, mask in shown.masks.items()}
+    masks = dict(zip(shown.masks, read_masks(shown.masks.values(), labels), strict=True))
     ground = preprocess.read_image(shown.images) if shown.images else next(iter(masks.values()))
     ground = reorient(ground)
     drawn = {caption: _flat(resample_to(mask, ground.geometry).array, labels) for caption, mask in masks.items()}

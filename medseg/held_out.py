@@ -37,7 +37,7 @@ def measure(
     cases: Sequence[Case], masks: Mapping[str, Path], labels: Labels, tolerance_mm: float, folder: Path
 ) -> Evaluation:
     """Measure masks of held-out cases; writes `metrics.csv`, `metrics.json` and `pictures/` of the worst, median and best."""
-    pairs = [Pair(case.id, masks[case.id], case.label, case.group, case.images) for case in cases if case.label]
+    pairs = [Pair(case.id, masks[case.id], case, case.group, case.images) for case in cases if case.label]
     result = evaluation.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
     result.write(folder)
     gallery.draw(gallery.extremes(result, pairs), labels, folder / "pictures")

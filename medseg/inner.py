@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medseg import io, metrics, postprocess, progress, windows
+from medseg import metrics, postprocess, progress, windows
 from medseg.bundle import Bundle
 from medseg.cases import Case
 from medseg.errors import MedsegError
@@ -24,6 +24,7 @@ from medseg.labels import Labels
 from medseg.metrics import statistics
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared
+from medseg.reading import read_mask
 
 Array = npt.NDArray[Any]
 _QUICKER = 0.9  # of the planned windows' cost: less is not worth a measurement
@@ -109,9 +110,7 @@ class Inner:
     def postprocess(self, weights: Mapping[str, Tensor], cases: Sequence[Case]) -> postprocess.Config:
         """What to clean, judged on the scans' own grids."""
         self.network.load_state_dict(dict(weights))
-        pairs = (
-            (self.predictor(list(case.images)).mask, io.read(case.label, "labels")) for case in cases if case.label
-        )
+        pairs = ((self.predictor(list(case.images)).mask, read_mask(case)) for case in cases if case.label)
         return postprocess.choose(pairs, self.predictor.labels)
 
 

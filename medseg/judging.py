@@ -106,17 +106,19 @@ def _pairs(
     if held_out and not model:
         raise ConfigError("held_out: name the run that held cases out as model (--model RUN)")
     only = runs.held_out_cases(model) if held_out and model else None
-    pairs = pairing.pair_folders(predictions, references, only, manifest)
-    return pairs, _labels(model, predictions) or pairing.labels_in(pairs)
+    labels, modality = _known(model, predictions)
+    pairs = pairing.pair_folders(predictions, references, only, manifest, modality)
+    return pairs, labels or pairing.labels_in(pairs)
 
 
 def _both(
     a: str | Path, b: str | Path, references: str | Path, model: str | Path | None
 ) -> tuple[list[list[Pair]], Labels]:
     """Pairs of both folders of masks, of the cases that both have, and the labels of all."""
-    only = pairing.shared(a, b, references)
-    pairs = [pairing.pair_folders(folder, references, only) for folder in (a, b)]
-    return pairs, _labels(model, a, b) or pairing.labels_in([*pairs[0], *pairs[1]])
+    labels, modality = _known(model, a, b)
+    only = pairing.shared(a, b, references, modality)
+    pairs = [pairing.pair_folders(folder, references, only, modality=modality) for folder in (a, b)]
+    return pairs, labels or pairing.labels_in([*pairs[0], *pairs[1]])
 
 
 def _called(a: Path, b: Path) -> tuple[str, str]:
@@ -125,7 +127,10 @@ def _called(a: Path, b: Path) -> tuple[str, str]:
     return (one, other) if one != other else (f"{one} (A)", f"{other} (B)")
 
 
-def _labels(model: str | Path | None, *masks: str | Path) -> Labels | None:
-    """The labels of a model, or else of the first run whose masks are judged; None where nobody knows their names."""
+def _known(model: str | Path | None, *masks: str | Path) -> tuple[Labels | None, str | None]:
+    """The labels and the only channel of a model, or else of the first run whose masks are judged; None where nobody knows."""
     known = [model] if model else [folder for folder in masks if pairing.is_run(Path(folder))]
-    return bundle.read(bundle.find(known[0])).labels if known else None
+    if not known:
+        return None, None
+    described = bundle.read(bundle.find(known[0]))
+    return described.labels, described.channels[0] if len(described.channels) == 1 else None

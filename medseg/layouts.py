@@ -1,4 +1,4 @@
-"""How datasets lie on disk: MSD and nnU-Net folders, a CSV manifest, BIDS trees, images beside labels. Recognised, and named."""
+"""How datasets lie on disk: MSD, nnU-Net, CSV manifests, BIDS, images beside labels, DICOM studies. Recognised, and named."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from medseg import bids, io, manifest, progress
+from medseg import bids, io, manifest, progress, studies
 from medseg.cases import Case, Dataset, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.files import read_json
@@ -19,13 +19,14 @@ UNNAMED = "dataset"  # its folder's name may be a patient's, and would become th
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's ending of one file a channel
 
 
-def find(path: str | Path, modality: str | None = None) -> Dataset:
+def find(path: str | Path, modality: str | None = None, keys: Path | None = None) -> Dataset:
     """Recognise a dataset.
 
     Args:
         path: a folder, its `dataset.json`, or a CSV manifest; `TREE#KIND` for one kind of masks of a BIDS tree.
         modality: what the images are (`CT`, `MR` ...) in place of what the dataset says; separated by commas where the
-            channels differ.
+            channels differ. Of a tree of DICOM studies, the series to take.
+        keys: folder beside which the key of patients' groups is kept; None for one that dies with the process.
 
     Returns:
         The dataset; `layout` says what was recognised. `labels` is None where only the masks know (see
@@ -40,8 +41,9 @@ def find(path: str | Path, modality: str | None = None) -> Dataset:
     try:
         if not path.exists():
             raise DataError(f"no such dataset: '{path}'. Give a folder, its dataset.json, or a CSV.")
-        dataset = _recognise(path, masks)
+        dataset = _recognise(path, masks, modality, keys)
         _check_files(dataset)
+        dataset = studies.by_name(dataset) if dataset.layout != studies.LAYOUT else dataset
     except OSError as error:  # a folder that may not be listed, a name longer than the system allows
         raise DataError(f"cannot read '{path}': {error.strerror or type(error).__name__}") from error
     if not dataset.labelled:
@@ -53,7 +55,7 @@ def find(path: str | Path, modality: str | None = None) -> Dataset:
     return dataset.replace(channels=_override(modality, channels) if modality else channels)
 
 
-def _recognise(path: Path, masks: str) -> Dataset:
+def _recognise(path: Path, masks: str, modality: str | None, keys: Path | None) -> Dataset:
     if path.suffix.lower() == ".csv":
         return manifest.read(path)
     root = path.parent if path.name == "dataset.json" else path
@@ -67,15 +69,17 @@ def _recognise(path: Path, masks: str) -> Dataset:
         if (root / images).is_dir() and (root / labels).is_dir():
             cases = _pairs(root / images, root / labels)
             return Dataset(UNNAMED, f"{images}/ beside {labels}/", cases, None, (), root)
+    if root.is_dir() and (found := studies.find(root, modality, keys)):
+        return found
     raise DataError(
-        f"'{path}' is no dataset that medseg knows. Looked for dataset.json (MSD, nnU-Net), a CSV or dataset.csv, sub-*/ beside derivatives/ (BIDS), and "
-        f"{', '.join(f'{a}/ beside {b}/' for a, b in FOLDERS)}. Put scans in images/ and masks of "
+        f"'{path}' is no dataset that medseg knows. Looked for dataset.json (MSD, nnU-Net), a CSV or dataset.csv, sub-*/ beside "
+        f"derivatives/ (BIDS), {', '.join(f'{a}/ beside {b}/' for a, b in FOLDERS)}, DICOM series with SEG or RTSTRUCT. Put scans in images/ and masks of "
         "equal name in labels/, or write a CSV with the columns id,image,label and a row for each scan."
     )
 
 
 def _check_files(dataset: Dataset) -> None:
-    wanted = [path for case in dataset.cases for path in (*case.images, case.label) if path]
+    wanted = [path for case in dataset.cases for path in case.files]
     if missing := [path for path in wanted if not io.exists(path)]:
         root = dataset.root
         shown = few(path.relative_to(root) if path.is_relative_to(root) else path for path in missing)

@@ -9,17 +9,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medseg import io, layouts, manifest, progress
+from medseg import io, layouts, manifest, objects, progress
 from medseg.cases import Case, few
 from medseg.errors import DataError
 from medseg.labels import Labels
-from medseg.reading import refuse_negative
+from medseg.reading import read_mask, refuse_negative
 from medseg.scans import without_probabilities
-from medseg.volume import Volume
+from medseg.volume import Geometry, Volume
+
+Mask = Volume | Path | str | Case
 
 
 class Pair(NamedTuple):
-    """One case to measure; masks are volumes or files, which are read when their turn comes.
+    """One case to measure; masks are volumes, files, or of cases of a dataset, and are read when their turn comes.
 
     Args:
         case: the case's id.
@@ -31,20 +33,51 @@ class Pair(NamedTuple):
     """
 
     case: str
-    prediction: Volume | Path | str
-    reference: Volume | Path | str
+    prediction: Mask
+    reference: Mask
     group: str = ""
     images: tuple[Path, ...] = ()
     about: Mapping[str, str] = MappingProxyType({})
 
 
-def read_mask(mask: Volume | Path | str) -> Volume:
-    """A mask that is a volume already, or in a file."""
-    return mask if isinstance(mask, Volume) else io.read(mask, "labels")
+def read_masks(masks: Iterable[Mask], labels: Labels | None = None) -> list[Volume]:
+    """Masks of one scan; structures in DICOM objects get their values by the names of `labels`, on the grid of the others.
+
+    Raises:
+        DataError: a file cannot be read; or all are DICOM objects, or nobody says what values their names have.
+    """
+    given = list(masks)
+    read = {number: _read(mask, labels) for number, mask in enumerate(given) if not _is_object(mask)}
+    if not read:
+        raise DataError(
+            "both masks are DICOM objects, which have no grid. Give the references with their series, as a dataset."
+        )
+    grid = next(iter(read.values())).geometry
+    return [read[n] if n in read else _read(mask, labels, grid) for n, mask in enumerate(given)]
+
+
+def _is_object(mask: Mask) -> bool:
+    return isinstance(mask, Path | str) and io.holds_structures(mask)
+
+
+def _read(mask: Mask, labels: Labels | None, grid: Geometry | None = None) -> Volume:
+    if isinstance(mask, Volume):
+        return mask
+    if isinstance(mask, Case):
+        return read_mask(mask, labels=labels)
+    if grid is None or not _is_object(mask):
+        return io.read(mask, "labels")
+    if labels is None:
+        raise DataError("a DICOM object knows its labels by name: name the model that says their values (--model RUN)")
+    return objects.read([Path(mask)], grid, labels)
 
 
 def pair_folders(
-    predictions: str | Path, references: str | Path, only: Set[str] | None = None, table: str | Path | None = None
+    predictions: str | Path,
+    references: str | Path,
+    only: Set[str] | None = None,
+    table: str | Path | None = None,
+    modality: str | None = None,
 ) -> list[Pair]:
     """Pair masks of two folders by name (without ending), of all references or of `only` some; two files are one pair.
 
@@ -54,6 +87,7 @@ def pair_folders(
             and scans are known.
         only: the cases that count.
         table: a CSV with a column `id` that says more about the cases.
+        modality: of a tree of DICOM studies, the series to take.
 
     Raises:
         DataError: a folder is missing or empty, or a mask of a case that counts: leaving it out would flatter the result.
@@ -61,7 +95,7 @@ def pair_folders(
     predictions, references = Path(predictions), Path(references)
     if predictions.is_file() and references.is_file() and references.suffix.lower() != ".csv":
         return [Pair(io.stem(references), predictions, references)]
-    known = _dataset(references)
+    known = _dataset(references, modality)
     found, wanted = _masks(of_run(predictions)), _references(known, references)
     extra = sorted(found.keys() - wanted.keys())
     if only is not None:
@@ -82,14 +116,14 @@ def pair_folders(
     return [_pair(name, found[name], wanted[name], known.get(name), told.get(name, {})) for name in sorted(wanted)]
 
 
-def shared(a: str | Path, b: str | Path, references: str | Path) -> set[str]:
+def shared(a: str | Path, b: str | Path, references: str | Path, modality: str | None = None) -> set[str]:
     """Names of the masks that two folders (or runs) both have, and that have a reference.
 
     Raises:
         DataError: there is none.
     """
     one, other = (_masks(of_run(Path(folder))).keys() for folder in (a, b))
-    both = one & other & _references(_dataset(Path(references)), Path(references)).keys()
+    both = one & other & _references(_dataset(Path(references), modality), Path(references)).keys()
     if not both:
         raise DataError(f"no case has a reference and a mask in both: one has {few(one, 3)}, the other {few(other, 3)}")
     if alone := sorted(one ^ other):
@@ -97,8 +131,9 @@ def shared(a: str | Path, b: str | Path, references: str | Path) -> set[str]:
     return both
 
 
-def _references(known: Mapping[str, Case], folder: Path) -> dict[str, Path]:
-    return {name: case.label for name, case in known.items() if case.label} or _masks(folder)
+def _references(known: Mapping[str, Case], folder: Path) -> dict[str, Mask]:
+    known = {name: case for name, case in known.items() if case.label}
+    return {name: case if case.structures else case.label for name, case in known.items()} or dict(_masks(folder))  # type: ignore[misc]
 
 
 def is_run(folder: Path) -> bool:
@@ -111,16 +146,16 @@ def of_run(folder: Path) -> Path:
     return folder / "predictions" if is_run(folder) else folder
 
 
-def _pair(name: str, prediction: Path, reference: Path, case: Case | None, told: Mapping[str, str]) -> Pair:
+def _pair(name: str, prediction: Path, reference: Mask, case: Case | None, told: Mapping[str, str]) -> Pair:
     if case is None:
         return Pair(name, prediction, reference, told.get("group", ""), about=told)
     return Pair(name, prediction, reference, case.group, case.images, {**case.about, **told})
 
 
-def _dataset(folder: Path) -> dict[str, Case]:
+def _dataset(folder: Path, modality: str | None) -> dict[str, Case]:
     """The labelled cases of a whole dataset, by the ids that its predictions have; none where a folder holds masks alone."""
     try:
-        return {case.id: case for case in layouts.find(folder).labelled}
+        return {case.id: case for case in layouts.find(folder, modality).labelled}
     except DataError:
         return {}
 
@@ -132,7 +167,7 @@ def labels_in(pairs: Iterable[Pair | tuple[Any, ...]]) -> Labels:
         DataError: a value is negative.
     """
     found = {
-        pair.case: tuple(frozenset(map(int, np.unique(read_mask(mask).array))) for mask in pair[1:3])
+        pair.case: tuple(frozenset(map(int, np.unique(mask.array))) for mask in read_masks(pair[1:3]))
         for pair in (Pair(*given) for given in pairs)
     }
     refuse_negative(found)

@@ -96,9 +96,8 @@ def prepare_cases(
 def _entry(
     case: Case, config: preprocess.Config, labels: Labels, cache: Path, recipe: str, shown: Region | Place | None
 ) -> Path:
-    assert case.label is not None
     with named(case):
-        content = [files.sha256(part) for path in (*case.images, case.label) for part in io.parts(path)]
+        content = [files.sha256(part) for path in case.files for part in io.parts(path)]
         what = repr(shown.box if isinstance(shown, Place) else shown)
         made_from = [recipe, *content, *([what] if shown else [])]
         entry = cache / hashlib.sha256("\n".join(made_from).encode()).hexdigest()[:32]

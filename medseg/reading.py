@@ -11,7 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from medseg import geometry as geo
-from medseg import io, memory, preprocess, progress, system
+from medseg import io, memory, objects, preprocess, progress, system
 from medseg.cases import Case, Dataset, MaskValues, few, named
 from medseg.errors import DataError, GeometryError
 from medseg.labels import Labels
@@ -30,11 +30,29 @@ def read_case(case: Case) -> tuple[Volume, Volume]:
         DataError: a file cannot be read.
         GeometryError: the mask does not lie on its image.
     """
-    assert case.label is not None
-    image, mask = preprocess.read_image(case.images), io.read(case.label, "labels")
+    image = preprocess.read_image(case.images)
+    mask = read_mask(case, image.geometry)
     if wrong := misplaced(image.geometry, mask.geometry):
         raise GeometryError(f"{wrong}. Run 'medseg check DATA --fix OUT' for a repaired copy.")
     return image, mask.replace(geometry=image.geometry)
+
+
+def read_mask(case: Case, grid: Geometry | None = None, labels: Labels | None = None) -> Volume:
+    """The mask of a labelled case.
+
+    Args:
+        case: with a label.
+        grid: of its image, if it is known already: structures in DICOM objects become voxels on it.
+        labels: that give structures their values, in place of the dataset's.
+
+    Raises:
+        DataError: a file cannot be read.
+    """
+    assert case.label is not None
+    if case.structures is None:
+        return io.read(case.label, "labels")
+    wanted = labels or case.structures.labels
+    return objects.read(case.structures.files, grid or io.read_geometry(case.images[0]), wanted)
 
 
 def misplaced(image: Geometry, mask: Geometry) -> str:
@@ -88,9 +106,8 @@ def label_values(dataset: Dataset) -> dict[str, MaskValues]:
 
 
 def _values(case: Case) -> tuple[str, MaskValues]:
-    assert case.label is not None
     with named(case):
-        return case.id, mask_values(io.read(case.label, "labels"))
+        return case.id, mask_values(read_mask(case))
 
 
 def mask_values(mask: Volume) -> MaskValues:

@@ -79,7 +79,7 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
     try:
         _open(folder, resume)
     except RunError:
-        layouts.find(data)  # what is wrong with the data is said first
+        layouts.find(data, user.get("modality"))  # what is wrong with the data is said first
         raise
     if resume and not (folder / "config.yaml").exists():
         progress.warn("there is no run to go on with in that folder: a new one begins")
@@ -88,7 +88,7 @@ def train(data: str | Path, folder: str | Path, user: Mapping[str, Any], *, resu
         _write(studies, folder)
         left = [(study, part) for study, part in _parts(studies, folder) if not _finished(part)]
         for study, part in left:
-            _train_one(study, part, _cache(study, folder), started, resume)
+            _train_one(study, part, _cache(study.config.cache, folder), started, resume)
             started = time.monotonic()
         if len(studies) > 1 and (left or not _finished(folder)):
             _pool(studies, folder)
@@ -119,7 +119,7 @@ def _follow(data: str | Path, folder: Path, user: Mapping[str, Any], resume: boo
         while number and not _finished(parts[number - 1][1]):
             time.sleep(1)
         if not _learned(part):
-            training.learn(study, part, _cache(study, folder), started=time.monotonic(), resume=resume)
+            training.learn(study, part, _cache(study.config.cache, folder), started=time.monotonic(), resume=resume)
 
 
 def _learned(part: Path) -> bool:
@@ -131,12 +131,14 @@ def _finished(part: Path) -> bool:
 
 
 def _studies(data: str | Path, folder: Path, user: Mapping[str, Any], resume: bool) -> tuple[Study, ...]:
-    return _read(data, folder, user) if resume and (folder / "config.yaml").exists() else settle(data, user)
+    if resume and (folder / "config.yaml").exists():
+        return _read(data, folder, user)
+    return settle(data, user, _cache(user.get("cache"), folder))
 
 
-def _cache(study: Study, folder: Path) -> Path:
+def _cache(asked: str | None, folder: Path) -> Path:
     """Beside the run, so that runs and folds share it."""
-    return Path(study.config.cache) if study.config.cache else folder.parent / "medseg_cache"
+    return Path(asked) if asked else folder.parent / "medseg_cache"
 
 
 def _parts(studies: Sequence[Study], folder: Path) -> list[tuple[Study, Path]]:
@@ -258,7 +260,7 @@ def _read(data: str | Path, folder: Path, user: Mapping[str, Any]) -> tuple[Stud
         raise ConfigError(
             f"the run was started with other settings ({few(changed, 5)}). Give the same, or a new folder with -o."
         )
-    dataset, labels = find(data, config)
+    dataset, labels = find(data, config, _cache(config.cache, folder))
     known = {case.id for case in dataset.labelled}
     if gone := sorted({name for part in parts for role in _ROLES for name in part[role]} - known):
         raise RunError(

@@ -83,7 +83,7 @@ class Study:
         return replace(self, config=config, plan=self.plan | {"choices": choices})
 
 
-def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
+def settle(data: str | Path, user: Mapping[str, Any], keys: Path | None = None) -> tuple[Study, ...]:
     """Recognise the dataset, divide it, and plan: one study, or one for each part that is held back in turn.
 
     The plan sees the training cases alone. Several studies share one, made from all cases, for an ensemble needs one grid; no
@@ -92,13 +92,14 @@ def settle(data: str | Path, user: Mapping[str, Any]) -> tuple[Study, ...]:
     Args:
         data: whatever `layouts.find` recognises.
         user: settings that win over the plan.
+        keys: see `layouts.find`.
 
     Raises:
         MedsegError: the dataset cannot be used, or a setting is wrong.
     """
     asked = configs.check(user)
     ancestors = descent.find(asked)
-    dataset = layouts.find(data, asked.modality)
+    dataset = layouts.find(data, asked.modality, keys)
     values = reading.label_values(dataset)
     labels = dataset.labels or reading.discover_labels(values)
     progress.say(f"{len(dataset.labelled)} labelled cases ({dataset.layout}), labels: {', '.join(labels.names)}")
@@ -142,9 +143,9 @@ def _chosen(choices: Sequence[planning.Choice], config: RunConfig, user: Mapping
     return chosen
 
 
-def find(data: str | Path, config: RunConfig) -> tuple[Dataset, Labels]:
+def find(data: str | Path, config: RunConfig, keys: Path | None = None) -> tuple[Dataset, Labels]:
     """A dataset and its labels, declared or discovered in the masks."""
-    dataset = layouts.find(data, config.modality)
+    dataset = layouts.find(data, config.modality, keys)
     return dataset, dataset.labels or reading.discover_labels(reading.label_values(dataset))
 
 

@@ -72,6 +72,53 @@ def make_dataset() -> Callable[..., Path]:
     return write_dataset
 
 
+@pytest.fixture(scope="session")
+def make_series() -> Callable[..., Path]:
+    return write_series
+
+
+def write_series(folder: Path, volume: Volume, *, name: str = "1.2.826.0.1.7", **changes: Any) -> Path:
+    """A CT of single frames on any grid whose i and j are at right angles; `changes` sets attributes of every slice.
+
+    File names run against the order of the slices, as on many scanners.
+    """
+    import pydicom
+    from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+
+    folder.mkdir(parents=True)
+    lps = np.diag((-1.0, -1, 1, 1)) @ volume.geometry.affine
+    i_mm, j_mm = volume.geometry.spacing_mm[:2]
+    for k in range(volume.geometry.shape[2]):
+        data = pydicom.Dataset()
+        data.file_meta = pydicom.dataset.FileMetaDataset()
+        data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, f"{name}.{k + 1}"
+        data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = f"{name}.8", f"{name}.9", f"{name}.10"
+        data.PatientName, data.PatientID, data.PatientBirthDate, data.PatientSex = (
+            "Doe^John",
+            "PAT-4711",
+            "19500102",
+            "M",
+        )
+        data.StudyDate, data.StudyTime, data.StudyID, data.AccessionNumber = "20200304", "101112.5", "ST-5", "ACC-77"
+        data.StudyDescription, data.ReferringPhysicianName, data.InstitutionName = "Doe follow-up", "Roe^R", "St Doe"
+        data.Modality, data.SeriesNumber, data.InstanceNumber = "CT", 3, k + 1
+        data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        data.Columns, data.Rows, data.SamplesPerPixel = *volume.geometry.shape[:2], 1
+        data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", 1
+        data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
+        data.PixelSpacing, data.SliceThickness = [j_mm, i_mm], 1
+        data.ImageOrientationPatient = [
+            float(f"{x:.12f}") for x in (*(lps[:3, 0] / i_mm), *(lps[:3, 1] / j_mm))
+        ]  # text has 16 letters
+        data.ImagePositionPatient = [float(f"{x:.9f}") for x in lps[:3, :3] @ (0, 0, k) + lps[:3, 3]]
+        data.PixelData = np.ascontiguousarray(volume.array[0, :, :, k].T.astype("<i2")).tobytes()
+        for key, value in changes.items():
+            setattr(data, key, value)
+        data.save_as(folder / f"IM{volume.geometry.shape[2] - k:04d}.dcm", enforce_file_format=True)
+    return folder
+
+
 def write_dataset(
     root: Path,
     *,

@@ -347,6 +347,23 @@ def test_one_file_for_many_scans(refused: Callable[..., str], tmp_path: Path, mo
     assert message == "error: -o names one file, but there are 4 scans. Name a folder."
 
 
+@pytest.mark.parametrize(("name", "ending"), [("dicom-seg", "seg.dcm"), ("rtstruct", "rtstruct.dcm")])
+def test_masks_in_dicom_for_dicom(
+    cli: Callable[..., Ended], refused: Callable[..., str], tmp_path: Path, model: Path, name: str, ending: str
+) -> None:
+    series = shipped("sample_data") / "dicom" / "series"
+    out, channels = tmp_path / "out", f"{series},{series}"  # the mask belongs to the first
+    ended = cli("predict", model, channels, "-o", out, "--format", name, "--deidentify", "--remap-uids")
+    assert ended.code == 0, ended.err
+    assert "no longer refer to their scans" in ended.err
+    (mask,) = out.glob(f"*.{ending}")
+    assert mask.name == f"{io.stem(series)}.{ending}"
+    assert io.read(mask, on=io.read_geometry(series)).array.ndim == 4
+    scans = model.parent / "data/imagesTr"
+    assert "is no DICOM series" in refused("predict", model, scans, "-o", out, "--format", name)
+    assert "add --format dicom-seg or" in refused("predict", model, channels, "-o", tmp_path / "plain", "--deidentify")
+
+
 def test_an_unknown_format(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:
     scans = model.parent / "data/imagesTr"
     message = refused("predict", model, scans, "-o", tmp_path / "out", "--format", "docx")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg import cohort, files, io, tables
+from medseg import cohort, files, io, objects, tables
 from medseg import geometry as geo
 from medseg.bundle import Bundle
 from medseg.errors import DataError
@@ -345,3 +346,76 @@ def test_a_table_beside_a_single_file_is_of_that_file_alone(tmp_path: Path) -> N
     for scan_ in find(write(tmp_path, "a.nii.gz", "b.nii.gz")):
         cohort.predict(model(), [scan_], tmp_path / "out" / "mask.nii.gz")
     assert [row["case"] for row in table(tmp_path / "out" / "mask_volumes.csv")] == ["b"]
+
+
+# --- DICOM in, DICOM out
+
+
+def of_series(tmp_path: Path, make_series: Callable[..., Path], **changes: Any) -> tuple[list[Scan], Volume]:
+    """A tilted series of the levels 0, 1, 2 in a folder with a patient's name, and its mask as NIfTI has it."""
+    affine = np.array([[-1.0, 0, 0, 9], [0, -2, 0.4, 5], [0, 0, 2.5, -7], [0, 0, 0, 1]])
+    folder = make_series(tmp_path / "Doe_John", Volume(scan().array, Geometry(SHAPE, affine)), **changes)
+    scans = find([folder])
+    (outcome,) = cohort.predict(model(), scans, tmp_path / "plain.nii.gz")
+    return scans, io.read(outcome.mask or "", "labels")
+
+
+@pytest.mark.parametrize("ending", objects.FORMATS.values())
+def test_a_series_gets_an_object_that_refers_to_it(
+    tmp_path: Path, make_series: Callable[..., Path], ending: str
+) -> None:
+    scans, mask = of_series(tmp_path, make_series)
+    (outcome,) = cohort.predict(model(), scans, tmp_path / "out", suffix=ending)
+    assert outcome.mask == tmp_path / "out" / f"{scans[0].id}{ending}"
+    back = io.read(outcome.mask, on=mask.geometry)
+    assert back.meta["labels"].names == ("liver, left", 'tu"mour')
+    np.testing.assert_array_equal(np.array([0, 1, 4])[back.array], mask.array)
+    assert io.references(outcome.mask).series == ("1.2.826.0.1.7.9",)
+    named = cohort.predict(model(), scans, tmp_path / f"one{ending}", probabilities=True)
+    assert named[0].mask == tmp_path / f"one{ending}"
+    assert (tmp_path / "one_probabilities.nii.gz").exists()
+
+
+@pytest.mark.parametrize("ending", objects.FORMATS.values())
+def test_nothing_of_the_patient_is_in_an_object_on_request(
+    tmp_path: Path, make_series: Callable[..., Path], ending: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    scans, mask = of_series(tmp_path, make_series)
+    for name, manner in {"bare": objects.Manner(True), "moved": objects.Manner(True, True)}.items():
+        (outcome,) = cohort.predict(model(), scans, tmp_path / name, suffix=ending, manner=manner)
+        assert outcome.mask is not None
+        content = outcome.mask.read_bytes()
+        assert not any(text in content for text in (b"Doe", b"PAT-4711", b"19500102", b"ACC-77", b"20200304"))
+        assert (b"1.2.826.0.1.7." in content) == (name == "bare")
+        assert ("no longer refer to their scans" in caplog.text) == (name == "moved")
+        np.testing.assert_array_equal(io.read(outcome.mask, on=mask.geometry).array > 0, mask.array > 0)
+
+
+def test_a_users_own_codes_are_written(tmp_path: Path, make_series: Callable[..., Path]) -> None:
+    scans, _ = of_series(tmp_path, make_series)
+    (tmp_path / "codes.csv").write_text('name,category,code,meaning\n"liver, left",structure,99ME:L,Left half\n')
+    manner = objects.Manner(codes=tmp_path / "codes.csv")
+    (outcome,) = cohort.predict(model(), scans, tmp_path / "out", suffix=".seg.dcm", manner=manner)
+    assert outcome.mask is not None
+    assert io.read(outcome.mask).meta["labels"].items[0].code == "99ME:L"
+    with pytest.raises(DataError, match=r"the table of codes .* cannot be read"):
+        cohort.predict(model(), scans, tmp_path, suffix=".seg.dcm", manner=objects.Manner(codes=tmp_path / "none.csv"))
+
+
+def test_objects_are_for_dicom_alone_and_what_changes_them_for_objects(
+    tmp_path: Path, make_series: Callable[..., Path]
+) -> None:
+    scans, _ = of_series(tmp_path, make_series)
+    with pytest.raises(DataError, match=r"'a.nii.gz' is no DICOM series, to which alone a DICOM object can refer"):
+        cohort.predict(model(), find(write(tmp_path, "a.nii.gz")), tmp_path / "out", suffix=".rtstruct.dcm")
+    with pytest.raises(DataError, match="only DICOM objects hold what to change about the patient"):
+        cohort.predict(model(), scans, tmp_path / "out", manner=objects.Manner(deidentify=True))
+
+
+def test_a_series_that_nothing_can_refer_to_stops_no_other(tmp_path: Path, make_series: Callable[..., Path]) -> None:
+    good, _ = of_series(tmp_path, make_series)
+    bad, _ = of_series(tmp_path / "more", make_series, StudyInstanceUID="", SeriesInstanceUID="1.2.99")
+    outcomes = cohort.predict(model(), [*bad, *good], tmp_path / "out", suffix=".seg.dcm")
+    assert outcomes[0].error.startswith("the series has no StudyInstanceUID")
+    assert "Doe" not in outcomes[0].error
+    assert outcomes[1].mask is not None

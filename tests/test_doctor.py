@@ -113,12 +113,14 @@ def test_findings_show_no_paths_for_they_may_be_names(made: Maker) -> None:
 
 def test_a_mask_is_read_once(made: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     paths: list[Path] = []
+    right = io.read
 
     def read(path: Path, kind: str = "image") -> Volume:
         paths.append(path)
-        return io.read(path, kind)  # type: ignore[arg-type]
+        return right(path, kind)  # type: ignore[arg-type]
 
     monkeypatch.setattr("medseg.examination.read", read)
+    monkeypatch.setattr("medseg.io.read", read)
     made.check()
     assert len(paths) == len(set(paths)) == 6
 

@@ -14,14 +14,16 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 # From the ground up; a part may import from the rows below its own, never from its own.
 LAYERS = """
 errors progress extent runner mistakes
-registry resources files picture system memory
+registry resources files pseudonym picture system memory
 settings declaration
 volume labels interpolation stitching windows
 regrid
 io geometry distance
-region
+region series
+objects
 cases preprocess sample augment metrics plot prediction
 reading manifest bids findings postprocess
+studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion
 bundle tables pairing loader doctor planning restore ensemble suitability

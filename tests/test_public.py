@@ -15,8 +15,8 @@ import medseg
 
 ROOT = Path(__file__).parents[1]
 DESIGNED = (
-    "read write convert list_series check repair plan train load predict export evaluate compare create_model "
-    "create_loss list_losses sliding_window"
+    "read write write_structures convert list_series check repair plan train load predict export evaluate compare "
+    "create_model create_loss list_losses sliding_window"
 )
 
 

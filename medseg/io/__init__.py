@@ -17,10 +17,14 @@ from typing import Any
 import numpy as np
 
 from medseg.errors import ConfigError, DataError
-from medseg.io import dicom, metaimage, nifti, nrrd, raster
+from medseg.io import dicom, dicom_seg, metaimage, nifti, nrrd, raster, rtstruct
+from medseg.io._common import digest, sop_class
+from medseg.io._source import References
 from medseg.volume import Geometry, Kind, Volume
 
-_FORMATS: tuple[ModuleType, ...] = (dicom, nifti, nrrd, metaimage, raster)
+_OBJECTS: tuple[ModuleType, ...] = (dicom_seg, rtstruct)  # DICOM that holds no image
+STRUCTURES = (*dicom_seg.CLASSES, rtstruct.CLASS)  # kinds of DICOM objects
+_FORMATS: tuple[ModuleType, ...] = (*_OBJECTS, dicom, nifti, nrrd, metaimage, raster)
 SUFFIXES: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in form.SUFFIXES)
 WRITTEN: tuple[str, ...] = tuple(suffix for form in _FORMATS for suffix in getattr(form, "WRITTEN", ()))
 
@@ -32,10 +36,12 @@ def read(path: str | Path, kind: Kind = "image", **options: Any) -> Volume:
         path: NIfTI, NRRD, MetaImage, PNG, TIFF, JPEG or DICOM; of several volumes in one place `list_series` has the paths.
         kind: "labels" for a mask: whole numbers, whatever type the file stores them in.
         options: of DICOM: `allow_gaps`, `units="suv"`, `channels=True` for volumes of one grid (see `medseg.io.dicom.read`); of
+            DICOM SEG and RTSTRUCT: `on`, the grid of the series that they were drawn on, for contours have none of their own; of
             plain images (PNG, TIFF, JPEG), which hold none: `spacing_mm` of columns, rows and pages. None is not given.
 
     Returns:
-        The volume on its own grid; what was odd about the file is in `meta["notes"]`.
+        The volume on its own grid; what was odd about the file is in `meta["notes"]`, and in `meta["labels"]` what the values
+        mean where the file says so.
 
     Raises:
         DataError: no such file, an unknown format, or contents that cannot be trusted.
@@ -49,6 +55,21 @@ def read(path: str | Path, kind: Kind = "image", **options: Any) -> Volume:
     with _untrusted(path):
         volume: Volume = form.read(path, kind, **given)
     return volume
+
+
+def holds_structures(path: str | Path) -> bool:
+    """Whether this is a DICOM Segmentation or an RTSTRUCT: labels with names, for a series elsewhere."""
+    return sop_class(Path(path)) in STRUCTURES
+
+
+def references(path: str | Path) -> References:
+    """The images that a DICOM Segmentation or an RTSTRUCT refers to.
+
+    Raises:
+        DataError: it is damaged, or neither.
+    """
+    found: References = _format(Path(path)).references(Path(path))
+    return found
 
 
 def read_geometry(path: str | Path) -> Geometry:
@@ -98,10 +119,16 @@ def parts(path: str | Path) -> list[Path]:
 def stem(path: str | Path) -> str:
     """The name of a case: a file's name without its ending.
 
-    Names of DICOM files and folders often hold a patient's name: theirs is a hash of the SeriesInstanceUID.
+    Names of DICOM files and folders often hold a patient's name: theirs is a hash of the SeriesInstanceUID. Of structures it is
+    that of the series that they refer to, unless the name ends as medseg's own do: then it is that of a case already.
     """
     path = Path(path)
-    return dicom.identifier(path) if exists(path) and dicom.matches(path) else bare_name(path)
+    if not exists(path) or any(path.name.lower().endswith(form.SUFFIXES) for form in _OBJECTS):
+        return bare_name(path)
+    if holds_structures(path):
+        refers = references(path)
+        return digest((*refers.series, refers.own)[0])
+    return dicom.identifier(path) if dicom.matches(path) else bare_name(path)
 
 
 def exists(path: Path) -> bool:

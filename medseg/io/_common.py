@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+import hashlib
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import DataError, GeometryError
+from medseg.errors import DataError, GeometryError, MedsegError
 from medseg.volume import Geometry, Kind, Volume
 
 Array = npt.NDArray[Any]
@@ -26,6 +29,45 @@ _FARTHEST_MM = 1e9  # a thousand kilometres: nothing lies there, and squares of 
 def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
     """Whether a file name ends in one of these, in any case."""
     return path.name.lower().endswith(suffixes)
+
+
+@contextlib.contextmanager
+def parsing(path: Path, words: str = "is a damaged or incomplete DICOM object. Export it again.") -> Iterator[None]:
+    """Damage in one place: a DICOM library warns of oddities that are checked here, and raises whatever a bad byte leads to.
+
+    Raises:
+        DataError: in place of whatever else is raised: these words, and not its own, which may quote the patient's data.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except (MedsegError, MemoryError):
+        raise
+    except Exception as error:
+        raise DataError(f"'{path}' {words} ({type(error).__name__})") from error
+
+
+def sop_class(path: Path) -> str:
+    """The kind of DICOM object in a file, by its first bytes; empty for a folder, and for other files."""
+    if not path.is_file():
+        return ""
+    with path.open("rb") as stream:
+        if stream.read(132)[128:] != b"DICM":
+            return ""
+    from pydicom.filereader import read_file_meta_info
+
+    with contextlib.suppress(Exception):  # of a damaged file the reader that takes it will say what is wrong
+        return str(read_file_meta_info(path).get("MediaStorageSOPClassUID", ""))
+    return ""
+
+
+def digest(uid: str) -> str:
+    """A name for a DICOM series that tells nothing about the patient: a hash of its SeriesInstanceUID."""
+    return hashlib.sha256(uid.encode()).hexdigest()[:12]
+
+
+WRITING = "cannot be made of this series' headers. Write masks with --format nii.gz, and report this."
 
 
 def geometry(path: Path, shape: tuple[int, ...], affine: Array, *, lps: bool = False) -> Geometry:

@@ -65,7 +65,7 @@ def voxels(
     needed = math.prod(shape) * dtype.itemsize
     if offset == -1 and packing == "raw":
         offset = path.stat().st_size - needed
-    _check_size(path, needed, packing, offset, skip)
+    check_size(path, needed, packing, offset, skip)
     try:
         if packing == "raw":
             flat = np.fromfile(path, dtype, math.prod(shape), offset=offset + skip)
@@ -82,7 +82,7 @@ def voxels(
         raise DataError(f"'{path}' is cut short or damaged. Copy it again from its source.") from error
 
 
-def _check_size(path: Path, needed: int, packing: Packing, offset: int, skip: int) -> None:
+def check_size(path: Path, needed: int, packing: Packing, offset: int = 0, skip: int = 0) -> None:
     """Refuse a file that cannot hold what its header promises, or more than there is room for."""
     there = path.stat().st_size
     longest = {"raw": there, "deflate": there * _MAX_DEFLATE_RATIO, "bzip2": math.inf, "text": 4 * there}[packing]

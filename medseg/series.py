@@ -1,0 +1,100 @@
+"""DICOM series as objects of labels need them: their headers in the order of slices, and all of a tree by what they are called.
+
+The one place that asks `io.dicom` for more than volumes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medseg import io
+from medseg.errors import DataError
+from medseg.io import _common, dicom
+from medseg.io._source import NEEDED, Source
+from medseg.io.dicom import Found
+
+Header = Any
+
+
+@dataclass(frozen=True)
+class Series:
+    """A series of images in a tree.
+
+    Args:
+        uid: its SeriesInstanceUID.
+        id: a name that tells nothing about the patient.
+        path: of its file, or of the folder that all its files lie in or below.
+        modality: `CT`, `MR`, `PT` ...
+        frame: its FrameOfReferenceUID.
+        instances: SOPInstanceUIDs of its images.
+        patient: what tells patients apart: the PatientID, or the study where that is empty. Never to be shown.
+    """
+
+    uid: str
+    id: str
+    path: Path
+    modality: str
+    frame: str
+    instances: frozenset[str]
+    patient: str
+
+
+def check(path: Path) -> None:
+    """Refuse what is no DICOM.
+
+    Raises:
+        DataError: it is none.
+    """
+    if not io.exists(path) or not dicom.matches(path):
+        raise DataError(
+            f"'{io.stem(path)}{io.ending(path)}' is no DICOM series, to which alone a DICOM object can refer. Use --format nii.gz."
+        )
+
+
+def source(path: Path) -> Source:
+    """The series of a folder or a file, for an object that refers to it.
+
+    Raises:
+        DataError: it is no DICOM, or cannot be referred to.
+        GeometryError: as `io.read`.
+    """
+    check(path)
+    found = dicom._chosen(path)[0]
+    grid = dicom._usable_grid(path, found)
+    files = list(dict.fromkeys(plane.file.source for plane in found.stack.planes))
+    if len(files) not in (1, grid.shape[2]):
+        raise DataError(
+            f"{len(files)} files hold {grid.shape[2]} slices of one volume. Write masks with --format nii.gz."
+        )
+    with _common.parsing(path):
+        return Source.of([_header(file, NEEDED) for file in files], grid)
+
+
+def listing(root: Path) -> tuple[list[Series], list[Path]]:
+    """The series of images in and below a folder, and the objects that hold structures; no series where there are no objects."""
+    files = sorted(
+        Path(folder, name) for folder, _, names in os.walk(root) for name in names if not name.startswith(".")
+    )
+    objects = [file for file in files if io.holds_structures(file)]
+    return ([_series(found) for found in dicom.find(root).volumes if found.stack.planes] if objects else []), objects
+
+
+def _header(file: Any, names: Sequence[str]) -> Header:
+    import pydicom
+
+    with file.open() as stream:
+        return pydicom.dcmread(stream, stop_before_pixels=True, force=True, specific_tags=list(names))
+
+
+def _series(found: Found) -> Series:
+    planes = found.stack.planes
+    with _common.parsing(found.path):
+        first = _header(found.file.source, ("PatientID", "StudyInstanceUID"))
+        patient = str(first.get("PatientID") or "") or f"study {first.get('StudyInstanceUID', found.file.series)}"
+    instances = frozenset(plane.file.instance for plane in planes)
+    frame = planes[0].frame_of_reference
+    return Series(found.file.series, found.id, found.path, found.file.modality, frame, instances, patient)
