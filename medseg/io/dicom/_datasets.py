@@ -42,6 +42,7 @@ _PLAIN = (  # all that a listing needs to know of a plain image, besides its tra
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
+    *(trait.keyword for trait in TRAITS if trait.keyword),
 )
 
 
@@ -63,43 +64,54 @@ def header(source: Source) -> Header:
 
 
 def of_plain_image(source: Source) -> Mapping[str, Any] | None:
-    """The few tags of a plain image that a listing needs, in half of the time; None for any other file."""
-    from pydicom.filereader import read_dataset
+    """The few tags of a plain image that a listing needs; None for any other file."""
+    found, _ = selected(source, _PLAIN)
+    data = {element.keyword: element.value for element in found}
+    one = "NumberOfFrames" not in data or ("ImagePositionPatient" in data and _tags.whole(data["NumberOfFrames"]) == 1)
+    return data if one and "Rows" in data and "MOSAIC" not in _tags.kind(data) else None
 
-    wanted = _wanted()
+
+def selected(source: Source, keywords: tuple[str, ...]) -> tuple[Header, str]:
+    """Some tags of a file, and its transfer syntax: half of the time that all of them take."""
+    import pydicom
+    from pydicom.filereader import read_dataset
+    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+    wanted = _numbers(keywords)
     last = int(wanted[-1])
-    with source.open() as stream:
+    with source.open_anywhere() if "PixelData" in keywords else source.open() as stream:
         syntax, end = _meta(stream.read(_META))
         if syntax in ("", _DEFLATED, _BIG_ENDIAN):
-            return None
+            check_deflated(stream)
+            data = pydicom.dcmread(stream, specific_tags=wanted, force=True)
+            guess = ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian
+            return data, str(data.file_meta.get("TransferSyntaxUID") or guess)
         stream.seek(end)
-        found = read_dataset(
+        parsed = read_dataset(
             stream,  # type: ignore[arg-type]
             syntax == _IMPLICIT,
             True,
             stop_when=lambda tag, *_: int(tag) > last,
             specific_tags=wanted,
         )
-    data = {element.keyword: element.value for element in found}
-    plain = "Rows" in data and "MOSAIC" not in _tags.kind(data) and (_tags.whole(data.get("NumberOfFrames")) or 1) == 1
-    return data if plain else None
+    return parsed, syntax
 
 
 @functools.cache
-def _wanted() -> list[Any]:
+def _numbers(keywords: tuple[str, ...]) -> list[Any]:
     from pydicom.datadict import tag_for_keyword
     from pydicom.tag import Tag
 
-    words = {*_PLAIN, *(trait.keyword for trait in TRAITS)} - {""}
-    return sorted(Tag(tag) for word in words if (tag := tag_for_keyword(word)) is not None and tag < 0x00300000)
+    return sorted(Tag(tag) for word in keywords if (tag := tag_for_keyword(word)) is not None)
 
 
 def check_deflated(stream: IO[bytes]) -> None:
-    """Refuse a deflated file that would fill the memory, before pydicom unpacks all of it.
+    """Refuse a deflated file that would fill the memory, before pydicom unpacks all of it; else go back to its beginning.
 
     Raises:
         DataError: there is more than a gigabyte in it.
     """
+    stream.seek(0)
     syntax, end = _meta(stream.read(_META))
     if syntax == _DEFLATED:
         stream.seek(end)
@@ -112,7 +124,10 @@ def check_deflated(stream: IO[bytes]) -> None:
 
 
 def _meta(start: bytes) -> tuple[str, int]:
-    """Transfer syntax and end of the meta information: group 2, always in explicit VR and little endian."""
+    """Transfer syntax and end of the meta information: group 2, always in explicit VR and little endian.
+
+    The syntax is empty where it is not said, or where a file cannot be right.
+    """
     at, syntax = START, ""
     while start[at : at + 2] == b"\2\0":
         long = start[at + 4 : at + 6] in (b"OB", b"UN")
@@ -121,4 +136,4 @@ def _meta(start: bytes) -> tuple[str, int]:
         if start[at + 2 : at + 4] == b"\x10\0":
             syntax = start[value:end].rstrip(b"\0 ").decode("latin-1")
         at = end
-    return syntax, min(at, len(start))
+    return (syntax, at) if at <= len(start) else ("", 0)

@@ -36,6 +36,7 @@ _TERMS = {
     "DecayCorrection": {"NONE", "START", "ADMIN"},
     "RescaleType": {"HU", "US", "OD", "Z_EFF", "ED", "MGML"},
 }
+_TAGS = (*_NUMBERS, *_TERMS, "Manufacturer", "PhotometricInterpretation", "PixelPaddingValue")
 _MAKERS = (
     "siemens",
     "philips",
@@ -57,7 +58,7 @@ def of(found: Found, suv: Suv | None, notes: tuple[str, ...] = ()) -> dict[str, 
     """The facts of a volume, ready for JSON, as they become its `meta`, with notes on what was odd."""
     plane = found.stack.planes[0]
     with _datasets.quiet():
-        data = _datasets.header(plane.file.source)
+        data, _ = _datasets.selected(plane.file.source, _TAGS)
     numbers = {name: value for name in _NUMBERS if (value := _tags.number(data.get(name))) is not None}
     terms = {name: word for name in _TERMS if (word := _term(data.get(name), _TERMS[name]))}
     colours, maker = data.get("PhotometricInterpretation"), str(data.get("Manufacturer") or "").lower().split()

@@ -19,6 +19,7 @@ from medseg.io.dicom._headers import Read
 from medseg.io.dicom._planes import File
 from medseg.io.dicom._sources import Source, sources
 
+_ALONE = 64  # files for which no second thread is started
 _THREADS = 8  # that wait for the disk; Python reads headers one at a time
 
 
@@ -84,7 +85,7 @@ def find(path: Path) -> Listing:
         DataError: a zip or a DICOMDIR that cannot be used.
     """
     there = sources(path)
-    with _datasets.quiet(), ThreadPoolExecutor(_THREADS) as pool:
+    with _datasets.quiet(), ThreadPoolExecutor(min(_THREADS, 1 + len(there) // _ALONE)) as pool:
         reads = progress.track(pool.map(_headers.read, there), "reading DICOM headers", len(there))
         known = [read for read in reads if read is not None]
     aside = Counter(file.aside for file, _ in known if file.aside and file.aside != "directory")

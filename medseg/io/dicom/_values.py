@@ -10,11 +10,28 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import DataError, MedsegError
-from medseg.io.dicom._datasets import check_deflated, quiet
+from medseg.io.dicom import _datasets
 from medseg.io.dicom._planes import Header, Plane
 from medseg.io.dicom._sources import Source
 
 Array = npt.NDArray[Any]
+_TAGS = (
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "NumberOfFrames",
+    "Rows",
+    "Columns",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "ExtendedOffsetTable",
+    "ExtendedOffsetTableLengths",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelData",
+)
 _FREE_BYTES = 64 << 20  # of one frame, that a header may ask for whatever the size of its file
 _MOST_SHRUNK = 4096  # times: beyond what codecs make of anything but emptiness
 _PACKAGES = {  # what decodes a compression, by a word of its name; the first that fits counts
@@ -31,7 +48,7 @@ def voxels(planes: Sequence[Plane]) -> Array:
     Raises:
         DataError: no decoder, or files that are damaged or smaller than their headers say. No path is named.
     """
-    with quiet():
+    with _datasets.quiet():
         return np.stack([_rescaled(_cut(_frame(plane), plane), *plane.rescale) for plane in planes])
 
 
@@ -40,12 +57,12 @@ def _frame(plane: Plane) -> Array:
     from pydicom.pixels import get_decoder
 
     try:
-        data = _opened(plane.file.source)
-        syntax = data.file_meta.TransferSyntaxUID
+        data, syntax = _opened(plane.file.source)
         _check_size(data, plane)
         decoder = get_decoder(syntax)
         if not decoder.is_available or _is_beyond(decoder, data):
-            raise DataError(f"is compressed ({syntax.name}). Install its decoder: pip install {_package(syntax.name)}")
+            name = decoder.UID.name
+            raise DataError(f"is compressed ({name}). Install its decoder: pip install {_package(name)}")
         options: Any = {"correct_unused_bits": False}  # so that what they hold is known below
         array, _ = decoder.as_array(data, index=plane.frame, raw=True, **options)
         return _meaningful_bits(array, data)
@@ -60,18 +77,8 @@ def _frame(plane: Plane) -> Array:
 
 
 @functools.lru_cache(maxsize=1)  # frames of one file come one after the other
-def _opened(source: Source) -> Header:
-    import pydicom
-    from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-
-    with source.open_anywhere() as stream:
-        check_deflated(stream)
-        data = pydicom.dcmread(stream, force=True)
-    if "TransferSyntaxUID" not in data.file_meta:  # a file without meta information
-        data.file_meta.TransferSyntaxUID = (
-            ImplicitVRLittleEndian if data.original_encoding[0] else ExplicitVRLittleEndian
-        )
-    return data
+def _opened(source: Source) -> tuple[Header, str]:
+    return _datasets.selected(source, _TAGS)
 
 
 def _check_size(data: Header, plane: Plane) -> None:
