@@ -82,11 +82,12 @@ def load(
     try:
         suv = _suv.of(found.stack.planes) if units == "suv" else None
         array, notes = _gaps.filled(_values.voxels(found.stack.planes), found.stack, kind)
+        meta = _facts.of(found, suv, notes)
     except DataError as error:
         raise type(error)(f"'{path}': {error}") from error
     if suv:
         array = (array * suv.factor).astype(np.float32)
-    return _common.volume(path, array.T[None], grid, kind, _facts.of(found, suv, notes))
+    return _common.volume(path, array.T[None], grid, kind, meta)
 
 
 def read_geometry(path: Path) -> Geometry:
