@@ -28,7 +28,7 @@ class Config(Settings):
         channels: volumes of one series and grid (echoes, times, directions) in one file instead of one each.
         upright: resample a tilted stack to a grid with right angles.
         allow_gaps: fill missing slices, and even out uneven ones, between slices at their true positions.
-        units: "suv" for PET by body weight.
+        units: "suv" for PET by body weight; all else keeps its own.
     """
 
     format: Literal["nifti", "nrrd"] = "nifti"

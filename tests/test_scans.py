@@ -2,10 +2,12 @@ from __future__ import annotations
 
 import os
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from PIL import Image
 
@@ -157,3 +159,29 @@ def test_a_folder_that_may_not_be_read_is_said(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "scandir", refuse)
     with pytest.raises(DataError, match=r"locked' cannot be read \(Permission denied\)"):
         find([tmp_path])
+
+
+def test_each_volume_of_a_study_is_a_scan_and_the_rest_is_set_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two series in one folder, one of them a localizer; the third in a zip."""
+    caplog.set_level("INFO", "medseg")
+    study = tmp_path / "Doe^Jane"
+    study.mkdir()
+    for series in ("1.2.1", "1.2.2", "1.2.3"):
+        for path in SERIES.iterdir():
+            data = pydicom.dcmread(path)
+            data.SeriesInstanceUID = series
+            if series == "1.2.3":
+                data.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+            data.save_as(study / f"{series}.{path.stem}")
+    with zipfile.ZipFile(study / "more.zip", "w") as archive:
+        for path in SERIES.iterdir():
+            archive.write(path, path.name)
+    scans = find([study])
+    assert len(scans) == 3
+    assert [image.parent for scan in scans[:2] for image in scan.images] == [study, study]
+    assert {io.read(scan.images[0]).geometry for scan in scans} == {io.read_geometry(SERIES)}
+    assert find([scans[0].images[0]]) == [scans[0]]
+    assert f"set aside: {len(list(SERIES.iterdir()))} x localizer" in caplog.text
+    assert "Doe" not in caplog.text

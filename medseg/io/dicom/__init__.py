@@ -61,7 +61,7 @@ def read(
         path: what `find` takes, or the path of one of its volumes.
         kind: "labels" takes the nearer value where gaps are filled.
         allow_gaps: fill gaps and even out spacing, by linear interpolation between the slices at their true positions.
-        units: "suv" for PET by body weight (see `_suv`), else what the file's rescaling gives.
+        units: "suv" makes PET that of body weight (see `_suv`); all else keeps the unit that the file's rescaling gives.
         channels: take all volumes that share a grid, in the order of their time, as channels of one.
 
     Raises:
@@ -80,13 +80,14 @@ def load(
     path = path or found.path
     grid = _usable_grid(path, found, allow_gaps)
     try:
-        suv = _suv.of(found.stack.planes) if units == "suv" else None
+        suv = _suv.of(found.stack.planes) if units == "suv" and found.file.modality == "PT" else None
         array, notes = _gaps.filled(_values.voxels(found.stack.planes), found.stack, kind)
+        meta = _facts.of(found, suv, notes)
     except DataError as error:
         raise type(error)(f"'{path}': {error}") from error
     if suv:
         array = (array * suv.factor).astype(np.float32)
-    return _common.volume(path, array.T[None], grid, kind, _facts.of(found, suv, notes))
+    return _common.volume(path, array.T[None], grid, kind, meta)
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -104,12 +105,12 @@ def identifier(path: Path) -> str:
 
     It is one of the path where there is no such series or several: reading it will say why.
     """
+    if _addresses.is_address(path):
+        return path.stem
     try:
         names = {found.id.partition("-")[0] for found in _listed(path)[0]}
     except DataError:
         names = set()
-    if _addresses.is_address(path):
-        return path.stem
     return names.pop() if len(names) == 1 else _listing.code(str(path))
 
 

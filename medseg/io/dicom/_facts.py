@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 from medseg.io.dicom import _datasets, _describe, _tags
@@ -57,26 +58,30 @@ _MONOCHROME1 = "MONOCHROME1: meant to be shown with low values bright; the value
 def of(found: Found, suv: Suv | None, notes: tuple[str, ...] = ()) -> dict[str, Any]:
     """The facts of a volume, ready for JSON, as they become its `meta`, with notes on what was odd."""
     plane = found.stack.planes[0]
-    with _datasets.quiet():
-        data, _ = _datasets.selected(plane.file.source, _TAGS)
+    with _datasets.quiet(), _datasets.guarded():
+        data = {element.keyword: element.value for element in _datasets.selected(plane.file.source, _TAGS)[0]}
     numbers = {name: value for name in _NUMBERS if (value := _tags.number(data.get(name))) is not None}
     terms = {name: word for name in _TERMS if (word := _term(data.get(name), _TERMS[name]))}
-    colours, maker = data.get("PhotometricInterpretation"), str(data.get("Manufacturer") or "").lower().split()
     padding = _tags.number(data.get("PixelPaddingValue"))
-    facts: dict[str, Any] = {
+    inverse = data.get("PhotometricInterpretation") == "MONOCHROME1"
+    facts = {
         "modality": _describe.modality(found),
         "series": found.id.partition("-")[0],
         "series_number": found.file.number,
         "label": found.label,
         "traits": _describe.traits(found.stack),
-        "acquisition": {**numbers, **terms, "Manufacturer": next((name for name in _MAKERS if name in maker[:1]), "")},
+        "acquisition": {**numbers, **terms, **_maker(data.get("Manufacturer"))},
         "padding": None if padding is None else padding * plane.rescale[0] + plane.rescale[1],
         "unit": "SUVbw" if suv else "HU" if found.file.modality == "CT" else terms.get("Units", ""),
+        "notes": (*found.stack.notes, *notes, *([_MONOCHROME1] if inverse else [])),
     }
-    facts["notes"] = (*found.stack.notes, *notes, *([_MONOCHROME1] if colours == "MONOCHROME1" else []))
-    if suv:
-        facts["suv"] = {"factor": suv.factor, "rule": suv.rule, "tags": suv.tags, "decay_s": suv.decay_s}
-    return facts
+    return facts | ({"suv": dataclasses.asdict(suv)} if suv else {})
+
+
+def _maker(name: Any) -> dict[str, str]:
+    """The first word of the maker's name, if it is a known one: it is text that can be typed."""
+    word = next(iter(str(name or "").lower().split()), "")
+    return {"Manufacturer": word} if word in _MAKERS else {}
 
 
 def _term(value: Any, allowed: set[str]) -> str:

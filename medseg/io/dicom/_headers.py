@@ -41,20 +41,15 @@ _ASIDE = {
 def read(source: Source) -> Read | None:
     """The records of a file, or None where it is no DICOM."""
     try:
-        with source.open() as stream:
-            known = looks_like_dicom(stream.read(START))
-        if known:
-            return _records(source, _datasets.of_plain_image(source) or _datasets.header(source))
-        named = _common.has_suffix(Path(source.member or source.path), SUFFIXES)
-        return (File(source, problem="is no DICOM file, or its beginning is damaged"), ()) if named else None
-    except MemoryError:
-        raise
+        with _datasets.guarded():
+            with source.open() as stream:
+                known = looks_like_dicom(stream.read(START))
+            if known:
+                return _records(source, _datasets.of_plain_image(source) or _datasets.header(source))
     except DataError as error:
         return File(source, problem=str(error)), ()
-    except OSError as error:
-        return File(source, problem=f"cannot be read ({error.strerror or type(error).__name__})"), ()
-    except Exception as error:  # pydicom raises whatever a bad byte leads to; its text may quote the patient's data
-        return File(source, problem=f"is damaged or incomplete ({type(error).__name__})"), ()
+    named = _common.has_suffix(Path(source.member or source.path), SUFFIXES)
+    return (File(source, problem="is no DICOM file, or its beginning is damaged"), ()) if named else None
 
 
 def _records(source: Source, data: Header) -> Read:

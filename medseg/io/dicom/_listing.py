@@ -119,10 +119,12 @@ def _lost(reads: Sequence[Read]) -> tuple[Counter[str], list[File]]:
     for file, _ in reads:
         if file.series:
             lost[file.series] += file.problem == _headers.CUT_OFF
-        elif len(beside := here[_place(file.source)]) == 1:
-            lost[next(iter(beside))] += 1
         elif file.problem:
-            stray.append(file)
+            beside = here[_place(file.source)]
+            if len(beside) == 1:
+                lost[next(iter(beside))] += 1
+            else:
+                stray.append(file)
     return lost, stray
 
 

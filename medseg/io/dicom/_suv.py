@@ -48,7 +48,7 @@ def of(planes: Sequence[Plane]) -> Suv:
     Raises:
         DataError: no PET, or a tag is missing or says that values are not corrected.
     """
-    with _datasets.quiet():
+    with _datasets.quiet(), _datasets.guarded():
         data = _datasets.header(planes[0].file.source)
         units = str(data.get("Units") or "")
         if units == "GML":

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import DataError, MedsegError
+from medseg.errors import DataError
 from medseg.io.dicom import _datasets
 from medseg.io.dicom._planes import Header, Plane
 from medseg.io.dicom._sources import Source
@@ -56,7 +56,7 @@ def _frame(plane: Plane) -> Array:
     """The stored values of a whole frame."""
     from pydicom.pixels import get_decoder
 
-    try:
+    with _datasets.guarded():
         data, syntax = _opened(plane.file.source)
         _check_size(data, plane)
         decoder = get_decoder(syntax)
@@ -66,14 +66,6 @@ def _frame(plane: Plane) -> Array:
         options: Any = {"correct_unused_bits": False}  # so that what they hold is known below
         array, _ = decoder.as_array(data, index=plane.frame, raw=True, **options)
         return _meaningful_bits(array, data)
-    except MedsegError:
-        raise
-    except MemoryError as error:
-        raise DataError("needs more memory than there is. Close other programs.") from error
-    except (
-        Exception
-    ) as error:  # pydicom and decoders raise whatever a bad byte leads to; texts may quote the patient's data
-        raise DataError(f"holds damaged or incomplete pixels ({type(error).__name__}). Export it again.") from error
 
 
 @functools.lru_cache(maxsize=1)  # frames of one file come one after the other

@@ -152,3 +152,15 @@ def test_options_of_dicom_are_refused_elsewhere(make: Any, tmp_path: Path) -> No
     io.write(volume, tmp_path / "scan.nii.gz")
     with pytest.raises(ConfigError, match="cannot be read with allow_gaps"):
         io.read(tmp_path / "scan.nii.gz", allow_gaps=True)
+
+
+@pytest.mark.parametrize("tag", [b"\x18\0\x20\0", b"\x20\0\x32\0", b"\x28\0\x10\0", b"\x28\0\0\x01"])
+def test_a_lying_type_anywhere_is_one_line(make: Any, tmp_path: Path, tag: bytes) -> None:
+    path = tmp_path / "s.dcm"
+    make.image((0, 0, 0), make.slab(0), ScanningSequence="SE").save_as(path)
+    raw = path.read_bytes()
+    at = raw.index(tag, 132) + 4
+    path.write_bytes(raw[:at] + b"\x43\xf1" + raw[at + 2 :])
+    with pytest.raises(DataError, match=r"s.dcm'") as caught:
+        io.read(path)
+    assert "\n" not in str(caught.value)

@@ -104,6 +104,13 @@ def test_what_lacks_is_named(make: Any, tmp_path: Path, changes: dict[str, Any],
         io.read(pet(make, tmp_path / "s", **changes), units="suv")
 
 
+def test_what_is_no_pet_keeps_its_unit(make: Any, tmp_path: Path) -> None:
+    folder = make.series(tmp_path / "ct", lambda n: {"RescaleIntercept": -1024})
+    suv, plain = io.read(folder, units="suv"), io.read(folder)
+    assert suv.meta == plain.meta
+    assert np.array_equal(suv.array, plain.array)
+
+
 def test_a_wrong_date_of_injection_is_no_decay(make: Any, tmp_path: Path) -> None:
     drug = {"RadiopharmaceuticalStartDateTime": "20191201100000"}
     with pytest.raises(DataError, match="s from injection to scan; expected 0 to 86400"):
