@@ -179,6 +179,27 @@ def test_pixels_that_no_packing_holds_in_so_few_bytes(tmp_path: Path) -> None:
             read(tmp_path / "a.png")
 
 
+def test_a_page_that_lies_about_its_size_is_not_read(tmp_path: Path) -> None:
+    """Pillow gives zeros for what a plain TIFF lacks, as many as its header says."""
+    from PIL import Image
+
+    page = Image.fromarray(np.zeros((8, 7), np.uint8))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    content = (tmp_path / "a.tif").read_bytes()
+    width = struct.pack("<HHII", 256, 4, 1, 7)
+    assert content.count(width) == 2
+    second = content.rindex(width)
+    lie = struct.pack("<HHII", 256, 4, 1, 20_000_000)
+    for name, broken in (
+        ("first.tif", content.replace(width, lie, 1)),
+        ("next.tif", content[:second] + lie + content[second + 12 :]),
+    ):
+        (tmp_path / name).write_bytes(broken)
+        found = looked_at(tmp_path / name)
+        assert found["kind"] == "DataError"
+        assert float(str(found["peak_mb"])) < 30
+
+
 def test_an_extension_without_end_is_not_read(tmp_path: Path) -> None:
     """The lengths of extensions are lies more often than they are needed."""
     content = bytearray(nifti((5, 4, 3), NOISE[:60]))
