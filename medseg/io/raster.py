@@ -23,7 +23,7 @@ from PIL import Image
 from medseg import picture
 from medseg.errors import DataError
 from medseg.files import atomic, read_json
-from medseg.io import _common, _packed
+from medseg.io import _common, _packed, _png
 from medseg.volume import Geometry, Kind, Volume
 
 Array = npt.NDArray[Any]
@@ -66,6 +66,8 @@ def read(path: Path, kind: Kind, spacing_mm: Sequence[float] | None = None) -> V
         raise DataError(f"'{path}': JPEG changes values, so it cannot hold a mask. Export the mask as PNG.")
     with _opened(path) as image:
         grid, meta = _grid(path, image, spacing_mm)
+        if image.format == "PNG" and not _png.is_whole(path):
+            raise DataError(f"'{path}' has fewer rows than its header says. Copy it again from its source.")
         array = _pages(path, image, kind, grid)
     return _common.volume(path, array, grid, kind, meta)
 

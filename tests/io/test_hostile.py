@@ -179,6 +179,22 @@ def test_pixels_that_no_packing_holds_in_so_few_bytes(tmp_path: Path) -> None:
             read(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+def test_rows_that_are_missing_are_not_black(tmp_path: Path, mode: str) -> None:
+    """Pillow gives zeros for them."""
+    from PIL import Image
+
+    image = Image.fromarray(np.full((9, 13), 200, np.uint16 if mode == "I;16" else np.uint8))
+    (image if mode == "I;16" else image.convert(mode)).save(tmp_path / "a.png")
+    assert io.read(tmp_path / "a.png").geometry.shape == (13, 9, 1)
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[20:24] = struct.pack(">I", 10)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match="fewer rows than its header says"):
+        io.read(tmp_path / "a.png")
+
+
 def test_a_page_that_lies_about_its_size_is_not_read(tmp_path: Path) -> None:
     """Pillow gives zeros for what a plain TIFF lacks, as many as its header says."""
     from PIL import Image
