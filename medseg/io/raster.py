@@ -23,7 +23,7 @@ from PIL import Image
 from medseg import picture
 from medseg.errors import DataError
 from medseg.files import atomic, read_json
-from medseg.io import _common, _packed
+from medseg.io import _common, _packed, _png
 from medseg.volume import Geometry, Kind, Volume
 
 Array = npt.NDArray[Any]
@@ -42,7 +42,7 @@ _DAMAGE = (
     struct.error,
     zlib.error,
 )  # Pillow's ways
-_MOST_PIXELS = 1 << 16  # a byte of a file; of a blank page in the densest packing of TIFF there are nearly as many
+_RAW, _PACKED = 8, 1 << 14  # bytes of pixels that a byte of a file may hold: eight bits, or a blank page in any packing
 _SIDECAR = 1 << 16  # bytes of a file that says how large pixels are
 NOTE = "plain images hold no position and no size: a pixel is taken as 1 mm"
 
@@ -67,6 +67,8 @@ def read(path: Path, kind: Kind, spacing_mm: Sequence[float] | None = None) -> V
         raise DataError(f"'{path}': JPEG changes values, so it cannot hold a mask. Export the mask as PNG.")
     with _opened(path) as image:
         grid, meta = _grid(path, image, spacing_mm)
+        if image.format == "PNG" and not _png.is_whole(path):
+            raise DataError(f"'{path}' has fewer rows than its header says. Copy it again from its source.")
         array = _pages(path, image, kind, grid)
     return _common.volume(path, array, grid, kind, meta)
 
@@ -99,13 +101,20 @@ def _opened(path: Path) -> Iterator[Image.Image]:
 def _grid(path: Path, image: Image.Image, spacing_mm: Sequence[float] | None) -> tuple[Geometry, dict[str, Any]]:
     """Rows from front to back, columns from right to left, pages from below; and what is not known of them."""
     pages = getattr(image, "n_frames", 1)
-    if math.prod(image.size) * pages > _MOST_PIXELS * (there := path.stat().st_size):
-        raise DataError(f"'{path}' promises {image.width}x{image.height} pixels in {there:,} bytes. Copy it again.")
+    _check_promise(path, image, pages)
     if pages > 1 and image.format != "TIFF":
         raise DataError(f"'{path}' has {pages} pictures; expected one, or a TIFF of slices. Save it anew as TIFF.")
     known = spacing_mm or _told(path)
     i, j, k = _checked(path, known) if known else (1.0, 1.0, 1.0)
     return Geometry((*image.size, pages), np.diag((-i, -j, k, 1.0))), {"notes": () if known else (NOTE,)}
+
+
+def _check_promise(path: Path, image: Image.Image, pages: int) -> None:
+    """Refuse more pixels than a file can hold, before there is memory for them."""
+    deep = {"I": 2 if ";" in image.mode else 4, "F": 4}.get(image.mode[0], len(image.getbands()))
+    densest = _RAW if image.format == "TIFF" and image.info.get("compression") == "raw" else _PACKED
+    if math.prod(image.size) * pages * deep > densest * (there := path.stat().st_size):
+        raise DataError(f"'{path}' promises {image.width}x{image.height} pixels in {there:,} bytes. Copy it again.")
 
 
 def _told(path: Path) -> list[float] | None:
@@ -140,14 +149,15 @@ def _pages(path: Path, image: Image.Image, kind: Kind, grid: Geometry) -> Array:
     for number in range(grid.shape[2]):
         if grid.shape[2] > 1:
             image.seek(number)
-        page = _plain(image, kind)
-        page = page[..., None] if page.ndim == 2 else page
+        # Of a page that lies about its size nothing is read.
+        page = _plain(image, kind) if image.size == grid.shape[:2] else np.empty((0, 0))
+        page = page.reshape((*page.shape, 1)[:3]).T
         if found is None:
             _packed.check_memory(path, page.nbytes * grid.shape[2])
-            found = np.empty((*page.shape[::-1], grid.shape[2]), page.dtype, order="F")
-        if page.shape[::-1] != found.shape[:3] or page.dtype != found.dtype:
+            found = np.empty((*page.shape, grid.shape[2]), page.dtype, order="F")
+        if page.shape != found.shape[:3] or page.dtype != found.dtype:
             raise DataError(f"'{path}' has pages of different sizes or colours; expected the slices of one volume.")
-        found[..., number] = page.T
+        found[..., number] = page
     assert found is not None  # there is always one page
     return found
 

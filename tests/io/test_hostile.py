@@ -179,6 +179,43 @@ def test_pixels_that_no_packing_holds_in_so_few_bytes(tmp_path: Path) -> None:
             read(tmp_path / "a.png")
 
 
+@pytest.mark.parametrize("mode", ["1", "L", "P", "LA", "RGB", "RGBA", "I;16"])
+def test_rows_that_are_missing_are_not_black(tmp_path: Path, mode: str) -> None:
+    """Pillow gives zeros for them."""
+    from PIL import Image
+
+    image = Image.fromarray(np.full((9, 13), 200, np.uint16 if mode == "I;16" else np.uint8))
+    (image if mode == "I;16" else image.convert(mode)).save(tmp_path / "a.png")
+    assert io.read(tmp_path / "a.png").geometry.shape == (13, 9, 1)
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[20:24] = struct.pack(">I", 10)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match="fewer rows than its header says"):
+        io.read(tmp_path / "a.png")
+
+
+def test_a_page_that_lies_about_its_size_is_not_read(tmp_path: Path) -> None:
+    """Pillow gives zeros for what a plain TIFF lacks, as many as its header says."""
+    from PIL import Image
+
+    page = Image.fromarray(np.zeros((8, 7), np.uint8))
+    page.save(tmp_path / "a.tif", save_all=True, append_images=[page])
+    content = (tmp_path / "a.tif").read_bytes()
+    width = struct.pack("<HHII", 256, 4, 1, 7)
+    assert content.count(width) == 2
+    second = content.rindex(width)
+    lie = struct.pack("<HHII", 256, 4, 1, 20_000_000)
+    for name, broken in (
+        ("first.tif", content.replace(width, lie, 1)),
+        ("next.tif", content[:second] + lie + content[second + 12 :]),
+    ):
+        (tmp_path / name).write_bytes(broken)
+        found = looked_at(tmp_path / name)
+        assert found["kind"] == "DataError"
+        assert float(str(found["peak_mb"])) < 30
+
+
 def test_an_extension_without_end_is_not_read(tmp_path: Path) -> None:
     """The lengths of extensions are lies more often than they are needed."""
     content = bytearray(nifti((5, 4, 3), NOISE[:60]))
