@@ -23,6 +23,7 @@ NAMES = (
     "CONTRIBUTING.md",
     "docs/index.md",
     "docs/export.md",
+    "docs/dicom.md",
     "docs/dicom_objects.md",
     "docs/formats.md",
     "docs/large.md",
