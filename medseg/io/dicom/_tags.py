@@ -58,7 +58,8 @@ def kind(data: Header) -> tuple[str, ...]:
 
 def words(value: Any) -> tuple[str, ...]:
     """A tag's texts, of which there may be one, several or none."""
-    return () if value in (None, "") else (value,) if isinstance(value, str) else tuple(map(str, value))
+    several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
+    return tuple(map(str, value)) if several else () if value in (None, "") else (str(value),)
 
 
 def numbers(value: Any, count: int) -> Numbers | None:

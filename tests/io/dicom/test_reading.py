@@ -154,6 +154,13 @@ def test_options_of_dicom_are_refused_elsewhere(make: Any, tmp_path: Path) -> No
         io.read(tmp_path / "scan.nii.gz", allow_gaps=True)
 
 
+def test_a_number_where_a_word_belongs_is_no_fact(make: Any, tmp_path: Path) -> None:
+    path = tmp_path / "s.dcm"
+    make.image((0, 0, 0), make.slab(0), ScanningSequence="SE").save_as(path)
+    path.write_bytes(path.read_bytes().replace(b"\x18\0\x20\0CS", b"\x18\0\x20\0US"))
+    assert "ScanningSequence" not in io.read(path).meta["acquisition"]
+
+
 @pytest.mark.parametrize("tag", [b"\x18\0\x20\0", b"\x20\0\x32\0", b"\x28\0\x10\0", b"\x28\0\0\x01"])
 def test_a_lying_type_anywhere_is_one_line(make: Any, tmp_path: Path, tag: bytes) -> None:
     path = tmp_path / "s.dcm"
