@@ -98,7 +98,17 @@ def test_readers_of_broken_files_are_watched(tmp_path: Path, capsys: pytest.Capt
     reader.close()
     with pytest.raises(SystemExit) as stopped:
         fuzz_io.main(
-            ["--seconds", "1", "--only", "metaimage", "--keep", str(tmp_path), "--json", str(tmp_path / "a.json")]
+            [
+                "--seconds",
+                "1",
+                "--data",
+                "--only",
+                "metaimage",
+                "--keep",
+                str(tmp_path),
+                "--json",
+                str(tmp_path / "a.json"),
+            ]
         )
     assert stopped.value.code == 0
     assert json.loads((tmp_path / "a.json").read_text())["found"]["metaimage"]["inputs"] > 0
