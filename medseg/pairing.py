@@ -132,8 +132,10 @@ def shared(a: str | Path, b: str | Path, references: str | Path, modality: str |
 
 
 def _references(known: Mapping[str, Case], folder: Path) -> dict[str, Mask]:
-    known = {name: case for name, case in known.items() if case.label}
-    return {name: case if case.structures else case.label for name, case in known.items()} or dict(_masks(folder))  # type: ignore[misc]
+    masks: dict[str, Mask] = {
+        name: case if case.structures else case.label for name, case in known.items() if case.label
+    }
+    return masks or {**_masks(folder)}
 
 
 def is_run(folder: Path) -> bool:

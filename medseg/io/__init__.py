@@ -113,7 +113,8 @@ def parts(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     form = _format(path)
-    return form.parts(path) if hasattr(form, "parts") else [path]
+    with _untrusted(path):
+        return form.parts(path) if hasattr(form, "parts") else [path]
 
 
 def stem(path: str | Path) -> str:

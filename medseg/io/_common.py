@@ -62,9 +62,9 @@ def sop_class(path: Path) -> str:
     return ""
 
 
-def digest(uid: str) -> str:
-    """A name for a DICOM series that tells nothing about the patient: a hash of its SeriesInstanceUID."""
-    return hashlib.sha256(uid.encode()).hexdigest()[:12]
+def digest(text: str) -> str:
+    """A name that tells nothing of a text, as DICOM series have it of their SeriesInstanceUID, and whatever refers to them."""
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 WRITING = "cannot be made of this series' headers. Write masks with --format nii.gz, and report this."

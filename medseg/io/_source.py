@@ -22,6 +22,7 @@ Header = Any  # pydicom's Dataset; pydicom is imported when an object is written
 
 PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")
 STUDY = ("StudyDate", "StudyTime", "StudyID", "StudyDescription", "AccessionNumber", "ReferringPhysicianName")
+MAKER, DESCRIPTION = "medseg", "segmentation by medseg, for research only"  # in what is written
 UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID", "SOPClassUID")
 _PLACE = ("Rows", "Columns", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 _FRAMES = (

@@ -60,7 +60,6 @@ def parts(path: Path) -> list[Path]:
     return sorted({path, _header(path).voxels["path"]})
 
 
-@np.errstate(all="ignore")  # what is not finite is refused with the grid
 def _header(path: Path) -> Described:
     found, end = _described.lines(path, "MetaImage")
     fields = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in found)}

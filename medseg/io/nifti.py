@@ -168,9 +168,8 @@ def _unit(path: Path, header: Header) -> tuple[str, float]:
 def _form(get: Callable[..., tuple[Array | None, int]]) -> Array | None:
     """An affine of the header, or None where its code is 0 or it cannot be inverted."""
     try:
-        with np.errstate(all="ignore"):  # a damaged header holds any number
-            affine, _ = get(coded=True)
-            usable = affine is not None and abs(np.linalg.det(affine[:3, :3])) > 1e-12 and np.isfinite(affine).all()
+        affine, _ = get(coded=True)
+        usable = affine is not None and abs(np.linalg.det(affine[:3, :3])) > 1e-12 and np.isfinite(affine).all()
     except (HeaderDataError, ValueError):  # nibabel finds no rotation in the quaternion
         return None
     return affine if usable else None

@@ -75,7 +75,6 @@ def parts(path: Path) -> list[Path]:
     return sorted({path, _header(path).voxels["path"]})
 
 
-@np.errstate(all="ignore")  # what is not finite is refused with the grid
 def _header(path: Path) -> Described:
     found, end = _described.lines(path, "NRRD")
     fields = _fields(path, found)

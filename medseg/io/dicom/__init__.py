@@ -111,7 +111,7 @@ def identifier(path: Path) -> str:
         names = {found.id.partition("-")[0] for found in _listed(path)[0]}
     except DataError:
         names = set()
-    return names.pop() if len(names) == 1 else _listing.code(str(path))
+    return names.pop() if len(names) == 1 else _common.digest(str(path))
 
 
 def _listed(path: Path) -> tuple[tuple[Found, ...], Listing]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,6 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from medseg import progress
 from medseg.errors import DataError
+from medseg.io import _common
 from medseg.io.dicom import _datasets, _describe, _grouping, _headers
 from medseg.io.dicom._addresses import addresses
 from medseg.io.dicom._found import Found
@@ -71,11 +71,6 @@ def _names(found: Found, word: str) -> bool:
 
 def _description(found: Found, word: str) -> bool:
     return word.lower() in found.file.description.lower()
-
-
-def code(text: str) -> str:
-    """Twelve hexadecimal digits that tell nothing of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def find(path: Path) -> Listing:
@@ -143,7 +138,7 @@ def _volumes(reads: Sequence[Read], lost: int) -> list[Found]:
         stacks = [(stack, file, problem) for stack, file, _ in stacks] or [(Stack(()), first, problem)]
     refused = {file.problem: file for file, _ in reads if file.problem and file.problem != _headers.CUT_OFF}
     stacks += [(Stack(()), file, problem) for problem, file in refused.items()]
-    names = [code(first.series) + (f"-{n}" if n > 1 else "") for n in range(1, len(stacks) + 1)]
+    names = [_common.digest(first.series) + (f"-{n}" if n > 1 else "") for n in range(1, len(stacks) + 1)]
     labels = _describe.labels([stack for stack, _, _ in stacks])
     return [
         Found(name, file.source.path, file, stack, label, problem)

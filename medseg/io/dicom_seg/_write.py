@@ -10,13 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.io import _codes, _colour, _common
-from medseg.io._source import Source, checked_name
+from medseg.io._source import DESCRIPTION, MAKER, Source, checked_name
 from medseg.labels import Label, Labels
 
 Array = npt.NDArray[Any]
 
 _MANY = 32  # structures: from here on one map of numbers, which fewer viewers know, instead of a frame each
-_MAKER = "medseg"
 _NETWORK = _codes.Code("DCM", "123110", "Artificial Intelligence")  # PS3.16, CID 7162
 
 
@@ -51,19 +50,19 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
             series_number=source.series_number,
             sop_instance_uid=highdicom.UID(),
             instance_number=1,
-            manufacturer=_MAKER,
-            manufacturer_model_name=_MAKER,
+            manufacturer=MAKER,
+            manufacturer_model_name=MAKER,
             software_versions=version("medseg"),
             device_serial_number="0",
             content_label="SEGMENTATION",
-            content_description="segmentation by medseg, for research only",
+            content_description=DESCRIPTION,
             pixel_measures=PixelMeasuresSequence(
                 source.geometry.spacing_mm[1::-1], source.gap_mm, spacing_between_slices=source.gap_mm
             ),
             plane_orientation=PlaneOrientationSequence("PATIENT", np.concatenate(source.directions_lps).tolist()),
             plane_positions=[PlanePositionSequence("PATIENT", p) for p in source.positions_lps[shown]],
             specific_character_set="ISO_IR 192",
-            series_description="medseg",
+            series_description=MAKER,
         )
         source.mark(segmentation)
         if as_map:  # by pydicom: gdcm's encoder aborts the process
@@ -78,7 +77,7 @@ def _description(number: int, item: Label, codes: _codes.Table) -> Any:
 
     found = _codes.coded(item, codes)
     category, kind = (_concept(code) for code in found[:2])
-    how = AlgorithmIdentificationSequence(_MAKER, _concept(_NETWORK), version("medseg"))
+    how = AlgorithmIdentificationSequence(MAKER, _concept(_NETWORK), version("medseg"))
     colour = CIELabColor(*_colour.lab(item.colour))
     described = SegmentDescription(number, checked_name(item), category, kind, "AUTOMATIC", how, display_color=colour)
     if found.side:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.io import _codes, _common
-from medseg.io._source import PATIENT, STUDY, Source, checked_name
+from medseg.io._source import DESCRIPTION, MAKER, PATIENT, STUDY, Source, checked_name
 from medseg.io.rtstruct._outline import outlines
 from medseg.labels import Label, Labels
 
@@ -63,12 +63,12 @@ def _described(source: Source) -> Header:
         setattr(written, name, source.first.get(name, ""))
     source.mark(written)
     written.Modality, written.SeriesInstanceUID, written.SeriesNumber = "RTSTRUCT", generate_uid(), source.series_number
-    written.SeriesDescription, written.OperatorsName = "medseg", ""
-    written.Manufacturer = written.ManufacturerModelName = "medseg"
+    written.SeriesDescription, written.OperatorsName = MAKER, ""
+    written.Manufacturer = written.ManufacturerModelName = MAKER
     written.SoftwareVersions = version("medseg")
     now = datetime.datetime.now()
-    written.StructureSetLabel = "medseg"
-    written.StructureSetDescription = "segmentation by medseg, for research only"
+    written.StructureSetLabel = MAKER
+    written.StructureSetDescription = DESCRIPTION
     written.StructureSetDate = written.InstanceCreationDate = now.strftime("%Y%m%d")
     written.StructureSetTime = written.InstanceCreationTime = now.strftime("%H%M%S")
     written.ApprovalStatus = "UNAPPROVED"
