@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol, Self, cast
+from typing import TYPE_CHECKING, Literal, Self, cast
 
 import torch
 from pydantic import Field, model_validator
@@ -16,12 +16,11 @@ from torch import Tensor, nn
 from medseg import progress
 from medseg.engine import optim, together
 from medseg.engine.clock import Clock, signals
-from medseg.engine.shards import whole
 from medseg.engine.stages import recompute
 from medseg.engine.state import Keeper, Run
-from medseg.engine.tracking import Meter, tracker
+from medseg.engine.step import Batches, Step
+from medseg.engine.tracking import tracker
 from medseg.errors import ConfigError, Interrupted
-from medseg.losses import LossContext
 from medseg.settings import Settings
 
 if TYPE_CHECKING:
@@ -81,16 +80,6 @@ class Config(Settings):
         return self
 
 
-class Batches(Protocol):
-    """What gives a run its batches, `Config.accumulate` of them a step."""
-
-    spacing_mm: tuple[float, float, float]
-    size: int
-
-    def __call__(self, number: int) -> tuple[Tensor, Tensor]:
-        """Image and target of a batch."""
-
-
 def fit(
     model: nn.Module,
     loss: nn.Module,
@@ -110,7 +99,7 @@ def fit(
     Args:
         model: maps `(B, C, *spatial)` to logits or `Output`.
         loss: of (output, target, LossContext); its own parameters are trained too.
-        batches: of the run, in order.
+        batches: of the run, in order, `Config.accumulate` of them a step.
         validate: Dice on the inner split, 0 to 1, with the given weights.
         config, how: of the run, of the optimiser.
         fabric: device, precision and processes.
@@ -130,38 +119,40 @@ def fit(
     if config.checkpointing is True:
         recompute(model)
     network = fabric.setup_module(cast(nn.Module, torch.compile(model)) if config.compile is True else model)
-    loss = loss.to(fabric.device)
+    loss, divided = loss.to(fabric.device), config.strategy == "fsdp"
     optimiser = optim.build((model, loss), how)
     average = optim.Average(model, how.ema if how.ema is not None else optim.ema_decay(config.steps))
     keep = Keeper(folder, model, loss, optimiser, average, every_s=config.save_every_s, writes=fabric.is_global_zero)
     run = keep.restore() if resume else Run()
     if resume:
         progress.say(f"going on after step {run.step}" if run.step else "nothing was saved yet: from the first step")
-    optimiser = cast(torch.optim.Optimizer, fabric.setup_optimizers(optimiser))
+    moved = cast(torch.optim.Optimizer, fabric.setup_optimizers(optimiser))
     network.train()
-    clock, meter = Clock(run, config.budget_s, config.steps, fabric, started, reserve_s), Meter()
-    buffers = [buffer for module in (model, loss) for buffer in module.buffers()]
-    track = tracker(config.tensorboard and fabric.is_global_zero, folder.parent)
+    step = Step(network, loss, moved, average, batches, how, fabric, accumulate=config.accumulate, divided=divided)
+    clock = Clock(run, config.budget_s, config.steps, fabric, started, reserve_s)
+    _loop(run, step, partial(_validate, run, validate, average, keep, fabric), clock, keep, config, fabric)
+    keep.save(run)
+    return run
+
+
+def _loop(
+    run: Run,
+    step: Step,
+    judge: Callable[[], float],
+    clock: Clock,
+    keep: Keeper,
+    config: Config,
+    fabric: Fabric,
+) -> None:
+    """Step after step until the run is over, with rows of its history, validations and checkpoints as they fall due."""
+    meter, track = step.meter, tracker(config.tensorboard and fabric.is_global_zero, keep.folder.parent)
     with signals() as caught, progress.Bar("training", 1.0) as bar:
         while (share := clock.share()) < 1 or run.validations == 0:  # without a validation there is no model
-            rate = optim.set_rate(optimiser, how, share)
-            before = [buffer.clone() for buffer in buffers]
-            value = _gradients(network, loss, batches, config, fabric, run, share)
-            norm = fabric.clip_gradients(
-                network, optimiser, max_norm=how.clip_norm or math.inf, error_if_nonfinite=False
-            )
-            if meter.add(together.mean(value, fabric), whole(norm).item() if norm is not None else 0.0):
-                optimiser.step()
-                average.update()
-            else:  # the running figures of normalisation have seen the bad batch already
-                for buffer, old in zip(buffers, before, strict=True):
-                    buffer.copy_(old)
-            optimiser.zero_grad(set_to_none=True)
-            run.step += 1
+            rate = step(run, share)
             share = clock.share()
             bar.set(share, meter.note(run))
             if share * config.validations >= run.validations + 1 or share >= 1:
-                dice = _validate(run, validate, average, keep, fabric)
+                dice = judge()
                 # a validation that takes long skips the next ones, instead of being followed by one at each step
                 run.validations = max(run.validations, int(clock.share() * config.validations))
                 track(meter.row(run, rate, dice))
@@ -178,28 +169,6 @@ def fit(
                 raise Interrupted(
                     f"stopped by a signal after step {run.step}, saved; the same command with --resume goes on"
                 )
-    keep.save(run)
-    return run
-
-
-def _gradients(
-    network: nn.Module, loss: nn.Module, batches: Batches, config: Config, fabric: Fabric, run: Run, share: float
-) -> Tensor:
-    """Put the gradients of a step in place; gives the mean loss of its batches in this process."""
-    values, total = [], partial(together.total, fabric=fabric)
-    for part in range(config.accumulate):
-        asked = time.monotonic()
-        image, target = batches(run.step * config.accumulate + part)
-        run.waited_s += time.monotonic() - asked
-        context = LossContext(image, batches.spacing_mm, progress=share, predict=network, total=total)
-        # divided gradients are added up divided: whole ones may be what does not fit
-        alone = part + 1 < config.accumulate and config.strategy != "fsdp"
-        with fabric.no_backward_sync(network, enabled=alone):  # type: ignore[arg-type]
-            value = loss(network(image), target, context) / config.accumulate
-            fabric.backward(value)
-        values.append(value.detach())
-    together.average_gradients(loss, fabric)
-    return torch.stack(values).sum()
 
 
 def _validate(

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from medseg import progress, system
 from medseg.engine import optim
-from medseg.engine.fit import Batches, Config
+from medseg.engine.fit import Config
 from medseg.engine.stages import recompute
+from medseg.engine.step import Batches
 from medseg.errors import MedsegError
 from medseg.losses import LossContext
 
