@@ -14,8 +14,8 @@ from pydantic import Field, field_validator
 
 from medseg import losses, models, resources
 from medseg.augment import Config as Augment
-from medseg.cases import parse_fold
 from medseg.distill import Config as Distill
+from medseg.division import parse_fold
 from medseg.engine.fit import Config as Train
 from medseg.engine.optim import Config as Optim
 from medseg.errors import ConfigError

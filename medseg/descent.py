@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from medseg import lineage, planning, progress, prune
-from medseg.cases import Fold
 from medseg.config import RunConfig
+from medseg.division import Fold
 from medseg.errors import ConfigError
 from medseg.fingerprint import Fingerprint
 from medseg.labels import Labels

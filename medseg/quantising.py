@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from medseg import cases as splits
-from medseg import layouts, preprocess, progress, sample
+from medseg import division, layouts, preprocess, progress, sample
 from medseg.cases import Case, named
 from medseg.description import Bundle
 from medseg.inner import case_dice, mean_dice
@@ -51,7 +50,7 @@ def divided(data: str | Path) -> Cases:
     if len({case.group for case in labelled if case.split != "test"}) < 2:
         progress.warn("one labelled patient alone: int8 is measured on the scans that it is calibrated on")
         return Cases(labelled, labelled)
-    fold = splits.inner_split(labelled, share=0.5)
+    fold = division.inner_split(labelled, share=0.5)
     calibration, validation = ([case for case in labelled if case.id in ids] for ids in (fold.train, fold.test))
     return Cases(tuple(calibration), tuple(validation))
 

@@ -12,7 +12,8 @@ from typing import Any
 from medseg import bundle as bundles
 from medseg import config as configs
 from medseg import descent, files, held_out, layouts, postprocess, progress, reporting, system, training, windows
-from medseg.cases import Fold, few
+from medseg.cases import few
+from medseg.division import Fold
 from medseg.errors import ConfigError, MedsegError, RunError
 from medseg.evaluation import Evaluation
 from medseg.settings import differences

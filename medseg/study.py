@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from medseg import cases as splits
 from medseg import config as configs
-from medseg import descent, fingerprint, layouts, limits, lineage, losses, planning, progress, reading, system
-from medseg.cases import Case, Dataset, Fold, few
+from medseg import descent, division, fingerprint, layouts, limits, lineage, losses, planning, progress, reading, system
+from medseg.cases import Case, Dataset, few
 from medseg.config import RunConfig
+from medseg.division import Fold
 from medseg.errors import ConfigError, DataError, RunError
 from medseg.labels import Labels
 from medseg.lineage import Ancestor, Setting
@@ -103,11 +103,11 @@ def settle(data: str | Path, user: Mapping[str, Any], keys: Path | None = None) 
     values = reading.label_values(dataset)
     labels = dataset.labels or reading.discover_labels(values)
     progress.say(f"{len(dataset.labelled)} labelled cases ({dataset.layout}), labels: {', '.join(labels.names)}")
-    presence = splits.presence(values, labels)
+    presence = division.presence(values, labels)
     if labels.twins:
         progress.warn(labels.twins)
     folds = divide(dataset, asked, presence)
-    inner = [splits.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
+    inner = [division.inner_split(_of(dataset, fold.train), asked.inner_share, asked.seed, presence) for fold in folds]
     _look_for_leaks(dataset, folds, inner)
     seen = {name for fold in folds for name in fold.train}
     cases = [case for case in dataset.labelled if case.id in seen]
@@ -154,9 +154,9 @@ def _of(dataset: Dataset, ids: Sequence[str]) -> list[Case]:
     return [case for case in dataset.cases if case.id in wanted]
 
 
-def divide(dataset: Dataset, config: RunConfig, presence: splits.Presence | None = None) -> tuple[Fold, ...]:
+def divide(dataset: Dataset, config: RunConfig, presence: division.Presence | None = None) -> tuple[Fold, ...]:
     """The parts that `fold` asks for: one, or several for an ensemble."""
-    if declared := splits.declared(dataset.cases):
+    if declared := division.declared(dataset.cases):
         progress.say(
             f"the dataset declares {len(declared.test)} test cases; they are held back, and `fold` has no effect"
         )
@@ -164,7 +164,7 @@ def divide(dataset: Dataset, config: RunConfig, presence: splits.Presence | None
     if config.fold == "none":
         return (Fold(tuple(case.id for case in dataset.labelled), ()),)
     every = config.fold.startswith("all")
-    index, parts = splits.parse_fold(
+    index, parts = division.parse_fold(
         config.fold.replace("all", "0", 1) if "/" in config.fold else "0/5" if every else config.fold
     )
     if config.fold == RunConfig.model_fields["fold"].default:  # whoever asks for nothing else gets what there is
@@ -177,9 +177,9 @@ def divide(dataset: Dataset, config: RunConfig, presence: splits.Presence | None
     if config.folds == "nnunet" and parts != 5:
         raise ConfigError(f"nnU-Net's folds are five; got fold={config.fold}")
     made = (
-        splits.nnunet_folds(dataset.cases)
+        division.nnunet_folds(dataset.cases)
         if config.folds == "nnunet"
-        else splits.folds(dataset.cases, parts, config.seed, presence)
+        else division.folds(dataset.cases, parts, config.seed, presence)
     )
     return made if every else (made[index],)
 
@@ -191,10 +191,10 @@ def _look_for_leaks(dataset: Dataset, folds: Sequence[Fold], inner: Sequence[Fol
         DataError: the dataset declares test cases of patients who are learned from.
     """
     held_out, chosen = (
-        [name for fold in split for name in splits.shared_groups(dataset.cases, fold)] for split in (folds, inner)
+        [name for fold in split for name in division.shared_groups(dataset.cases, fold)] for split in (folds, inner)
     )
     words = "of patients whose other cases are learned from"
-    if held_out and splits.declared(dataset.cases):
+    if held_out and division.declared(dataset.cases):
         raise DataError(
             f"declared as test cases, but {words}: {few(held_out)}. Declare all cases of a patient alike (medseg check lists them)."
         )

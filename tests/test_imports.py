@@ -22,7 +22,7 @@ io geometry distance
 region series
 objects
 cases preprocess sample augment metrics plot prediction
-reading manifest bids findings postprocess
+reading manifest bids findings postprocess division
 studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion

@@ -146,7 +146,7 @@ def test_masks_are_read_once_to_learn_labels_and_presence(
     tmp_path: Path, make_dataset: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from medseg import layouts
-    from medseg.cases import presence
+    from medseg.division import presence
 
     read: list[Path] = []
 

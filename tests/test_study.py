@@ -192,7 +192,7 @@ def test_other_splits_of_known_patients_are_said(
 
 
 def test_another_batch() -> None:
-    from medseg.cases import Fold
+    from medseg.division import Fold
     from medseg.study import Study
 
     planned = {"sample": {"patch": (8, 8, 8)}, "inference": {"window": (8, 8, 8)}}

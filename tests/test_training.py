@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from medseg import bundle, training
 from medseg import config as configs
-from medseg.cases import Fold
+from medseg.division import Fold
 from medseg.engine.trial import Trial
 from medseg.errors import Interrupted, MedsegError
 from medseg.loader import Batches
