@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ QUICK: dict[str, Any] = {
     "sample": {"patch": (16, 16, 8)},
     "fold": "0/2",
 }
+_TEST = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -33,7 +35,8 @@ def shared_data() -> Path:
 @pytest.fixture(autouse=True)
 def nothing_remembered(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was measured on this machine stays out of tests, and what they measure out of the user's home."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    # not `mktemp`: it looks through all folders of the session, for each of thousands of tests
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "caches" / str(next(_TEST))))
 
 
 @pytest.fixture(autouse=True)
@@ -55,6 +58,17 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def no_charts() -> Iterator[None]:
+    """Reports without charts, which are most of the work of a small run; those that look at charts draw them."""
+    from medseg import plot
+
+    with pytest.MonkeyPatch.context() as patched:
+        for name in ("curve", "distribution", "agreement", "paired"):
+            patched.setattr(plot, name, lambda *_, **__: "<svg></svg>")
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ import medseg
 from medseg import io
 from medseg.errors import ConfigError, DataError
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from medseg import io, system
+from medseg import bundle, io, system
 from medseg.cli import main
 from medseg.resources import shipped
 from medseg.volume import Geometry, Volume
@@ -313,6 +313,7 @@ def test_a_model_with_a_changed_byte(refused: Callable[..., str], tmp_path: Path
 
 
 def test_a_scan_of_other_channels(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:
+    assert bundle.read(model / "bundle").channels == ("sequence 0", "sequence 1")
     scan = model.parent / "data/imagesTr/case_0_0000.nii.gz"
     message = refused("predict", model, scan, "-o", tmp_path / "mask.nii.gz")
     assert "the model expects 2 channel(s), the scan has 1" in message

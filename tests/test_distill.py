@@ -30,7 +30,7 @@ from medseg.losses import LossContext, create_loss
 from medseg.models import Output, create_model
 from medseg.rehearsal import rehearse
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 Make = Callable[..., Path]
 SHAPE = (2, 3, 4, 5, 6)
 

@@ -34,7 +34,7 @@ from medseg.study import Study, settle
 from medseg.volume import Geometry, Volume
 from medseg.windows import Config as Inference
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 Make = Callable[..., Path]
 FINDS = {"train": {"steps": 60}, "preprocess": {"spacing_mm": (2, 2, 2)}, "windows": "planned", "optim": {"ema": 0.0}}
 

@@ -20,6 +20,7 @@ from medseg.labels import Labels
 from medseg.series import source
 from medseg.volume import Geometry, Volume
 
+pytestmark = pytest.mark.usefixtures("no_charts")
 Made = Callable[..., Path]
 SHAPE = (20, 18, 12)
 LPS = np.diag([-1.0, -1, 2, 1])
