@@ -27,7 +27,7 @@ studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion
 bundle tables pairing loader doctor planning restore ensemble suitability
-networks repairing
+networks repairing pooling
 predictor
 lineage
 cohort engine distill prune locating
@@ -36,7 +36,7 @@ comparison
 gallery
 descent held_out quantising
 study
-training exporting
+training exporting records
 runs rehearsal
 judging
 api

@@ -18,14 +18,14 @@ import torch
 from safetensors.torch import load_file
 
 import medseg
-from medseg import bundle, files, io, runs, windows
+from medseg import bundle, files, io, runs
 from medseg import config as configs
 from medseg.errors import BundleError, ConfigError, DataError, Interrupted, MedsegError, RunError
 from medseg.layouts import find
 from medseg.resources import shipped
-from medseg.volume import Geometry, Volume
+from medseg.volume import Geometry
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 Make = Callable[..., Path]
 
 
@@ -60,6 +60,20 @@ def run(tmp_path_factory: pytest.TempPathFactory, quick: dict[str, Any]) -> Path
     """A run on phantoms; module-wide, so nobody may change it."""
     folder = tmp_path_factory.mktemp("runs") / "mr"
     return train(shipped("sample_data/mr"), folder, quick, fold="0/8", sample={"patch": (32, 32, 32)})
+
+
+@pytest.fixture(scope="module")
+def ensemble(tmp_path_factory: pytest.TempPathFactory, quick: dict[str, Any], make_dataset: Make) -> Path:
+    """A folder with `data` and a `run` of all its folds; nobody may change it."""
+    root = tmp_path_factory.mktemp("ensemble")
+    return train(make_dataset(root / "data"), root / "run", quick, fold="all/2").parent
+
+
+@pytest.fixture
+def folds(ensemble: Path, tmp_path: Path) -> tuple[Path, Path]:
+    """Data, and a run of all folds, which may be changed."""
+    root = shutil.copytree(ensemble, tmp_path / "folds")
+    return root / "data", root / "run"
 
 
 # --- what a run leaves
@@ -178,6 +192,16 @@ def test_a_run_that_is_refused_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(("fold", "budget_s"), [("0/2", 1.0), ("all/2", 20.0)])
+def test_a_budget_without_time_to_train_is_refused(
+    tmp_path: Path, quick: dict[str, Any], make_dataset: Make, fold: str, budget_s: float
+) -> None:
+    data = make_dataset(tmp_path / "data")
+    with pytest.raises(ConfigError, match=r"a budget of 10? s a model leaves no time to train.*--budget 20m"):
+        train(data, tmp_path / "run", quick, fold=fold, train={"budget_s": budget_s})
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_in_use_is_refused(tmp_path: Path, quick: dict[str, Any]) -> None:
     with files.lock(tmp_path / "run"), pytest.raises(RunError, match="in use by another medseg process"):
         train(shipped("sample_data/mr"), tmp_path / "run", quick)
@@ -283,17 +307,11 @@ def test_resuming_with_another_dataset_is_refused(run: Path) -> None:
         runs.train(shipped("sample_data/ct"), run, {}, resume=True)
 
 
-def test_resuming_nothing_begins(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
-    data = make_dataset(tmp_path / "data")
-    assert (train(data, tmp_path / "run", quick, resume=True, fold="none") / "report.html").exists()
-
-
 # --- divisions
 
 
-def test_all_folds_make_an_ensemble_and_one_report(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
-    data = make_dataset(tmp_path / "data")
-    run = train(data, tmp_path / "run", quick, fold="all/2")
+def test_all_folds_make_an_ensemble_and_one_report(folds: tuple[Path, Path], quick: dict[str, Any]) -> None:
+    data, run = folds
     first, second = parts(run)
     assert sorted(first["held_out"] + second["held_out"]) == [f"case_{n}" for n in range(4)]
     assert len(bundle.read(run / "bundle").weights) == 2
@@ -330,7 +348,8 @@ def test_a_budget_is_shared_by_the_folds(tmp_path: Path, quick: dict[str, Any], 
 
 
 def test_everything_may_be_learned_from(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
-    run = train(make_dataset(tmp_path / "data"), tmp_path / "run", quick, fold="none")
+    """And who wants to go on with nothing begins."""
+    run = train(make_dataset(tmp_path / "data"), tmp_path / "run", quick, fold="none", resume=True)
     assert parts(run)[0]["held_out"] == []
     assert not (run / "metrics.csv").exists()
     assert not (run / "predictions").exists()
@@ -352,11 +371,10 @@ def test_declared_test_cases_are_held_back_and_seen_by_nothing_else(
 
 
 def test_parts_that_are_learned_are_not_learned_again_by_any_process(
-    tmp_path: Path, quick: dict[str, Any], make_dataset: Make, monkeypatch: pytest.MonkeyPatch
+    folds: tuple[Path, Path], quick: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Stopped after its first part: all processes go on with the second, for each waits there for the others."""
-    data = make_dataset(tmp_path / "data")
-    run = train(data, tmp_path / "run", quick, fold="all/2")
+    data, run = folds
     shutil.rmtree(run / "fold_1/bundle")
     learned: dict[int, list[str]] = {0: [], 1: []}
     for rank, found in learned.items():
@@ -376,11 +394,12 @@ def test_parts_that_are_learned_are_not_learned_again_by_any_process(
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_after_the_first_part(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+def test_two_processes_go_on_after_the_first_part(
+    folds: tuple[Path, Path], tmp_path: Path, quick: dict[str, Any]
+) -> None:
     """And learn the second one as a single process does with batches twice as large."""
-    data = make_dataset(tmp_path / "data")
-    run = train(data, tmp_path / "run", quick, fold="all/2")
-    whole = train(data, tmp_path / "whole", quick, fold="all/2", train={"batch": 4})
+    data, run = folds
+    whole = train(data, tmp_path / "whole", quick, fold="1/2", train={"batch": 4})
     for path in (run / "fold_1", run / "bundle"):
         shutil.rmtree(path)
     first = (run / "fold_0/bundle/config.json").stat().st_mtime_ns
@@ -394,17 +413,9 @@ def test_two_processes_go_on_after_the_first_part(tmp_path: Path, quick: dict[st
     assert (run / "fold_0/bundle/config.json").stat().st_mtime_ns == first
     assert (run / "fold_1/report.html").exists()
     assert bundle.read(run / "fold_1/bundle").training["processes"] == 2
-    ours, theirs = (load_file(path / "fold_1/checkpoints/last.safetensors") for path in (run, whole))
+    ours, theirs = (load_file(path / "checkpoints/last.safetensors") for path in (run / "fold_1", whole))
     for name in (name for name in theirs if name.startswith("model/")):
         torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-3)  # adamw, rate 0.01
-
-
-def test_members_that_chose_the_same_windows_keep_them() -> None:
-    planned, chosen = windows.Config(window=(8, 8, 8)), windows.Config(window=(16, 16, 8), overlap=0.25)
-    airs = [chosen.model_copy(update={"air": air}) for air in (-1.0, -1.2, None)]
-    assert runs._common(airs[:2], planned) == airs[1]
-    assert runs._common(airs, planned) == chosen
-    assert runs._common([*airs, planned], planned) == planned
 
 
 # --- a module of one's own
@@ -445,6 +456,9 @@ def test_phantoms(tmp_path: Path, quick: dict[str, Any], name: str) -> None:
     data = shipped(f"sample_data/{name}")
     run = train(data, tmp_path / "run", quick, sample={"patch": (24, 24, 16)}, train={"steps": 2})
     comes_home(run, data)
+    groups, (part,) = {case.id: case.group for case in find(data).cases}, parts(run)
+    sides = [{groups[name] for name in part[side]} for side in ("held_out", "train", "validation")]
+    assert sum(map(len, sides)) == len(set(groups.values()))  # none is divided
     kinds = [how.kind for how in bundle.read(run / "bundle").preprocess.intensity]
     assert kinds == {"ct": ["clip"], "two_channel": ["z_score"] * 2, "oblique": ["z_score"]}[name]
 
@@ -496,22 +510,6 @@ def test_voxels_that_nobody_annotated(tmp_path: Path, quick: dict[str, Any], mak
     comes_home(run, data)
 
 
-def test_several_channels(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
-    data = make_dataset(tmp_path / "data", channels=2, labels={"background": 0, "big": 1, "small": 2})
-    run = train(data, tmp_path / "run", quick)
-    assert bundle.read(run / "bundle").channels == ("sequence 0", "sequence 1")
-    with pytest.raises(DataError, match=r"expects 2 channel.*the scan has 1"):
-        medseg.load(run)(data / "imagesTr/case_0_0000.nii.gz")
-
-
-def test_groups_are_never_divided(tmp_path: Path, quick: dict[str, Any]) -> None:
-    run = train(shipped("sample_data/two_channel"), tmp_path / "run", quick, train={"steps": 1})
-    groups = {case.id: case.group for case in find(shipped("sample_data/two_channel")).cases}
-    (part,) = parts(run)
-    sides = [{groups[name] for name in part[side]} for side in ("held_out", "train", "validation")]
-    assert sum(map(len, sides)) == len(set(groups.values()))
-
-
 # --- datasets that cannot be used
 
 
@@ -524,32 +522,6 @@ def test_a_mask_off_its_image_is_named_in_mm(tmp_path: Path, quick: dict[str, An
     with pytest.raises(DataError, match=r"case_2: label .* 0\.8 mm.*medseg check") as caught:
         train(data, tmp_path / "run", quick, fold="none")
     assert "\n" not in str(caught.value)
-
-
-def test_a_mask_of_another_shape_is_named(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
-    data = make_dataset(tmp_path / "data")
-    io.write(
-        Volume(np.ones((4, 4, 4), np.uint8), Geometry((4, 4, 4), np.eye(4)), "labels"), data / "labels/case_1.nii.gz"
-    )
-    with pytest.raises(DataError, match=r"case_1: label .*4x4x4.*medseg check"):
-        train(data, tmp_path / "run", quick, fold="none")
-    assert not (tmp_path / "run").exists()
-
-
-def test_an_undeclared_value_is_named(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
-    data = make_dataset(tmp_path / "data", labels={"background": 0, "big": 1})
-    with pytest.raises(DataError, match=r"case_\d: label values \[2\] are not declared; declared are \[0, 1\]"):
-        train(data, tmp_path / "run", quick)
-
-
-def test_a_truncated_scan_is_named(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
-    data = make_dataset(tmp_path / "data")
-    path = data / "images/case_1.nii.gz"
-    path.write_bytes(path.read_bytes()[:300])
-    with pytest.raises(DataError, match="case_1: ") as caught:
-        train(data, tmp_path / "run", quick, fold="none")
-    assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run").exists()
 
 
 def test_few_patients_are_divided_into_as_many_parts(
