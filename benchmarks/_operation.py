@@ -66,6 +66,29 @@ def device() -> torch.device:
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
+def main(
+    name: str,
+    parser: argparse.ArgumentParser,
+    sections: Callable[[argparse.Namespace], Sections],
+    arguments: Sequence[str] | None,
+    finish: Callable[[Found, argparse.Namespace], str | None] = lambda found, asked: None,
+) -> Found:
+    """Measure, print, write: all that a benchmark of operations does.
+
+    Args:
+        name: of the benchmark's module.
+        parser: of its arguments.
+        sections: what is compared, from the arguments.
+        arguments: as given; None for those of this process.
+        finish: may change what was found, and give a note below the tables.
+    """
+    asked = parser.parse_args(arguments)
+    chosen = sections(asked)
+    found = compare(name, chosen, asked, arguments)
+    publish(name, chosen, found, asked, finish(found, asked) or "")
+    return found
+
+
 def compare(name: str, sections: Sections, asked: argparse.Namespace, arguments: Sequence[str] | None) -> Found:
     """Measure every variant that can be run.
 

@@ -28,10 +28,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    asked = parser().parse_args(arguments)
-    chosen = sections(asked)
-    found = operation.compare("distance", chosen, asked, arguments)
-    operation.publish("distance", chosen, found, asked)
+    operation.main("distance", parser(), sections, arguments)
 
 
 def sections(asked: argparse.Namespace) -> operation.Sections:

@@ -30,12 +30,13 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    asked = parser().parse_args(arguments)
-    chosen = sections(asked)
-    found = operation.compare("loader", chosen, asked, arguments)
+    operation.main("loader", parser(), sections, arguments, rates)
+
+
+def rates(found: operation.Found, asked: argparse.Namespace) -> None:
+    """Patches a second, of each variant."""
     for item in itertools.chain.from_iterable(results.values() for results in found.values()):
         item["facts"] = {"patches/s": asked.patches / item["median_s"]}
-    operation.publish("loader", chosen, found, asked)
 
 
 def sections(asked: argparse.Namespace) -> operation.Sections:

@@ -41,10 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    asked = parser().parse_args(arguments)
-    chosen = sections(asked)
-    found = operation.compare("losses", chosen, asked, arguments)
-    operation.publish("losses", chosen, found, asked)
+    operation.main("losses", parser(), sections, arguments)
 
 
 def sections(asked: argparse.Namespace) -> operation.Sections:

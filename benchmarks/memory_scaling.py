@@ -48,10 +48,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    asked = parser().parse_args(arguments)
-    chosen = sections(asked)
-    found = operation.compare("memory_scaling", chosen, asked, arguments)
-    operation.publish("memory_scaling", chosen, found, asked)
+    asked, found = parser().parse_args(arguments), operation.main("memory_scaling", parser(), sections, arguments)
     if asked.plot:
         draw(found, asked)
 

@@ -28,15 +28,16 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    asked = parser().parse_args(arguments)
-    chosen = sections(asked)
-    found = operation.compare("metrics", chosen, asked, arguments)
+    operation.main("metrics", parser(), sections, arguments, distances)
+
+
+def distances(found: operation.Found, asked: argparse.Namespace) -> None:
+    """How far the scores of all are from ours."""
     for results in found.values():
         for item in results.values():  # scores of every label are for the file, the distance to ours for the table
             item["scores"], item["facts"] = item["facts"], {}
         for item in results.values():
             item["facts"] = _differences(item["scores"], next(iter(results.values()))["scores"])
-    operation.publish("metrics", chosen, found, asked)
 
 
 def sections(asked: argparse.Namespace) -> operation.Sections:

@@ -33,10 +33,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    asked = parser().parse_args(arguments)
-    chosen = sections(asked)
-    found = operation.compare("resample", chosen, asked, arguments)
-    operation.publish("resample", chosen, found, asked)
+    operation.main("resample", parser(), sections, arguments)
 
 
 def sections(asked: argparse.Namespace) -> operation.Sections:

@@ -36,10 +36,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    asked = parser().parse_args(arguments)
-    chosen = sections(asked)
-    found = operation.compare("sliding_window", chosen, asked, arguments)
-    operation.publish("sliding_window", chosen, found, asked, _agreement(asked))
+    operation.main("sliding_window", parser(), sections, arguments, lambda _, asked: _agreement(asked))
 
 
 def sections(asked: argparse.Namespace) -> operation.Sections:

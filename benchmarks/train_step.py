@@ -40,10 +40,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    asked = parser().parse_args(arguments)
-    chosen = sections(asked)
-    found = operation.compare("train_step", chosen, asked, arguments)
-    operation.publish("train_step", chosen, found, asked)
+    operation.main("train_step", parser(), sections, arguments)
 
 
 def sections(asked: argparse.Namespace) -> operation.Sections:

@@ -42,12 +42,14 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure, print, write."""
-    asked = parser().parse_args(arguments)
-    chosen = sections(asked)
-    found = operation.compare("two_stages", chosen, asked, arguments)
+    operation.main("two_stages", parser(), sections, arguments, figures)
+
+
+def figures(found: operation.Found, asked: argparse.Namespace) -> str:
+    """The facts of each variant, on a line."""
     facts = {name: result["facts"] for results in found.values() for name, result in results.items()}
     lines = [f"{name}: " + ", ".join(f"{k} {v:g}" for k, v in some.items()) for name, some in facts.items()]
-    operation.publish("two_stages", chosen, found, asked, "\n".join(lines))
+    return "\n".join(lines)
 
 
 def sections(asked: argparse.Namespace) -> operation.Sections:

@@ -59,9 +59,9 @@ def _of(item: str, channels: int | None) -> list[Scan]:
 
 
 def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
-    found = without_probabilities([path for path in sorted(folder.iterdir()) if path.is_file() and _is_volume(path)])
-    zips = [path for path in sorted(folder.iterdir()) if path.suffix.lower() == ".zip"]
-    series = _volumes([folder, *zips])
+    here = sorted(folder.iterdir())
+    found = without_probabilities([path for path in here if path.is_file() and _is_volume(path)])
+    series = _volumes([folder, *(path for path in here if path.suffix.lower() == ".zip")])
     below = (path for path in folder.rglob("*") if path.parent != folder and path.is_file())
     deeper = sum(_is_volume(path) and not raster.matches(path) for path in below)
     if not series and not found:
