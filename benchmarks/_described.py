@@ -9,6 +9,7 @@ import torch
 
 from medseg import Labels, bundle, fingerprint, limits, models, planning, preprocess, system
 from medseg import config as configs
+from medseg.choices import nested
 from medseg.config import RunConfig
 
 CT_SPACING_MM = (0.8, 0.8, 1.5)  # of an abdomen
@@ -56,10 +57,10 @@ def plan(data: Described, *, coarsens: bool) -> RunConfig:
         label_ml=dict.fromkeys(labels.names, _LABEL_ML),
     )
     afforded = limits.afforded("cpu" if system.pick_device("auto").type == "cpu" else "gpu", system.cores())
-    choices = planning.nested(planning.plan(found, labels, afforded))
+    choices = nested(planning.plan(found, labels, afforded))
     if not coarsens:
         given = preprocess.Config(**{**choices["preprocess"], "spacing_mm": data.spacing_mm})
-        choices = planning.nested(planning.plan(found, labels, afforded, given=given))
+        choices = nested(planning.plan(found, labels, afforded, given=given))
     return configs.complete(configs.resolve(choices, {}))
 
 

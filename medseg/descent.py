@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from medseg import lineage, planning, progress, prune
+from medseg.choices import Choice, nested
 from medseg.config import RunConfig
 from medseg.division import Fold
 from medseg.errors import ConfigError
@@ -13,7 +14,6 @@ from medseg.fingerprint import Fingerprint
 from medseg.labels import Labels
 from medseg.limits import Limits
 from medseg.lineage import Ancestor, Setting
-from medseg.planning import Choice
 
 Ancestors = Mapping[Setting, Ancestor]
 
@@ -59,12 +59,12 @@ def plan(
         why = f"the network is shown the part of a scan around what {locator} finds"
         choices = (*choices, Choice("locate.margin_mm", asked.locate.margin_mm, why))
     if not (wide := ancestors.get("prune.from")):
-        return choices, planning.nested(choices)
+        return choices, nested(choices)
     model = prune.narrowed(wide.bundle.model, asked.prune.keep)
     why = f"at least {asked.prune.keep:.0%} of the stored model's channels, in multiples of 8"
     widths = (Choice(f"model.{name}", model[name], why) for name in prune.WIDTHS if name in model)
     choices = (*(choice for choice in choices if not choice.name.startswith("model.")), *widths)
-    return choices, {**planning.nested(choices), "model": model}
+    return choices, {**nested(choices), "model": model}
 
 
 def check(

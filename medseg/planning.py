@@ -2,46 +2,23 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg.fingerprint import ChannelFacts, Fingerprint
+from medseg.choices import Choice
+from medseg.fingerprint import Fingerprint
+from medseg.gridding import SLAB, THICK, Grid, Wanted, chosen, followed, in_words
 from medseg.labels import Labels
 from medseg.limits import Limits
 from medseg.preprocess import Config as Preprocess
-from medseg.volume import axes_of
 
 Array = npt.NDArray[Any]
 Size = tuple[int, ...]
-Wanted = Sequence[float | None]
 _BATCHES = {False: (2, 16), True: (4, 64)}  # fewest and most samples of a step: of volumes, of slices
-_THICK = 3.0  # spacing beyond so many times the finest one is anisotropic
-_SLAB = 4  # slices below which there is no volume to learn from
 _HALVED = 5  # voxels that an axis needs to be halved once more
-_SMALLEST_STRUCTURE = 200  # voxels that the smallest structure keeps when the grid is made coarser
-
-
-class Choice(NamedTuple):
-    """One setting, and why."""
-
-    name: str
-    value: Any
-    reason: str
-
-
-class _Grid(NamedTuple):
-    """The training grid: directions of its axes, their order in RAS, spacing in mm, and the voxels on it of what is shown."""
-
-    axcodes: str
-    order: list[int]
-    spacing: Array
-    shape: Array
-    flat: bool
-    shown: str
 
 
 def plan(
@@ -64,8 +41,8 @@ def plan(
         spacing_mm: that is wanted along the axes of the grid; None to choose it.
         orientation: that is wanted; None to choose it.
     """
-    flat = dims == "2" or (dims == "auto" and min(found.shape) < _SLAB)
-    grid, prepared = _followed(found, given, flat) if given else _chosen(found, limits, flat, spacing_mm, orientation)
+    flat = dims == "2" or (dims == "auto" and min(found.shape) < SLAB)
+    grid, prepared = followed(found, given, flat) if given else chosen(found, limits, flat, spacing_mm, orientation)
     size = _patch(grid, limits)
     strides, kernels = _stages(size, grid, limits)
     patch = _rounded(size, strides)
@@ -78,44 +55,13 @@ def plan(
     )
 
 
-def _chosen(
-    found: Fingerprint, limits: Limits, flat: bool, wanted: Wanted, orientation: str | None
-) -> tuple[_Grid, tuple[Choice, ...]]:
-    """A grid and intensities for these data."""
-    axcodes = orientation or _orientation(found, flat)
-    order = axes_of(axcodes)
-    spacing, why_spacing = _spacing(found, order, limits, flat)
-    spacing = np.array([w or s for w, s in zip(wanted, spacing, strict=True)])
-    why_axcodes = "slices lie across the last axis" if flat else "one orientation for all scans"
-    why_intensity = "; ".join(f"{c.name}: {c.in_hu[1]}" for c in found.channels)
-    return _on_grid(found, axcodes, order, spacing, flat), (
-        Choice("preprocess.orientation", axcodes, why_axcodes),
-        Choice("preprocess.spacing_mm", tuple(float(s) for s in spacing), why_spacing),
-        Choice("preprocess.intensity", tuple(_intensity(c) for c in found.channels), why_intensity),
-    )
-
-
-def _followed(found: Fingerprint, given: Preprocess, flat: bool) -> tuple[_Grid, tuple[Choice, ...]]:
-    """The grid and the intensities of a stored model."""
-    order = axes_of(given.orientation)
-    spacing = np.array([s or found.spacing_mm[axis] for s, axis in zip(given.spacing_mm, order, strict=True)])
-    why = "as the model was trained from which the run sets out"
-    choices = (Choice(f"preprocess.{name}", value, why) for name, value in given.model_dump().items())
-    return _on_grid(found, given.orientation, order, spacing, flat), tuple(choices)
-
-
-def _on_grid(found: Fingerprint, axcodes: str, order: list[int], spacing: Array, flat: bool) -> _Grid:
-    shape = np.maximum(1, np.round(np.array(found.shape)[order] * np.array(found.spacing_mm)[order] / spacing))
-    return _Grid(axcodes, order, spacing, shape, flat, found.shown)
-
-
-def _patches(patch: Size, grid: _Grid, limits: Limits) -> tuple[Choice, ...]:
+def _patches(patch: Size, grid: Grid, limits: Limits) -> tuple[Choice, ...]:
     batch = int(np.clip(limits.step_voxels // np.prod(patch), *_BATCHES[grid.flat]))
     scan, each = ("x".join(str(int(n)) for n in size) for size in (grid.shape, patch))
-    why = f"the median {grid.shown} has {scan} voxels on this grid; device and clock afford patches of {_count(limits.patch(grid.flat))}"
+    why = f"the median {grid.shown} has {scan} voxels on this grid; device and clock afford patches of {in_words(limits.patch(grid.flat))}"
     return (
         Choice("sample.patch", patch, why),
-        Choice("train.batch", batch, f"{_count(limits.step_voxels)} voxels a step, in patches of {each}"),
+        Choice("train.batch", batch, f"{in_words(limits.step_voxels)} voxels a step, in patches of {each}"),
     )
 
 
@@ -133,7 +79,7 @@ def _network(strides: Sequence[Size], kernels: Sequence[Size], limits: Limits) -
     )
 
 
-def _augmentation(found: Fingerprint, labels: Labels, grid: _Grid) -> tuple[Choice, ...]:
+def _augmentation(found: Fingerprint, labels: Labels, grid: Grid) -> tuple[Choice, ...]:
     sides = labels.sides()
     across = next(n for n, code in enumerate(grid.axcodes) if code in "RL")
     axes = tuple(n for n in range(2 if grid.flat else 3) if not (sides and n == across))
@@ -145,64 +91,18 @@ def _augmentation(found: Fingerprint, labels: Labels, grid: _Grid) -> tuple[Choi
     )
 
 
-def _orientation(found: Fingerprint, flat: bool) -> str:
-    """RAS; slices of a 2D model lie across the axis that has next to no slices, else the thickest one, which comes last."""
-    order = [0, 1, 2]
-    if flat:
-        few = min(found.shape) < _SLAB
-        across = int(np.argmin(found.shape)) if few else 2 - int(np.argmax(found.spacing_mm[::-1]))
-        order = [n for n in order if n != across] + [across]
-    return "".join("RAS"[n] for n in order)
-
-
-def _spacing(found: Fingerprint, order: list[int], limits: Limits, flat: bool) -> tuple[Array, str]:
-    spacing = np.array(found.spacing_mm)[order]
-    reason = "median of the training cases"
-    thick = spacing > _THICK * spacing.min()
-    if thick.any() and not flat:
-        spacing[thick] = np.maximum(np.array(found.thick_spacing_mm)[order][thick], spacing.min())
-        reason = f"median; along {_letters(order, thick)}, more than {_THICK:g} times coarser, the 10th percentile"
-    voxels = float(np.prod(np.array(found.shape)[order] * np.array(found.spacing_mm)[order] / spacing))
-    if flat:
-        voxels /= found.shape[order[2]]
-    smallest_ml = min(found.label_ml.values(), default=math.inf)
-    # Cells of this edge leave the smallest structure its voxels.
-    coarsest = (smallest_ml * 1000 / _SMALLEST_STRUCTURE) ** (1 / 3)
-    wanted = voxels / limits.case_voxels
-    if wanted > 1 and coarsest > spacing.min():
-        coarse, finest = _coarsened(spacing, wanted, coarsest, flat), spacing
-        if not np.allclose(coarse, finest):
-            reason += f", coarsened because the median {found.shown} would have {_count(voxels)} voxels; the smallest structure keeps {_SMALLEST_STRUCTURE}"
-            spacing = coarse
-    return np.array([float(f"{s:.5g}") for s in spacing]), reason
-
-
-def _coarsened(spacing: Array, wanted: float, coarsest: float, flat: bool) -> Array:
-    """The finest axes coarsened together until the grid has `wanted` times fewer voxels, or reaches `coarsest`."""
-    free = 2 if flat else 3
-    level = spacing.min()
-    while np.prod(np.maximum(spacing[:free], level) / spacing[:free]) < wanted and level < coarsest:
-        level *= 1.05
-    result = np.maximum(spacing, min(level, coarsest))
-    return np.array([*result[:free], *spacing[free:]])
-
-
-def _letters(order: list[int], which: Array) -> str:
-    return ", ".join("RAS"[n] for n, w in zip(order, which, strict=True) if w)
-
-
-def _patch(grid: _Grid, limits: Limits) -> Array:
+def _patch(grid: Grid, limits: Limits) -> Array:
     """As much of the median scan as the limit allows, shortened along the longest physical axis first."""
     size, spacing = grid.shape.astype(float), grid.spacing
     if grid.flat:
         size[2] = 1
     while np.prod(size) > limits.patch(grid.flat):
-        extent = np.where(size > 1, size * np.minimum(spacing, _THICK * spacing.min()), 0)
+        extent = np.where(size > 1, size * np.minimum(spacing, THICK * spacing.min()), 0)
         size[int(extent.argmax())] *= 0.97
     return np.maximum(1, np.round(size))
 
 
-def _stages(patch: Array, grid: _Grid, limits: Limits) -> tuple[list[Size], list[Size]]:
+def _stages(patch: Array, grid: Grid, limits: Limits) -> tuple[list[Size], list[Size]]:
     """Strides and kernels of each stage: axes are halved while they have enough voxels, finer ones before thicker ones."""
     dims = 2 if grid.flat else 3
     size, step = patch[:dims].copy(), grid.spacing[:dims].copy()
@@ -227,31 +127,8 @@ def _rounded(size: Array, strides: Sequence[Size]) -> Size:
     return tuple(int(-(-p // f) * f) if p > 1 else 1 for p, f in zip(size, factor, strict=True))
 
 
-def _intensity(channel: ChannelFacts) -> dict[str, Any]:
-    if not channel.in_hu[0]:
-        return {"kind": "z_score"}
-    values = {"low": channel.low, "high": channel.high, "mean": channel.mean, "std": max(channel.std, 1e-3)}
-    return {"kind": "clip"} | {name: float(f"{value:.6g}") for name, value in values.items()}
-
-
 def _why_mirror(labels: Labels, sides: Sequence[tuple[int, int]]) -> str:
     if not sides:
         return "no label names a side"
     a, b = (labels.names[n] for n in sides[0])
     return f"'{a}' and '{b}' are a left and a right: no flips from left to right"
-
-
-def _count(voxels: float) -> str:
-    return f"{voxels / 1e6:.2g} million" if voxels >= 1e6 else f"{voxels / 1e3:.3g} thousand"
-
-
-def nested(choices: Sequence[Choice]) -> dict[str, Any]:
-    """Choices as nested mappings: `{"sample": {"patch": ...}, ...}`."""
-    tree: dict[str, Any] = {}
-    for choice in choices:
-        *path, last = choice.name.split(".")
-        branch = tree
-        for part in path:
-            branch = branch.setdefault(part, {})
-        branch[last] = choice.value
-    return tree

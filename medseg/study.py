@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from medseg import config as configs
-from medseg import descent, division, fingerprint, layouts, limits, lineage, losses, planning, progress, reading, system
+from medseg import descent, division, fingerprint, layouts, limits, lineage, losses, progress, reading, system
 from medseg.cases import Case, Dataset, few
+from medseg.choices import Choice
 from medseg.config import RunConfig
 from medseg.division import Fold
 from medseg.errors import ConfigError, DataError, RunError
@@ -128,7 +129,7 @@ def settle(data: str | Path, user: Mapping[str, Any], keys: Path | None = None) 
     return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
 
 
-def _chosen(choices: Sequence[planning.Choice], config: RunConfig, user: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _chosen(choices: Sequence[Choice], config: RunConfig, user: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The choices as the configuration has them in the end; those that it has no place for are left out."""
     chosen = []
     for choice in choices:

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 LAYERS = """
 errors progress extent runner mistakes
 registry resources files pseudonym picture system memory
-settings declaration
+settings declaration choices
 volume labels interpolation stitching windows
 regrid
 io geometry distance
@@ -26,8 +26,8 @@ reading manifest bids findings postprocess division
 studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion
-bundle tables pairing loader doctor planning restore ensemble suitability
-networks repairing pooling
+bundle tables pairing loader doctor gridding restore ensemble suitability
+networks repairing pooling planning
 predictor
 lineage
 cohort engine distill prune locating

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import torch
 
+from medseg.choices import Choice, nested
 from medseg.config import resolve
 from medseg.fingerprint import ChannelFacts, Fingerprint
 from medseg.labels import Labels
 from medseg.limits import LIMITS, Device, afforded
 from medseg.models import create_model
-from medseg.planning import Choice, nested, plan
+from medseg.planning import plan
 
 ORGAN = Labels.of({"background": 0, "organ": 1})
 PAIR = Labels.of({"background": 0, "left kidney": 1, "right kidney": 2, "aorta": 3})
