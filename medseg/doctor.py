@@ -91,11 +91,13 @@ def _leaks(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
 
 
 def _sides(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
-    names = dataset.labels.names if dataset.labels else ()
-    for left, right in ((names[a], names[b]) for a, b in (dataset.labels.sides() if dataset.labels else ())):
-        swapped = [exam for exam in exams if exam.swapped.get((left, right))]
-        both = sum((left, right) in exam.swapped for exam in exams)
-        text = f"left is {left}, right is {right}: they lie so in {both - len(swapped)} of {both} cases that have both"
+    """Structures of the left that lie to the right of their twins."""
+    labels = dataset.labels
+    for pair in [(labels.names[a], labels.names[b]) for a, b in labels.sides()] if labels else []:
+        (left, right), both = pair, [exam for exam in exams if pair in exam.swapped]
+        swapped = [exam for exam in both if exam.swapped[pair]]
+        so = f"{len(both) - len(swapped)} of {len(both)} cases that have both"
+        text = f"left is {left}, right is {right}: they lie so in {so}"
         yield Finding("note", "", "sides", text)
         for exam in swapped:
             text = f"{left} lies to the right of {right}: labels swapped, or the image mirrored?"

@@ -110,17 +110,20 @@ def _empty(bundle: Bundle, model: Mapping[str, Any]) -> nn.Module:
 
 def _kept(uses: Sequence[Use], weights: Mapping[str, Tensor], shapes: Mapping[str, torch.Size]) -> dict[Run, Tensor]:
     """Which channels stay, in their order; as many as the narrower network has room for."""
-    strengths: dict[Run, Tensor] = {}
-    for role in ("makes", "scales"):  # the second wins
-        found: dict[Run, Tensor] = {}
-        for name, axis, runs, its_role in uses:
-            if its_role == role:
-                squares = weights[name].float().square().movedim(axis, 0).reshape(weights[name].shape[axis], -1).sum(1)
-                for run, part in zip(runs, squares.split([run.size for run in runs]), strict=True):
-                    found[run.head] = found.get(run.head, 0) + part
-        strengths |= found
+    strengths = _strengths(uses, weights, "makes") | _strengths(uses, weights, "scales")  # the second wins
     room = {runs[0].head: shapes[name][axis] for name, axis, runs, role in uses if role == "makes"}
     return {run: strengths[run].topk(count).indices.sort().values for run, count in room.items()}
+
+
+def _strengths(uses: Sequence[Use], weights: Mapping[str, Tensor], role: str) -> dict[Run, Tensor]:
+    """Sums of squares over all weights of one role, by channel, for those that are kept or dropped together."""
+    found: dict[Run, Tensor] = {}
+    for name, axis, runs, its_role in uses:
+        if its_role == role:
+            squares = weights[name].float().square().movedim(axis, 0).reshape(sum(run.size for run in runs), -1).sum(1)
+            for run, part in zip(runs, squares.split([run.size for run in runs]), strict=True):
+                found[run.head] = found.get(run.head, 0) + part
+    return found
 
 
 def _places(runs: Sequence[Run], kept: Mapping[Run, Tensor]) -> Tensor:
