@@ -2,31 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import logging
 import math
 import tempfile
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
 from pydantic import model_validator
-from torch import Tensor, nn
 
 from medseg import bundle as bundles
-from medseg import files, networks, progress, quantising
+from medseg import files, networks, progress, quantising, translation
 from medseg.description import Bundle
-from medseg.errors import BundleError, DataError, MedsegError
+from medseg.errors import BundleError, DataError
 from medseg.predictor import Predictor
 from medseg.runtimes import ENDINGS, Exported, Runtime
 from medseg.settings import Settings
 from medseg.weights import Stored, packed, unpacked
 
 _RUNNER = "runner.py"
-_ALLOWED = (1e-4, 1e-5)  # logits may differ by so much, and by this share of the largest: float32 rounds them no better
 
 
 class Config(Settings):
@@ -82,13 +76,13 @@ def export(model: str | Path, out: str | Path, config: Config, module: str | Non
 def _shrink(source: Path, out: Path, how: Stored, module: str | None) -> None:
     """An ordinary bundle of smaller weights, and how far its logits are off."""
     described, weights = bundles.load(source)
-    members, examples, largest, off = [], _random_windows(described, 1), 0.0, 0.0
+    members, examples, largest, off = [], translation.random_windows(described, 1), 0.0, 0.0
     for network in networks.build(described, weights, module):
         members.append(packed(network.eval(), how))
         with torch.inference_mode():
             before = network(examples)
             network.load_state_dict(unpacked(members[-1], how))
-            apart = _apart(before, network(examples))
+            apart = translation.apart(before, network(examples))
         if not math.isfinite(apart):
             raise BundleError(f"in {how} the model gives values that are no numbers: nothing was written.")
         largest, off = max(largest, float(before.abs().max())), max(off, apart)
@@ -102,12 +96,12 @@ def _shrink(source: Path, out: Path, how: Stored, module: str | None) -> None:
 def _translate(predictor: Predictor, out: Path, runtime: Runtime, cases: quantising.Cases | None) -> None:
     """Networks of another runtime, verified one by one before anything is written to the folder."""
     described = predictor.bundle.model_copy(update={"runtime": runtime, "precision": "fp32", "stored": "fp32"})
-    _need_packages(runtime)
+    translation.need_packages(runtime)
     with tempfile.TemporaryDirectory() as scratch:
         paths = [Path(scratch) / f"{stem}.onnx" for stem in bundles.stems(len(predictor.networks))]
         for path, network in zip(paths, predictor.networks, strict=True):
-            _write_onnx(network, _random_windows(described, 2), path)
-            off = _verified(network, Exported(_converted(path, runtime), runtime), described)
+            translation.write_onnx(network, translation.random_windows(described, 2), path)
+            off = translation.verified(network, Exported(translation.converted(path, runtime), runtime), described)
             progress.say(f"{path.stem}: logits of random values within {off:.1g} of torch's")
         if cases:
             described, paths = _quantised(predictor, described, paths, runtime, cases)
@@ -128,96 +122,11 @@ def _quantised(
     rounded = [folder / path.name for path in paths]
     for path, target in zip(paths, rounded, strict=True):
         quantising.quantise(path, target, calibration)
-    exported = [Exported(_converted(path, runtime), runtime) for path in rounded]
+    exported = [Exported(translation.converted(path, runtime), runtime) for path in rounded]
     described = described.model_copy(update={"precision": "int8"})
     found = quantising.compare(predictor, Predictor.of(described, exported, device="cpu"), cases.validation)
     return described.model_copy(update={"scores": described.scores | {"int8": found}}), rounded
 
 
-def _write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
-    """Any number of windows of one size at once. Where the source code lies is left out: it may name people."""
-    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
-
-    try:
-        with _quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                network,
-                (example,),
-                dynamo=True,
-                dynamic_shapes=({0: torch.export.Dim("batch")},),
-                input_names=["image"],
-                output_names=["logits"],
-                verbose=False,
-            )
-        assert program is not None
-        ClearMetadataAndDocStringPass()(program.model)
-        program.save(path)
-    except Exception as error:  # an exporter fails in as many ways as there are modules
-        said = next(iter(str(error).strip().splitlines()), "")
-        raise BundleError(f"the network cannot be written as ONNX ({type(error).__name__}: {said}).") from error
-
-
-def _converted(path: Path, runtime: Runtime) -> Path:
-    """An ONNX file for a runtime: itself, or what OpenVINO makes of it beside it, in float32 where it is not rounded."""
-    if runtime == "onnx":
-        return path
-    import openvino
-
-    target = path.with_suffix(ENDINGS[runtime][0])
-    openvino.save_model(openvino.Core().read_model(str(path)), str(target), compress_to_fp16=False)
-    return target
-
-
-def _verified(network: nn.Module, exported: nn.Module, described: Bundle) -> float:
-    """How far the logits of an exported network are from torch's on a window of random values.
-
-    Raises:
-        BundleError: too far.
-    """
-    windows = _random_windows(described, 1)
-    with torch.inference_mode():
-        expected, found = network(windows), exported(windows)
-    off, allowed = _apart(expected, found), _ALLOWED[0] + _ALLOWED[1] * float(expected.abs().max())
-    if not off <= allowed:
-        raise BundleError(
-            f"the exported network's logits are {off:.2g} from torch's, and {allowed:.2g} is allowed: nothing was written. "
-            "Update onnxscript and the runtime, and report it if that does not help."
-        )
-    return off
-
-
-def _apart(a: Tensor, b: Tensor) -> float:
-    return float((a - b).abs().max())
-
-
-def _random_windows(described: Bundle, count: int) -> Tensor:
-    window = described.inference.window[: described.spatial_dims]
-    return torch.randn(count, len(described.channels), *window, generator=torch.Generator().manual_seed(0))
-
-
 def _megabytes(folder: Path, names: Any) -> str:
     return f"{sum((folder / name).stat().st_size for name in names) / 1e6:.2f} MB"
-
-
-def _need_packages(runtime: Runtime) -> None:
-    for name in ("onnx", "onnxruntime", "onnxscript", *(("openvino",) if runtime == "openvino" else ())):
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise MedsegError(
-                f"exporting to {runtime} needs {name}, which is not installed. Run: pip install 'medseg[{runtime}]'"
-            ) from error
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporter tells of what it meets inside torch, which is none of a user's business."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

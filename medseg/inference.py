@@ -17,7 +17,7 @@ from torch import Tensor
 
 from medseg import system
 from medseg.errors import ConfigError
-from medseg.labels import best_class
+from medseg.logits import best_class
 from medseg.settings import parse
 from medseg.stitching import Range, Sums, box, divided
 from medseg.windows import Config, lattice
@@ -156,11 +156,6 @@ class Stream:
         (across, count), whole = self.strips(classes), [(0, n) for n in self.image.shape[1:]]
         for ends in system.one_by_one(divided(whole[across][1], count)):
             yield [*whole[:across], ends, *whole[across + 1 :]]
-
-
-def finite(logits: Tensor) -> bool:
-    """Whether all logits are numbers: one that is none makes the sum none, and a sum needs no copy."""
-    return bool(logits.sum().isfinite())
 
 
 def _axes(shape: Sequence[int], window: Sequence[int]) -> list[int]:

@@ -19,8 +19,9 @@ from medseg import metrics, postprocess, progress, windows
 from medseg.bundle import Bundle
 from medseg.cases import Case
 from medseg.errors import MedsegError
-from medseg.inference import Stream, finite
+from medseg.inference import Stream
 from medseg.labels import Labels
+from medseg.logits import finite
 from medseg.metrics import statistics
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -11,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import ValidationError, model_validator
 
-from medseg import declaration, picture
+from medseg import declaration, laterality, picture
 from medseg.errors import ConfigError, DataError
 from medseg.settings import Settings
 
@@ -186,6 +185,8 @@ class Labels(Settings):
 
     def of_logits(self, logits: Tensor) -> Tensor:
         """Logits `(channels, ...)` -> the likeliest class `(1, ...)`, or which of the overlapping labels are likely `(channels, ...)`."""
+        from medseg.logits import best_class
+
         return best_class(logits)[None] if self.exclusive else logits > 0
 
     def decode(self, classes: Array) -> Array:
@@ -235,39 +236,4 @@ class Labels(Settings):
 
     def sides(self) -> tuple[tuple[int, int], ...]:
         """Pairs of labels that name the left and the right of one thing, as positions in `items`."""
-        keys = [_side(name) for name in self.names]
-        return tuple(
-            (a, b)
-            for a, ka in enumerate(keys)
-            for b, kb in enumerate(keys)
-            if ka and kb and ka[0] == kb[0] and (ka[1], kb[1]) == ("l", "r")
-        )
-
-
-def best_class(logits: Tensor) -> Tensor:
-    """The class with the largest logit: `(K, ...)` -> `(...)` uint8, int16 above 256 classes; of equal ones the first.
-
-    On a CPU one class after the other is compared, which is many times quicker than torch's argmax over the first axis.
-    """
-    import torch
-
-    dtype = torch.uint8 if len(logits) <= 256 else torch.int16
-    if logits.device.type != "cpu":
-        return logits.argmax(0).to(dtype)
-    top, found = logits[0].clone(), torch.zeros(logits.shape[1:], dtype=dtype)
-    for number, other in enumerate(logits[1:], 1):
-        better = (other > top).to(dtype).mul_(number)  # numbers rise: the largest is the last that was better
-        torch.maximum(found, better, out=found)
-        torch.maximum(top, other, out=top)
-    return found
-
-
-def _side(name: str) -> tuple[str, str] | None:
-    """The name without its side, and the side: `Kidney_left` -> (`kidney`, `l`)."""
-    words = re.findall(r"[a-z0-9]+", name.lower())
-    sides = [w[0] for w in words if w in ("left", "right", "l", "r", "lt", "rt")]
-    return (
-        (" ".join(w for w in words if w not in ("left", "right", "l", "r", "lt", "rt")), sides[0])
-        if len(sides) == 1
-        else None
-    )
+        return laterality.pairs(self.names)

@@ -18,7 +18,8 @@ from medseg.arithmetic import Way
 from medseg.bundle import Bundle
 from medseg.ensemble import Ensemble
 from medseg.errors import DataError
-from medseg.inference import Slab, Stream, Work, finite
+from medseg.inference import Slab, Stream, Work
+from medseg.logits import finite
 from medseg.prediction import Prediction, Ready
 from medseg.region import Box
 from medseg.restore import restore

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from medseg import progress, training
+from medseg import parts, progress, training, trials
 from medseg.engine.trial import Trial
 from medseg.study import Study, settle
 from medseg.system import pick_device
@@ -53,7 +53,7 @@ class Rehearsal:
     def table(self) -> str:
         """The plan and what was measured, as text."""
         steps = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in self.trial.seconds.items())
-        parts = f", for {self.models} models together" if self.models > 1 else ""
+        shared = f", for {self.models} models together" if self.models > 1 else ""
         return "\n".join(
             [
                 self.yaml(),
@@ -62,7 +62,7 @@ class Rehearsal:
                 f"memory        {self.trial.memory_gb:.2g} GB",
                 f"disk          {self.disk_gb:.2g} GB for prepared cases and checkpoints",
                 f"besides       {progress.clock(self.around_s)} to prepare cases (less where that was done before), try steps out and report",
-                f"whole run     {progress.clock(self.run_s)} for {self.steps} steps on {len(self.study.inner.train)} cases{parts}",
+                f"whole run     {progress.clock(self.run_s)} for {self.steps} steps on {len(self.study.inner.train)} cases{shared}",
             ]
         )
 
@@ -82,14 +82,14 @@ def rehearse(data: str | Path, user: Mapping[str, Any]) -> Rehearsal:
     with tempfile.TemporaryDirectory(prefix="medseg-plan-") as folder:
         began = time.monotonic()
         ids = study.inner.train[:_CASES]
-        cases = training.prepared(study, ids, Path(folder))
+        cases = parts.prepared(study, ids, Path(folder))
         share = len({name for study in studies for name in study.fold.train}) / len(ids)
         prepare_s = (time.monotonic() - began) * share
         disk_gb = sum(file.stat().st_size for file in Path(folder).rglob("*.npy")) / 1e9 * share
         device, config = pick_device(study.config.device), study.config
-        model = training.network(study)
+        model = parts.network(study)
         began = time.monotonic()
-        trial = training.tried(study, model, training.criterion(study, device), cases, device)
+        trial = trials.tried(study, model, parts.criterion(study, device), cases, device)
         tried_s = time.monotonic() - began
     copies = 6 * models + (models if models > 1 else 0)  # checkpoints and bundle, and the ensemble's bundle
     weights_gb = sum(tensor.numel() for tensor in model.state_dict().values()) * 4 / 1e9

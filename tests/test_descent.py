@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from medseg import bundle, files, models, training
+from medseg import bundle, files, models, parts
 from medseg import config as configs
 from medseg.errors import BundleError, ConfigError, DataError, RunError
 from medseg.study import Study, settle
@@ -107,7 +107,7 @@ def test_a_pruned_run_begins_with_the_models_weights(
     model = make_bundle(tmp_path / "model", model=WIDE)
     for keep, same in ((1.0, True), (0.5, False)):
         study = settled(data, quick, prune={"from": str(model), "keep": keep}, fold="none")
-        (weights,), begun = bundle.load(model)[1], training.network(study).state_dict()
+        (weights,), begun = bundle.load(model)[1], parts.network(study).state_dict()
         assert all(torch.equal(weights[name], tensor) for name, tensor in begun.items()) == same
         assert torch.equal(weights["heads.0.bias"], begun["heads.0.bias"])
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from medseg import bundle as bundles
 from medseg import config as configs
-from medseg import distill, files, lineage, runs, training
+from medseg import distill, files, lineage, runs, trials
 from medseg.distill import Config, Taught, divergence
 from medseg.engine import optim
 from medseg.engine.optim import Average
@@ -308,6 +308,6 @@ def test_a_dry_run_counts_the_teacher_in(
     tmp_path: Path, data: Path, quick: dict[str, Any], make_bundle: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    monkeypatch.setattr(training, "measure", lambda model, loss, *_: seen.append(loss) or Trial("fp32", 1, {}, 2, 0.1))
+    monkeypatch.setattr(trials, "measure", lambda model, loss, *_: seen.append(loss) or Trial("fp32", 1, {}, 2, 0.1))
     rehearse(data, configs.merge(quick, {"distill": {"from": wide(make_bundle, tmp_path / "teacher")}, "fold": "none"}))
     assert isinstance(seen[0], Taught)

@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 LAYERS = """
 errors progress extent runner mistakes
 registry resources files pseudonym picture system memory
-settings declaration choices
+settings declaration choices laterality logits
 volume labels interpolation stitching windows
 regrid
 io geometry distance
@@ -27,7 +27,7 @@ studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion
 bundle tables pairing loader doctor gridding restore ensemble suitability
-networks repairing pooling planning
+networks repairing pooling planning translation
 predictor
 lineage
 cohort engine distill prune locating
@@ -36,7 +36,9 @@ comparison
 gallery
 descent held_out quantising
 study
-training exporting records
+parts exporting records
+trials
+training
 runs rehearsal
 judging
 api

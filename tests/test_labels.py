@@ -121,22 +121,6 @@ def test_masks_of_one_label() -> None:
     assert unsure.mask(np.where(written == 0, 9, written), core).ravel().tolist() == [False, False, True, True]
 
 
-@pytest.mark.parametrize(
-    ("names", "pairs"),
-    [
-        (("Kidney_left", "Kidney_right"), ((0, 1),)),
-        (("right lung", "heart", "left lung"), ((2, 0),)),
-        (("L hippocampus", "R hippocampus"), ((0, 1),)),
-        (("left atrium", "right ventricle"), ()),
-        (("left", "right"), ((0, 1),)),
-        (("liver", "bright spot"), ()),
-        (("left right shunt", "x"), ()),
-    ],
-)
-def test_sides_of_one_thing_are_pairs(names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
-    assert Labels.of({name: n + 1 for n, name in enumerate(names)}).sides() == pairs
-
-
 def test_colours_differ_until_the_palette_ends() -> None:
     labels = Labels.of({f"l{n}": n for n in range(1, 8)})
     assert len(set(labels.colours.values())) == 7

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 import medseg
 from medseg import bundle as bundles
 from medseg import config as configs
-from medseg import files, io, locating, preprocess, runs, training
+from medseg import files, io, locating, parts, preprocess, runs
 from medseg.bundle import Bundle
 from medseg.cases import Case
 from medseg.engine.state import Keeper
@@ -237,7 +237,7 @@ def test_teachers_look_where_their_students_do(
         with pytest.raises(ConfigError, match=rf"^distill\.from: that model looks at {its}, and this run at {own}\."):
             settled(data, configs.merge(user, changes))
     study = settled(data, asked(quick, first, fold="none", distill={"from": there}))
-    assert training.criterion(study, torch.device("cpu")).teacher.networks  # type: ignore[union-attr]
+    assert parts.criterion(study, torch.device("cpu")).teacher.networks  # type: ignore[union-attr]
 
 
 # --- what is learned from, and chosen by
@@ -246,11 +246,11 @@ def test_teachers_look_where_their_students_do(
 def test_cases_are_prepared_as_at_prediction(data: Path, quick: dict[str, Any], coarse: Path, tmp_path: Path) -> None:
     """Cases learned from: around their masks. Inner cases: where the first stage looks."""
     study = settled(data, asked(quick, coarse, margin_mm=1.0))
-    locator, region = training.first_stage(study, torch.device("cpu")), study.region
+    locator, region = parts.first_stage(study, torch.device("cpu")), study.region
     assert locator is not None
     assert region is not None
     places = locating.locate(locator, region, study.cases(study.inner.test), study.labels)
-    found = training.prepared(study, (*study.inner.train, *study.inner.test), tmp_path / "cache", places)
+    found = parts.prepared(study, (*study.inner.train, *study.inner.test), tmp_path / "cache", places)
     for each in found:
         (one,) = study.cases([each.id])
         image, mask = preprocess.read_image(one.images), io.read(one.label, "labels")  # type: ignore[arg-type]

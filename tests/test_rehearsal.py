@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from medseg import config as configs
-from medseg import training
+from medseg import trials
 from medseg.engine.trial import Trial
 from medseg.rehearsal import rehearse
 
@@ -79,7 +79,7 @@ def test_the_batch_is_halved_until_it_fits_as_in_a_run(
             raise MemoryError
         return Trial("fp32", 0.01, {"fp32": 0.01}, batches.size, 0.1)
 
-    monkeypatch.setattr(training, "measure", measure)
+    monkeypatch.setattr(trials, "measure", measure)
     found = rehearse(make_dataset(tmp_path / "data"), quick)
     assert found.trial.batch == found.study.config.train.batch == 1
     assert "train.batch: 1" in found.yaml()

@@ -225,7 +225,7 @@ def test_an_interrupted_run_goes_on_to_the_same_model(
 
     with monkeypatch.context() as patched:
         patched.setattr(Batches, "__call__", stop)
-        patched.setattr("medseg.training.measure", _no_trial)  # it makes steps of its own, which must not be hit
+        patched.setattr("medseg.trials.measure", _no_trial)  # it makes steps of its own, which must not be hit
         with pytest.raises(Interrupted, match="after step 3, saved"):
             train(data, tmp_path / "parts", quick)
     assert not (tmp_path / "parts/bundle").exists()
@@ -272,7 +272,7 @@ def test_a_run_whose_batch_was_halved_goes_on_as_it_was_asked_for(
         return _no_trial(batch=1)
 
     data, user = make_dataset(tmp_path / "data"), configs.merge(quick, {"train": {"batch": 3}})
-    monkeypatch.setattr("medseg.training.measure", measure)
+    monkeypatch.setattr("medseg.trials.measure", measure)
     run = train(data, tmp_path / "run", user)
     stored = configs.read(run / "config.yaml")
     assert stored["train"]["batch"] == bundle.read(run / "bundle").training["batch"] == 1

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import json
 import os
 import signal
 import time
@@ -16,10 +15,8 @@ from safetensors.torch import load_file
 from medseg import bundle, training
 from medseg import config as configs
 from medseg.division import Fold
-from medseg.engine.trial import Trial
-from medseg.errors import Interrupted, MedsegError
+from medseg.errors import Interrupted
 from medseg.loader import Batches
-from medseg.losses import create_loss
 from medseg.region import Place, whole
 from medseg.study import Study, settle
 from medseg.volume import Geometry
@@ -28,9 +25,9 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Path]
 
 
-@pytest.fixture
-def study(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> Study:
-    return settle(make_dataset(tmp_path / "data"), quick)[0]
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, quick: dict[str, Any], make_dataset: Make) -> Study:
+    return settle(make_dataset(tmp_path_factory.mktemp("study") / "data"), quick)[0]
 
 
 def learn(study: Study, folder: Path, resume: bool = False) -> Path:
@@ -38,10 +35,15 @@ def learn(study: Study, folder: Path, resume: bool = False) -> Path:
     return folder
 
 
-def test_the_bundle_holds_the_best_weights_and_the_facts(study: Study, tmp_path: Path) -> None:
-    run = learn(study, tmp_path / "run")
-    described, (weights,) = bundle.load(run / "bundle")
-    best = training.state.weights(run / "checkpoints/best.safetensors")
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory, study: Study) -> Path:
+    """A run of the study; nobody may change it."""
+    return learn(study, tmp_path_factory.mktemp("learned") / "run")
+
+
+def test_the_bundle_holds_the_best_weights_and_the_facts(study: Study, learned: Path) -> None:
+    described, (weights,) = bundle.load(learned / "bundle")
+    best = training.state.weights(learned / "checkpoints/best.safetensors")
     assert all(torch.equal(best[name], tensor) for name, tensor in weights.items())
     assert described.labels == study.labels
     assert described.preprocess == study.config.preprocess
@@ -66,8 +68,8 @@ def test_a_sum_of_losses_with_weights_that_are_learned(
     assert bundle.read(run / "bundle").training["loss"] == "cross_entropy + multi_task"
 
 
-def test_a_seed_gives_a_model(study: Study, tmp_path: Path) -> None:
-    first, again = (learn(study, tmp_path / name) / "bundle/model.safetensors" for name in ("a", "b"))
+def test_a_seed_gives_a_model(study: Study, learned: Path, tmp_path: Path) -> None:
+    first, again = (run / "bundle/model.safetensors" for run in (learned, learn(study, tmp_path / "b")))
     assert first.read_bytes() == again.read_bytes()
     config = study.config.model_copy(update={"seed": 1})
     other = learn(Study(**(vars(study) | {"config": config})), tmp_path / "c") / "bundle/model.safetensors"
@@ -105,9 +107,8 @@ def test_on_request_a_run_is_the_same_to_the_last_bit_however_often_it_was_inter
         assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
 
 
-def test_the_held_out_cases_are_not_even_prepared(study: Study, tmp_path: Path) -> None:
-    learn(study, tmp_path / "run")
-    assert len(list((tmp_path / "cache").glob("*/image.npy"))) == len(study.fold.train)
+def test_the_held_out_cases_are_not_even_prepared(study: Study, learned: Path) -> None:
+    assert len(list((learned.parent / "cache").glob("*/image.npy"))) == len(study.fold.train)
 
 
 def test_a_small_cache_holds_what_its_own_run_needs(study: Study, tmp_path: Path) -> None:
@@ -136,93 +137,3 @@ def test_time_is_kept_for_all_that_is_predicted_after_training(study: Study) -> 
     }
     located = training._reserve(study, {}, places)
     assert located(5.0) - training._reserve(study, {}, {})(5.0) == pytest.approx(3 * (inner + test))
-
-
-def test_what_was_measured_is_kept(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run = learn(study, tmp_path / "run")
-    kept = json.loads((run / "checkpoints/trial.json").read_text())
-    assert kept["precision"] == "fp32"
-    monkeypatch.setattr(training, "measure", lambda *_: pytest.fail("a resumed run keeps its arithmetic"))
-    learn(study, run, resume=True)
-
-
-def test_out_of_memory_plans_again(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The batch is halved until it fits, before the first step, and stays so when the run is resumed."""
-    tried: list[int] = []
-
-    def measure(model: Any, loss: Any, batches: Any, *_: Any) -> Trial:
-        tried.append(batches.size)
-        if batches.size > 2:
-            raise torch.OutOfMemoryError("too much")
-        return Trial("fp32", 0.01, {"fp32": 0.01}, batches.size, 0.1)
-
-    monkeypatch.setattr(training, "measure", measure)
-    run = learn(study.with_batch(8), tmp_path / "run")
-    assert tried == [8, 4, 2]
-    assert bundle.read(run / "bundle").training["batch"] == 2
-
-
-def test_a_patch_that_does_not_fit_is_tried_with_stages_computed_again(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    """And trained so, and resumed so; the model that is stored is the usual one."""
-    tried: list[tuple[int, Any]] = []
-
-    def measure(model: Any, loss: Any, batches: Any, device: Any, train: Any, *_: Any) -> Trial:
-        tried.append((batches.size, train.checkpointing))
-        if train.checkpointing is not True:
-            raise torch.OutOfMemoryError("too much")
-        return Trial("fp32", 0.01, {"fp32": 0.01}, batches.size, 0.1, checkpointing=True)
-
-    calls: list[Any] = []
-    monkeypatch.setattr(training, "measure", measure)
-    monkeypatch.setattr("medseg.engine.fit.recompute", calls.append)
-    run = learn(study, tmp_path / "run")
-    assert tried == [(2, "auto"), (1, "auto"), (1, True)]
-    assert "stages are computed again" in caplog.text
-    learn(study, run, resume=True)
-    assert len(calls) == 2
-    assert len(tried) == 3
-    assert bundle.read(run / "bundle").training["batch"] == 1
-
-
-@pytest.mark.parametrize("batch", [1, 4])
-def test_processes_that_divide_a_model_do_not_plan_again_alone(
-    study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int
-) -> None:
-    def measure(*arguments: Any) -> Trial:
-        raise torch.OutOfMemoryError("too much")
-
-    monkeypatch.setattr(training, "measure", measure)
-    model, loss = training.network(study), create_loss(study.config.loss)
-    learned = training.prepared(study, study.inner.train, tmp_path / "cache")
-    what = "a single patch does" if batch == 1 else "4 patches do"
-    with pytest.raises(MedsegError, match=f"{what} not fit"):
-        training.tried(study.with_batch(batch), model, loss, learned, torch.device("cpu"), lambda model: model)
-
-
-def test_a_patch_that_never_fits_is_told(study: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(*arguments: Any) -> Trial:
-        raise torch.OutOfMemoryError("too much")
-
-    monkeypatch.setattr(training, "measure", measure)
-    with pytest.raises(MedsegError, match=r"single patch does not fit.*sample\.patch"):
-        learn(study, tmp_path / "run")
-
-
-def test_batches_are_the_studys(study: Study, tmp_path: Path) -> None:
-    drawn = training.batches(
-        study, training.prepared(study, study.inner.train, tmp_path / "cache"), torch.device("cpu")
-    )
-    image, target = drawn(0)
-    assert image.shape == (2, 1, 16, 16, 8)
-    assert target.shape == (2, 16, 16, 8)
-    assert set(target.unique().tolist()) <= {0, 1, 2}
-
-
-def test_overlapping_labels_have_a_channel_each(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
-    data = make_dataset(tmp_path / "data", labels={"background": 0, "whole": [1, 2], "core": [2]})
-    (study,) = settle(data, configs.merge(quick, {}))
-    cases = training.prepared(study, study.inner.train, tmp_path / "cache")
-    assert training.batches(study, cases, torch.device("cpu"))(0)[1].shape == (2, 2, 16, 16, 8)
-    assert training.network(study).eval()(torch.zeros(1, 1, 16, 16, 8)).shape == (1, 2, 16, 16, 8)

@@ -1,0 +1,111 @@
+"""A network of torch in another runtime: written, converted, and held to the logits that torch gives."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from medseg.description import Bundle
+from medseg.errors import BundleError, MedsegError
+from medseg.runtimes import ENDINGS, Runtime
+
+_ALLOWED = (1e-4, 1e-5)  # logits may differ by so much, and by this share of the largest: float32 rounds them no better
+
+
+def need_packages(runtime: Runtime) -> None:
+    """See, before anything is computed, that a network can be written.
+
+    Raises:
+        MedsegError: a package is missing.
+    """
+    for name in ("onnx", "onnxruntime", "onnxscript", *(("openvino",) if runtime == "openvino" else ())):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise MedsegError(
+                f"exporting to {runtime} needs {name}, which is not installed. Run: pip install 'medseg[{runtime}]'"
+            ) from error
+
+
+def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
+    """Any number of windows of one size at once. Where the source code lies is left out: it may name people."""
+    from onnx_ir.passes.common import ClearMetadataAndDocStringPass
+
+    try:
+        with _quiet(), torch.no_grad():
+            program = torch.onnx.export(
+                network,
+                (example,),
+                dynamo=True,
+                dynamic_shapes=({0: torch.export.Dim("batch")},),
+                input_names=["image"],
+                output_names=["logits"],
+                verbose=False,
+            )
+        assert program is not None
+        ClearMetadataAndDocStringPass()(program.model)
+        program.save(path)
+    except Exception as error:  # an exporter fails in as many ways as there are modules
+        said = next(iter(str(error).strip().splitlines()), "")
+        raise BundleError(f"the network cannot be written as ONNX ({type(error).__name__}: {said}).") from error
+
+
+def converted(path: Path, runtime: Runtime) -> Path:
+    """An ONNX file for a runtime: itself, or what OpenVINO makes of it beside it, in float32 where it is not rounded."""
+    if runtime == "onnx":
+        return path
+    import openvino
+
+    target = path.with_suffix(ENDINGS[runtime][0])
+    openvino.save_model(openvino.Core().read_model(str(path)), str(target), compress_to_fp16=False)
+    return target
+
+
+def verified(network: nn.Module, exported: nn.Module, described: Bundle) -> float:
+    """How far the logits of an exported network are from torch's on a window of random values.
+
+    Raises:
+        BundleError: too far.
+    """
+    windows = random_windows(described, 1)
+    with torch.inference_mode():
+        expected, found = network(windows), exported(windows)
+    off, allowed = apart(expected, found), _ALLOWED[0] + _ALLOWED[1] * float(expected.abs().max())
+    if not off <= allowed:
+        raise BundleError(
+            f"the exported network's logits are {off:.2g} from torch's, and {allowed:.2g} is allowed: nothing was written. "
+            "Update onnxscript and the runtime, and report it if that does not help."
+        )
+    return off
+
+
+def apart(a: Tensor, b: Tensor) -> float:
+    """Largest difference; not a number where one of them is none."""
+    return float((a - b).abs().max())
+
+
+def random_windows(described: Bundle, count: int) -> Tensor:
+    """Windows `(count, C, *window)` as a model sees them, of noise that is the same each time."""
+    window = described.inference.window[: described.spatial_dims]
+    return torch.randn(count, len(described.channels), *window, generator=torch.Generator().manual_seed(0))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter tells of what it meets inside torch, which is none of a user's business."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import pytest
+
+from medseg import laterality
+
+
+@pytest.mark.parametrize(
+    ("names", "pairs"),
+    [
+        (("Kidney_left", "Kidney_right"), ((0, 1),)),
+        (("right lung", "heart", "left lung"), ((2, 0),)),
+        (("L hippocampus", "R hippocampus"), ((0, 1),)),
+        (("left atrium", "right ventricle"), ()),
+        (("left", "right"), ((0, 1),)),
+        (("liver", "bright spot"), ()),
+        (("left right shunt", "x"), ()),
+    ],
+)
+def test_sides_of_one_thing_are_pairs(names: tuple[str, ...], pairs: tuple[tuple[int, int], ...]) -> None:
+    assert laterality.pairs(names) == pairs

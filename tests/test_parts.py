@@ -1,0 +1,36 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from medseg import config as configs
+from medseg import parts
+from medseg.study import Study, settle
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+Make = Callable[..., Path]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, quick: dict[str, Any], make_dataset: Make) -> Study:
+    return settle(make_dataset(tmp_path_factory.mktemp("study") / "data"), quick)[0]
+
+
+def test_batches_are_the_studys(study: Study, tmp_path: Path) -> None:
+    drawn = parts.batches(study, parts.prepared(study, study.inner.train, tmp_path / "cache"), torch.device("cpu"))
+    image, target = drawn(0)
+    assert image.shape == (2, 1, 16, 16, 8)
+    assert target.shape == (2, 16, 16, 8)
+    assert set(target.unique().tolist()) <= {0, 1, 2}
+
+
+def test_overlapping_labels_have_a_channel_each(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+    data = make_dataset(tmp_path / "data", labels={"background": 0, "whole": [1, 2], "core": [2]})
+    (study,) = settle(data, configs.merge(quick, {}))
+    cases = parts.prepared(study, study.inner.train, tmp_path / "cache")
+    assert parts.batches(study, cases, torch.device("cpu"))(0)[1].shape == (2, 2, 16, 16, 8)
+    assert parts.network(study).eval()(torch.zeros(1, 1, 16, 16, 8)).shape == (1, 2, 16, 16, 8)
