@@ -53,6 +53,30 @@ class Gated(nn.Sequential):
         return x * super().forward(global_mean(x))
 
 
+class Gate(nn.Module):
+    """Additive attention, skip * sigmoid(psi(relu(W_g g + W_x skip))): one weight a voxel, from 0 to 1 (Attention U-Net,
+    Oktay et al. 2018, arXiv:1804.03999, equations 1 and 2).
+
+    Args:
+        dims: spatial axes.
+        channels: of the skip and of the gating map, which have the same size.
+        width: channels in which the two are compared.
+        norm: normalisation after each of the three 1x1 convolutions.
+    """
+
+    def __init__(self, dims: int, channels: int, width: int, norm: NormName) -> None:
+        super().__init__()
+
+        def project(inputs: int, outputs: int) -> nn.Module:
+            return nn.Sequential(_blocks.conv(dims, inputs, outputs, 1), _blocks.norm(norm, outputs))
+
+        self.gating, self.skip, self.psi = project(channels, width), project(channels, width), project(width, 1)
+
+    def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
+        agreement = (self.gating(gating) + self.skip(skip)).relu()  # (B, width, *spatial)
+        return skip * self.psi(agreement).sigmoid()  # the weights are (B, 1, *spatial)
+
+
 class NonLocal(nn.Module):
     """x + W softmax(theta(x) phi(x)^T) g(x): each voxel adds what those that are like it say.
 
@@ -188,3 +212,39 @@ class EMAttention(nn.Module):
         shares = (flat.transpose(1, 2) @ bases).softmax(2)
         rebuilt = (bases @ shares.transpose(1, 2)).unflatten(2, x.shape[2:])
         return (x + self.last(rebuilt.relu())).relu()
+
+
+class ObjectContext(nn.Module):
+    """What each voxel learns of the classes' regions, beside its own map: object-contextual representations (OCR).
+
+    Yuan, Chen, Wang 2020, arXiv:1909.11065, equations 2 to 4. Few things are looked at: one region a class.
+
+    Args:
+        dims: spatial axes.
+        channels: of the map, and of the answer.
+        width: channels in which voxels and regions are compared.
+        dropout: of the answer, 0 to 1.
+        norm: after each convolution.
+    """
+
+    def __init__(
+        self, dims: int, channels: int, width: int, *, dropout: float = 0.05, norm: NormName = "batch"
+    ) -> None:
+        super().__init__()
+
+        def points(inputs: int, *outputs: int) -> nn.Sequential:
+            ends = zip((inputs, *outputs), outputs, strict=False)
+            return nn.Sequential(*(unit(dims, before, after, 1, norm=norm) for before, after in ends))
+
+        self.query, self.key = points(channels, width, width), points(channels, width, width)
+        self.value, self.back = points(channels, width), points(width, channels)
+        self.join = nn.Sequential(points(2 * channels, channels), nn.Dropout(dropout))
+
+    def forward(self, x: Tensor, scores: Tensor) -> Tensor:
+        """Args: the map, and coarse scores of the classes `(B, K, *spatial)` of its size."""
+        regions = scores.flatten(2).softmax(2) @ listed(x)  # (B, K, C): each class's mean where it is likely
+        regions = regions.transpose(1, 2).reshape(*x.shape[:2], -1, *[1] * (x.ndim - 3))  # (B, C, K, 1), as a map
+        query, key, value = listed(self.query(x)), listed(self.key(regions)), listed(self.value(regions))
+        seen = attend(query, key, value, query.shape[2] ** -0.5)  # (B, N, width)
+        context = self.back(seen.transpose(1, 2).unflatten(2, x.shape[2:]))
+        return self.join(torch.cat((context, x), dim=1))

@@ -168,7 +168,7 @@ def test_channels_last_gives_the_same(name, dims):
 
 @every_case
 def test_half_precision_is_finite_and_near(name, dims):
-    net, x = steady(make(name, dims)).train(), image(SIZE[dims])
+    net, x = steady(make(name, dims)).train(), image(HALVES[dims])  # torch 2.13 errs in bf16 3D maps of 2 x 2 x 1
     expected = logits_of(net(x))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = logits_of(net(x))
