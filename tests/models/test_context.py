@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.models import _attention, _context
+from medseg.models import _attention, _context, _regions
 
 SIZES = [(7, 10), (1, 1), (5, 1, 6), (3, 4, 5)]
 KEEPING = {
@@ -21,7 +21,7 @@ KEEPING = {
     "position": lambda dims: _attention.PositionAttention(dims, 8, 4),
     "channel": lambda dims: _attention.ChannelAttention(),
     "criss-cross": lambda dims: _attention.CrissCross(dims, 8, 4),
-    "em": lambda dims: _attention.EMAttention(dims, 8, 4),
+    "em": lambda dims: _regions.EMAttention(dims, 8, 4),
 }
 
 
@@ -133,7 +133,7 @@ def test_channel_attention_by_hand():
 
 def test_bases_move_in_training_alone():
     torch.manual_seed(0)
-    part = _attention.EMAttention(2, 6, 3).eval()
+    part = _regions.EMAttention(2, 6, 3).eval()
     before, x = part.mu.clone(), torch.randn(2, 6, 5, 4)
     part(x)
     assert torch.equal(part.mu, before)
@@ -145,7 +145,7 @@ def test_bases_move_in_training_alone():
 @pytest.mark.parametrize("size", [(4, 6), (3, 4, 2)], ids=str)
 def test_regions_of_certain_scores_are_means_of_their_voxels(size):
     torch.manual_seed(0)
-    part = _attention.ObjectContext(len(size), 4, 2, dropout=0, norm="none")
+    part = _regions.ObjectContext(len(size), 4, 2, dropout=0, norm="none")
     x, found = torch.randn(2, 4, *size), []
     part.value.register_forward_hook(lambda module, inputs, y: found.append(inputs[0]))
     truth = torch.zeros(2, *size, dtype=torch.long)
