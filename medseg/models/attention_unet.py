@@ -1,7 +1,11 @@
 """Attention U-Net: a U-Net whose skip connections are weighted by what the coarser level has found.
 
+Family: u-shape
+Paper: Oktay et al. 2018, Attention U-Net: learning where to look for the pancreas, arXiv:1804.03999
+Equation: 1 and 2
+
 Presets:
-    paper: Oktay et al. 2018, arXiv:1804.03999, equations 1 and 2, in its common form with 64 to 1024 channels: 34,878,573 parameters
+    paper: in its common form with 64 to 1024 channels: 34,878,573 parameters
         for 3 channels and 1 class in 2D. The gate compares the skip with the map already doubled, at the skip's own size.
     tiny: the same topology with few channels.
 """
@@ -15,6 +19,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
+from medseg.models._attention import Gate
 from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Size
 from medseg.settings import Settings
 
@@ -41,29 +46,6 @@ class Config(Settings):
 
 
 PRESETS = {"paper": Config(), "tiny": Config(widths=(4, 6, 8), strides=(2, 2))}
-
-
-class Gate(nn.Module):
-    """Additive attention, skip * sigmoid(psi(relu(W_g g + W_x skip))): one weight a voxel, from 0 to 1 (equations 1 and 2).
-
-    Args:
-        dims: spatial axes.
-        channels: of the skip and of the gating map, which have the same size.
-        width: channels in which the two are compared.
-        norm: normalisation after each of the three 1x1 convolutions.
-    """
-
-    def __init__(self, dims: int, channels: int, width: int, norm: NormName) -> None:
-        super().__init__()
-
-        def project(inputs: int, outputs: int) -> nn.Module:
-            return nn.Sequential(_blocks.conv(dims, inputs, outputs, 1), _blocks.norm(norm, outputs))
-
-        self.gating, self.skip, self.psi = project(channels, width), project(channels, width), project(width, 1)
-
-    def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
-        agreement = (self.gating(gating) + self.skip(skip)).relu()  # (B, width, *spatial)
-        return skip * self.psi(agreement).sigmoid()  # the weights are (B, 1, *spatial)
 
 
 class AttentionUNet(nn.Module):
