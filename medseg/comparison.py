@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from medseg import files, metrics, progress, tables
 from medseg.cases import few
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation import Evaluation
 from medseg.metrics import paired, statistics
 
@@ -52,7 +52,11 @@ class Comparison:
         mean = self.summary["mean_dice"]
         lines += [_line("mean", "dice", mean)] if mean else []
         names = f"A: {self.summary['a']}\nB: {self.summary['b']}\n"
-        return names + tables.aligned(lines) + "\np values are corrected for the number of labels (Holm)"
+        end = "\np values are corrected for the number of labels (Holm)"
+        left = [self.summary[f"only_in_{side}"] for side in "ab"]
+        if any(left):
+            end += f"\nleft out: {left[0]} cases that A alone has, {left[1]} that B alone has"
+        return names + tables.aligned(lines) + end
 
     def write(self, folder: str | Path) -> None:
         """Write `comparison.csv` (a value that cannot be said stays empty) and `comparison.json` (there it is null)."""
@@ -70,6 +74,7 @@ def compare(
     *,
     names: Collection[str] = USUAL,
     seed: int = 0,
+    alone: tuple[int, int] = (0, 0),
 ) -> Comparison:
     """Compare two evaluations on the cases and labels that both have.
 
@@ -79,12 +84,18 @@ def compare(
         called: names of both, for tables.
         names: metrics, out of `metrics.NAMES`; both must have been measured with them.
         seed: of bootstrap and permutations.
+        alone: how many cases only a, and only b, had a mask of, and that were therefore not measured.
 
     Raises:
-        ConfigError: no such metric.
+        ConfigError: no such metric, or volumes alone.
         DataError: no case or label in common, other references, another tolerance, or a metric that was not measured.
     """
     wanted = [name for name in metrics.pick(names) if metrics.MEASURES[name].better]
+    if not wanted:
+        raise ConfigError(
+            f"{', '.join(names)} cannot be compared: volumes are neither good nor bad, and of whole maps there are no pairs of "
+            "labels. Name other metrics."
+        )
     sides = [{(row["case"], row["label"]): row for row in found.rows} for found in (a, b)]
     _check(sides, wanted, a.summary, b.summary)
     cases, labels = _common(sides, 0), _common(sides, 1)
@@ -101,8 +112,8 @@ def compare(
     summary: dict[str, Any] = dict(zip("ab", called, strict=True)) | {
         "cases": len(cases),
         "patients": len(set(patients)),
-        "only_in_a": len({case for case, _ in sides[0]}) - len(cases),
-        "only_in_b": len({case for case, _ in sides[1]}) - len(cases),
+        "only_in_a": len({case for case, _ in sides[0]}) - len(cases) + alone[0],
+        "only_in_b": len({case for case, _ in sides[1]}) - len(cases) + alone[1],
         "tolerance_mm": b.summary.get("tolerance_mm"),
         "labels": _summaries(values, patients, labels, wanted, seed),
         "mean_dice": _mean(values[..., wanted.index("dice")], patients, seed) if "dice" in wanted else None,

@@ -26,7 +26,7 @@ reading manifest bids findings postprocess
 studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion
-bundle tables pairing loader doctor planning restore ensemble suitability
+bundle tables pairing summaries loader doctor planning restore ensemble suitability
 networks repairing
 predictor
 lineage
