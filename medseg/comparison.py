@@ -97,6 +97,7 @@ def compare(
             "labels. Name other metrics."
         )
     sides = [{(row["case"], row["label"]): row for row in found.rows} for found in (a, b)]
+    _complete(*sides)
     _check(sides, wanted, a.summary, b.summary)
     cases, labels = _common(sides, 0), _common(sides, 1)
     pairs = [[(side[case, label]) for case in cases for label in labels] for side in sides]
@@ -119,6 +120,17 @@ def compare(
         "mean_dice": _mean(values[..., wanted.index("dice")], patients, seed) if "dice" in wanted else None,
     }
     return Comparison(tuple(rows), summary)
+
+
+def _complete(a: dict[tuple[str, str], dict[str, Any]], b: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Add to each what the other one invented: where labels have no names, only the masks that hold a value know of it."""
+    for one, other in ((a, b), (b, a)):
+        cases, labels = {case for case, _ in other}, {label for _, label in other}
+        real = labels | {label for (_, label), row in one.items() if row["reference_ml"] > 0}
+        for (case, label), row in one.items():
+            if label not in real and case in cases:
+                unsaid = {name: float("nan") for name in row if name in metrics.MEASURES}
+                other[case, label] = row | unsaid | {"status": "absent", "reference_ml": 0.0}
 
 
 def _check(sides: Sequence[Mapping[Any, Any]], names: Sequence[str], *summaries: Mapping[str, Any]) -> None:

@@ -72,6 +72,17 @@ def test_who_left_out_what_is_not_there_was_right() -> None:
     assert found["hd95_mm"]["a"] == 2.5
 
 
+def test_a_label_that_one_alone_invented_is_held_against_it() -> None:
+    """Of masks whose labels nobody declared, the one that did not invent anything has no row of it."""
+    invented = {("a1", "cyst"): "invented", ("b1", "cyst"): "absent"}
+    a = evaluation({"a1": (0.5, 0.0), "b1": (0.5, NAN)}, invented)
+    b = Evaluation(tuple(row for row in a.rows if row["label"] == "liver"), a.summary)
+    for one, other, better in ((a, b, 1), (b, a, 0)):
+        found = compare(one, other, names=("dice",)).summary["labels"]["cyst"]["dice"]
+        assert (found["a"], found["b"], found["pairs"]) == ((0, 1, 1) if better else (1, 0, 1))
+        assert (found["better"], found["worse"]) == (better, 1 - better)
+
+
 def test_cases_in_one_alone_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     more = evaluation({"a1": (0.5, 0.5), "b1": (0.5, 0.5), "z9": (0.1, 0.1)})
     found = compare(OLD, more, names=("dice",))
