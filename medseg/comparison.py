@@ -87,15 +87,10 @@ def compare(
         alone: how many cases only a, and only b, had a mask of, and that were therefore not measured.
 
     Raises:
-        ConfigError: no such metric, or volumes alone.
+        ConfigError: as of `comparable`.
         DataError: no case or label in common, other references, another tolerance, or a metric that was not measured.
     """
-    wanted = [name for name in metrics.pick(names) if metrics.MEASURES[name].better]
-    if not wanted:
-        raise ConfigError(
-            f"{', '.join(names)} cannot be compared: volumes are neither good nor bad, and of whole maps there are no pairs of "
-            "labels. Name other metrics."
-        )
+    wanted = comparable(names)
     sides = [{(row["case"], row["label"]): row for row in found.rows} for found in (a, b)]
     _complete(*sides)
     _check(sides, wanted, a.summary, b.summary)
@@ -120,6 +115,21 @@ def compare(
         "mean_dice": _mean(values[..., wanted.index("dice")], patients, seed) if "dice" in wanted else None,
     }
     return Comparison(tuple(rows), summary)
+
+
+def comparable(names: Collection[str]) -> tuple[str, ...]:
+    """Metrics of labels of which one value is better than another; of "all" and "usual" those alone.
+
+    Raises:
+        ConfigError: no such metric, or one that is named cannot be compared.
+    """
+    fit = tuple(name for name in metrics.pick(names) if metrics.MEASURES[name].better)
+    if wrong := sorted({*names} - {*fit, "all", "usual"}):
+        raise ConfigError(
+            f"{', '.join(wrong)} cannot be compared: volumes are neither good nor bad, and whole maps have no labels. "
+            "Leave it out."
+        )
+    return fit
 
 
 def _complete(a: dict[tuple[str, str], dict[str, Any]], b: dict[tuple[str, str], dict[str, Any]]) -> None:

@@ -15,13 +15,12 @@ from typing import Any
 
 import numpy.typing as npt
 
-from medseg import files, metrics, progress, tables
+from medseg import files, metrics, progress, summaries, tables
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.geometry import difference, same_space
 from medseg.labels import Labels
 from medseg.metrics import ScanScores
 from medseg.pairing import Pair, read_masks
-from medseg.summaries import COUNTS, summarise
 
 Array = npt.NDArray[Any]
 WHO = ("case", "group", "label", "status")  # what a row is about; its metrics follow
@@ -49,9 +48,16 @@ class Evaluation:
         """The summary as text, one line a label; then one a label of each subgroup; last the means of whole maps."""
         groups = self.summary.get("subgroups", {"of": {}})
         names = [name for name in next(iter(self.summary["labels"].values())) if name in metrics.MEASURES]
-        # What was asked for, or of the many usual ones those that most papers show.
-        shown = [name for name in names if name not in _ALWAYS and (name in _SHOWN or set(names) != set(metrics.USUAL))]
-        lines = [("label", *COUNTS, "Dice [95 % CI]", "median", *(metrics.MEASURES[name].heading for name in shown))]
+        shown = [name for name in summaries.shown(names, _SHOWN) if name != "dice"]
+        lines = [
+            (
+                "label",
+                *summaries.COUNTS,
+                "Dice [95 % CI]",
+                "median",
+                *(metrics.MEASURES[name].heading for name in shown),
+            )
+        ]
         lines += _lines(self.summary, shown)
         for name, summary in groups["of"].items():
             lines += _lines(summary, shown, f"{groups['by']} {name}: ")
@@ -107,12 +113,12 @@ def evaluate(
         found = _measure(pair, labels, tolerance_mm, wanted)
         rows += [{**who, "label": name, "status": _status(item), **item} for name, item in found.items()]
         scans += [{**who, **found.overall}] if found.overall else []
-    summary = {"tolerance_mm": tolerance_mm, **summarise(rows, scans, labels, wanted, seed)}
+    summary = {"tolerance_mm": tolerance_mm, **summaries.summarise(rows, scans, labels, wanted, seed)}
     if by:
         of = {}
         for name in sorted(set(groups)):
             own = [[row for row in table if row["subgroup"] == name] for table in (rows, scans)]
-            of[name] = summarise(own[0], own[1], labels, wanted, seed)
+            of[name] = summaries.summarise(own[0], own[1], labels, wanted, seed)
         summary["subgroups"] = {"by": by, "of": of}
     return Evaluation(tuple(rows), summary, tuple(scans))
 
@@ -184,7 +190,7 @@ def _status(scores: Mapping[str, float]) -> str:
 
 def _lines(summary: Mapping[str, Any], shown: Sequence[str], before: str = "") -> Iterator[tuple[str, ...]]:
     for name, item in summary["labels"].items():
-        dice, counts = item["dice"], (str(item[word]) for word in COUNTS)
+        dice, counts = item["dice"], (str(item[word]) for word in summaries.COUNTS)
         means = (tables.number(item[metric]["mean"], metrics.MEASURES[metric].form) for metric in shown)
         median = tables.number(dice["median"], ".3f")
         yield f"{before}{name}", *counts, tables.interval(dice["mean"], dice["low"], dice["high"]), median, *means

@@ -7,7 +7,6 @@ from pathlib import Path
 
 from medseg import bundle, comparison, gallery, pairing, reporting, runs
 from medseg import evaluation as evaluations
-from medseg import metrics as metrics_of
 from medseg.comparison import Comparison
 from medseg.errors import ConfigError
 from medseg.evaluation import Evaluation
@@ -74,7 +73,7 @@ def compare(
     Example:
         >>> medseg.compare("runs/unet", "runs/vnet")  # doctest: +SKIP
     """
-    called, names = _called(Path(a), Path(b)), metrics_of.pick(metrics)
+    called, names = _called(Path(a), Path(b)), comparison.comparable(metrics)
     if out and any((Path(out) / name).exists() for name in ("metrics.json", "history.csv")):
         raise ConfigError(f"'{out}' holds a run or an evaluation. Name another folder for the comparison with -o.")
     alone, images = (0, 0), dict[str, tuple[Path, ...]]()

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import files, metrics, picture, plot
+from medseg import files, metrics, picture, plot, summaries
 from medseg.errors import DataError
 from medseg.progress import clock
 
@@ -55,13 +55,12 @@ def _of_run(folder: Path) -> dict[str, Any]:
     names = found["labels"] if found else dict.fromkeys(row["label"] for row in rows)
     colours = _colours(names)
     measured = set(metrics.NAMES).intersection(*(found["labels"].values() if found else [()]))
-    usual = measured == set(metrics.USUAL)
     return {
         "title": folder.resolve().name,
         "metrics": found,
         "colours": colours,
         "maps": metrics.MAPS,
-        "summary": _columns(_SUMMARY if usual else measured - {"volume_ml", "reference_ml"}),
+        "summary": _columns(summaries.shown(measured, _SUMMARY)),
         "rows": rows,
         "columns": _columns([name for name in metrics.NAMES if any(row.get(name) for row in rows)]),
         "grouped": any(row.get("group", row["case"]) != row["case"] for row in rows),

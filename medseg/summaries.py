@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,6 +41,12 @@ def summarise(rows: Rows, scans: Rows, labels: Labels, names: Sequence[str], see
     overall = {"mean_dice": float(statistics.mean(means)), "mean_dice_low": low, "mean_dice_high": high}
     counts = {"cases": len(status), "patients": len(set(patients))}
     return {**overall, **counts, "labels": of_labels, "maps": _of_maps(scans, patients, seed)}
+
+
+def shown(names: Collection[str], few: Collection[str]) -> list[str]:
+    """Which metrics a table of means shows: of all the usual ones a few, and else all that were asked for but volumes."""
+    usual = {*names} == {*metrics.USUAL}
+    return [name for name in names if (name in few if usual else metrics.MEASURES[name].better)]
 
 
 def _counts(status: Array) -> dict[str, int]:

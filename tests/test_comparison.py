@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg.comparison import compare
+from medseg.comparison import comparable, compare
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import Evaluation
 
@@ -103,6 +103,13 @@ def test_files_and_tables(tmp_path: Path) -> None:
     assert lines[3].split()[:6] == ["liver", "dice", "4", "0.500", "0.750", "+0.250"]
     assert lines[-2].split()[:2] == ["mean", "dice"]
     assert "liver" in found._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["volume_ml", "mean_iou"])
+def test_what_cannot_be_better_is_not_left_out_in_silence(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} cannot be compared: volumes are neither good nor bad"):
+        compare(OLD, NEW, names=("dice", name))
+    assert "volume_ml" not in comparable(("usual",))
 
 
 def test_a_run_compared_with_itself_differs_nowhere() -> None:
