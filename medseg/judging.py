@@ -31,7 +31,7 @@ def evaluate(
     Args:
         predictions, references: folders (or two files) whose masks go together by name. Predictions may be a run, references a
             whole dataset.
-        out: folder for `metrics.csv`, `metrics.json`, `report.html` and its `pictures/`.
+        out: folder for `metrics.csv`, `scans.csv`, `metrics.json`, `report.html` and its `pictures/`.
         tolerance_mm: of the surface Dice.
         model: run or bundle that knows the labels' names; otherwise labels are the values found.
         held_out: measure the cases alone that the run `model` held out; each of them must have been predicted.
