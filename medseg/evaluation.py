@@ -19,7 +19,7 @@ from medseg import files, metrics, progress, summaries, tables
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.geometry import difference, same_space
 from medseg.labels import Labels
-from medseg.metrics._scan import ScanScores
+from medseg.metrics import ScanScores
 from medseg.pairing import Pair, read_masks
 
 Array = npt.NDArray[Any]

@@ -7,7 +7,7 @@ all structures of a scan; `MEASURES` says what they can give. docs/metrics.md ha
 from __future__ import annotations
 
 from medseg.metrics._measures import MEASURES, NAMES, USUAL, pick, scores
-from medseg.metrics._scan import evaluate
+from medseg.metrics._scan import ScanScores, evaluate
 from medseg.metrics.boundary import boundary_iou
 from medseg.metrics.calibration import brier, expected_calibration_error, reliability_curve
 from medseg.metrics.confusion import (
@@ -42,6 +42,7 @@ __all__ = (
     "MEASURES",
     "NAMES",
     "USUAL",
+    "ScanScores",
     "accuracy",
     "assd",
     "average_precision",
