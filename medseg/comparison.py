@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from medseg import files, metrics, progress, tables
 from medseg.cases import few
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.evaluation import Evaluation
 from medseg.metrics import paired, statistics
 
@@ -52,7 +52,11 @@ class Comparison:
         mean = self.summary["mean_dice"]
         lines += [_line("mean", "dice", mean)] if mean else []
         names = f"A: {self.summary['a']}\nB: {self.summary['b']}\n"
-        return names + tables.aligned(lines) + "\np values are corrected for the number of labels (Holm)"
+        end = "\np values are corrected for the number of labels (Holm)"
+        left = [self.summary[f"only_in_{side}"] for side in "ab"]
+        if any(left):
+            end += f"\nleft out: {left[0]} cases that A alone has, {left[1]} that B alone has"
+        return names + tables.aligned(lines) + end
 
     def write(self, folder: str | Path) -> None:
         """Write `comparison.csv` (a value that cannot be said stays empty) and `comparison.json` (there it is null)."""
@@ -70,6 +74,7 @@ def compare(
     *,
     names: Collection[str] = USUAL,
     seed: int = 0,
+    alone: tuple[int, int] = (0, 0),
 ) -> Comparison:
     """Compare two evaluations on the cases and labels that both have.
 
@@ -79,13 +84,15 @@ def compare(
         called: names of both, for tables.
         names: metrics, out of `metrics.NAMES`; both must have been measured with them.
         seed: of bootstrap and permutations.
+        alone: how many cases only a, and only b, had a mask of, and that were therefore not measured.
 
     Raises:
-        ConfigError: no such metric.
+        ConfigError: as of `comparable`.
         DataError: no case or label in common, other references, another tolerance, or a metric that was not measured.
     """
-    wanted = [name for name in metrics.pick(names) if metrics.MEASURES[name].better]
+    wanted = comparable(names)
     sides = [{(row["case"], row["label"]): row for row in found.rows} for found in (a, b)]
+    _complete(*sides)
     _check(sides, wanted, a.summary, b.summary)
     cases, labels = _common(sides, 0), _common(sides, 1)
     pairs = [[(side[case, label]) for case in cases for label in labels] for side in sides]
@@ -101,13 +108,39 @@ def compare(
     summary: dict[str, Any] = dict(zip("ab", called, strict=True)) | {
         "cases": len(cases),
         "patients": len(set(patients)),
-        "only_in_a": len({case for case, _ in sides[0]}) - len(cases),
-        "only_in_b": len({case for case, _ in sides[1]}) - len(cases),
+        "only_in_a": len({case for case, _ in sides[0]}) - len(cases) + alone[0],
+        "only_in_b": len({case for case, _ in sides[1]}) - len(cases) + alone[1],
         "tolerance_mm": b.summary.get("tolerance_mm"),
         "labels": _summaries(values, patients, labels, wanted, seed),
         "mean_dice": _mean(values[..., wanted.index("dice")], patients, seed) if "dice" in wanted else None,
     }
     return Comparison(tuple(rows), summary)
+
+
+def comparable(names: Collection[str]) -> tuple[str, ...]:
+    """Metrics of labels of which one value is better than another; of "all" and "usual" those alone.
+
+    Raises:
+        ConfigError: no such metric, or one that is named cannot be compared.
+    """
+    fit = tuple(name for name in metrics.pick(names) if metrics.MEASURES[name].better)
+    if wrong := sorted({*names} - {*fit, "all", "usual"}):
+        raise ConfigError(
+            f"{', '.join(wrong)} cannot be compared: volumes are neither good nor bad, and whole maps have no labels. "
+            "Leave it out."
+        )
+    return fit
+
+
+def _complete(a: dict[tuple[str, str], dict[str, Any]], b: dict[tuple[str, str], dict[str, Any]]) -> None:
+    """Add to each what the other one invented: where labels have no names, only the masks that hold a value know of it."""
+    for one, other in ((a, b), (b, a)):
+        cases, labels = {case for case, _ in other}, {label for _, label in other}
+        real = labels | {label for (_, label), row in one.items() if row["reference_ml"] > 0}
+        for (case, label), row in one.items():
+            if label not in real and case in cases:
+                unsaid = {name: float("nan") for name in row if name in metrics.MEASURES}
+                other[case, label] = row | unsaid | {"status": "absent", "reference_ml": 0.0}
 
 
 def _check(sides: Sequence[Mapping[Any, Any]], names: Sequence[str], *summaries: Mapping[str, Any]) -> None:

@@ -13,20 +13,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
-from medseg import files, metrics, progress, tables
+from medseg import files, metrics, progress, summaries, tables
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.geometry import difference, same_space
 from medseg.labels import Labels
-from medseg.metrics import statistics
+from medseg.metrics import ScanScores
 from medseg.pairing import Pair, read_masks
 
 Array = npt.NDArray[Any]
 WHO = ("case", "group", "label", "status")  # what a row is about; its metrics follow
 _ALWAYS = ("dice", "volume_ml", "reference_ml")  # the order of cases and the status rest on them
-_COUNTS = ("cases", "missed", "invented", "absent")
 _SHOWN = ("hd95_mm", "nsd", "volume_error_ml")  # in the table, beside the Dice
 
 
@@ -38,27 +36,40 @@ class Evaluation:
         rows: one mapping a case and label, with the keys `WHO` and the names of metrics; what cannot be said is NaN. With
             subgroups, `subgroup` says which one a case belongs to.
         summary: what `metrics.json` holds: tolerance, mean Dice with its interval, and per label the counts of cases and,
-            per metric, mean, median and the ends of the 95 % interval; the same for each subgroup.
+            per metric, mean, median and the ends of the 95 % interval; the same of `scans`, and for each subgroup.
+        scans: one mapping a case, with the metrics of its whole map of classes (`metrics.MAPS`); none where labels overlap.
     """
 
     rows: tuple[dict[str, Any], ...]
     summary: dict[str, Any]
+    scans: tuple[dict[str, Any], ...] = ()
 
     def table(self) -> str:
-        """The summary as text, one line a label; then one a label of each subgroup."""
+        """The summary as text, one line a label; then one a label of each subgroup; last the means of whole maps."""
         groups = self.summary.get("subgroups", {"of": {}})
         names = [name for name in next(iter(self.summary["labels"].values())) if name in metrics.MEASURES]
-        # What was asked for, or of the many usual ones those that most papers show.
-        shown = [name for name in names if name not in _ALWAYS and (name in _SHOWN or set(names) != set(metrics.USUAL))]
-        lines = [("label", *_COUNTS, "Dice [95 % CI]", "median", *(metrics.MEASURES[name].heading for name in shown))]
+        shown = [name for name in summaries.shown(names, _SHOWN) if name != "dice"]
+        lines = [
+            (
+                "label",
+                *summaries.COUNTS,
+                "Dice [95 % CI]",
+                "median",
+                *(metrics.MEASURES[name].heading for name in shown),
+            )
+        ]
         lines += _lines(self.summary, shown)
         for name, summary in groups["of"].items():
             lines += _lines(summary, shown, f"{groups['by']} {name}: ")
-        return tables.aligned(lines)
+        maps = self.summary.get("maps", {})
+        means = [f"{metrics.MAPS[name]} {tables.number(item['mean'], '.3f')}" for name, item in maps.items()]
+        return tables.aligned(lines) + (f"\nwhole maps: {', '.join(means)}" if means else "")
 
     def write(self, folder: str | Path) -> None:
-        """Write `metrics.csv` (a value that cannot be said stays empty) and `metrics.json` (there it is null)."""
+        """Write `metrics.csv` and `scans.csv` (a value that cannot be said stays empty) and `metrics.json` (there it is null)."""
         tables.write(Path(folder) / "metrics.csv", self.rows)
+        if self.scans:
+            tables.write(Path(folder) / "scans.csv", self.scans)
         files.write_json(Path(folder) / "metrics.json", self.summary)
 
     def _repr_html_(self) -> str:
@@ -96,16 +107,20 @@ def evaluate(
     if twice := sorted({name for name in ids if ids.count(name) > 1}):
         raise DataError(f"each case can be evaluated once, but these come again: {', '.join(twice)}. Rename them.")
     groups = [_subgroup(pair, by) for pair in cases] if by else []
-    rows = []
+    rows, scans = [], []
     for number, pair in enumerate(progress.track(cases, "evaluating")):
         who = {"case": pair.case, "group": pair.group or pair.case} | ({"subgroup": groups[number]} if by else {})
-        rows += [{**who, **row} for row in _measure(pair, labels, tolerance_mm, wanted)]
-    summary = {"tolerance_mm": tolerance_mm, **_summarise(rows, labels, wanted, seed)}
+        found = _measure(pair, labels, tolerance_mm, wanted)
+        rows += [{**who, "label": name, "status": _status(item), **item} for name, item in found.items()]
+        scans += [{**who, **found.overall}] if found.overall else []
+    summary = {"tolerance_mm": tolerance_mm, **summaries.summarise(rows, scans, labels, wanted, seed)}
     if by:
-        apart = {name: [row for row in rows if row["subgroup"] == name] for name in sorted(set(groups))}
-        of = {name: _summarise(some, labels, wanted, seed) for name, some in apart.items()}
+        of = {}
+        for name in sorted(set(groups)):
+            own = [[row for row in table if row["subgroup"] == name] for table in (rows, scans)]
+            of[name] = summaries.summarise(own[0], own[1], labels, wanted, seed)
         summary["subgroups"] = {"by": by, "of": of}
-    return Evaluation(tuple(rows), summary)
+    return Evaluation(tuple(rows), summary, tuple(scans))
 
 
 def read(folder: str | Path) -> Evaluation:
@@ -115,14 +130,21 @@ def read(folder: str | Path) -> Evaluation:
         DataError: it is not there, or damaged.
     """
     summary, rows = files.read_json(Path(folder) / "metrics.json"), tables.read(Path(folder) / "metrics.csv")
+    maps = Path(folder) / "scans.csv"
+    scans = tables.read(maps) if maps.is_file() else []
     try:
         if not rows or not {"dice", "reference_ml", *WHO} <= rows[0].keys() or "labels" not in summary:
             raise ValueError
-        numbers = [name for name in rows[0] if name in metrics.MEASURES]
-        return Evaluation(tuple(row | {name: float(row[name] or "nan") for name in numbers} for row in rows), summary)
+        return Evaluation(tuple(map(_numbers, rows)), summary, tuple(map(_numbers, scans)))
     except (TypeError, ValueError):
         again = "Measure again: medseg evaluate PRED REF -o OUT"
         raise DataError(f"'{folder}' holds no results that can be read. {again}") from None
+
+
+def _numbers(row: Mapping[str, str]) -> dict[str, Any]:
+    """A row as it was before it was written."""
+    measured = metrics.MEASURES.keys() | metrics.MAPS.keys()
+    return {name: float(value or "nan") if name in measured else value for name, value in row.items()}
 
 
 def _subgroup(pair: Pair, by: str) -> str:
@@ -132,7 +154,7 @@ def _subgroup(pair: Pair, by: str) -> str:
     return pair.about[by] or "not said"
 
 
-def _measure(pair: Pair, labels: Labels, tolerance_mm: float, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+def _measure(pair: Pair, labels: Labels, tolerance_mm: float, names: Sequence[str]) -> ScanScores:
     prediction, reference = read_masks((pair.prediction, pair.reference), labels)
     if not same_space(reference.geometry, prediction.geometry):
         raise GeometryError(
@@ -141,7 +163,7 @@ def _measure(pair: Pair, labels: Labels, tolerance_mm: float, names: Sequence[st
         )
     _check(prediction.array, labels, f"{pair.case}: the prediction")
     _check(reference.array, labels, f"{pair.case}: the reference")
-    found = metrics.evaluate(
+    return metrics.evaluate(
         prediction.array,
         reference.array,
         labels,
@@ -150,7 +172,6 @@ def _measure(pair: Pair, labels: Labels, tolerance_mm: float, names: Sequence[st
         diagonal_mm=reference.geometry.diagonal_mm,
         names=names,
     )
-    return ({"label": name, "status": _status(scores), **scores} for name, scores in found.items())
 
 
 def _check(mask: Array, labels: Labels, what: str) -> None:
@@ -167,33 +188,9 @@ def _status(scores: Mapping[str, float]) -> str:
     return "invented" if scores["volume_ml"] > 0 else "absent"
 
 
-def _summarise(rows: Sequence[Mapping[str, Any]], labels: Labels, names: Sequence[str], seed: int) -> dict[str, Any]:
-    """Everything in `metrics.json` but the tolerance."""
-    status = np.array([row["status"] for row in rows]).reshape(-1, len(labels))
-    values = np.array([[row[name] for name in names] for row in rows]).reshape(*status.shape, -1)
-    values = np.where((status == "absent")[..., None], np.nan, values)  # (cases, labels, metrics)
-    patients = [row["group"] for row in rows[:: len(labels)]]
-    draws = statistics.bootstrap(values, patients, seed)
-    means, dice = statistics.mean(values), names.index("dice")
-    described = np.stack([means, statistics.median(values), *statistics.interval(draws)], axis=-1)
-    low, high = statistics.interval(statistics.overall(draws[..., dice], means[:, dice])).tolist()
-    of_labels = {
-        name: {"cases": len(status)}
-        | {word: int(np.count_nonzero(status[:, index] == word)) for word in _COUNTS[1:]}
-        | {
-            metric: dict(zip(("mean", "median", "low", "high"), numbers, strict=True))
-            for metric, numbers in zip(names, described[index].tolist(), strict=True)
-        }
-        for index, name in enumerate(labels.names)
-    }
-    mean_dice = float(statistics.mean(means[:, dice]))
-    overall = {"mean_dice": mean_dice, "mean_dice_low": low, "mean_dice_high": high}
-    return {**overall, "cases": len(status), "patients": len(set(patients)), "labels": of_labels}
-
-
 def _lines(summary: Mapping[str, Any], shown: Sequence[str], before: str = "") -> Iterator[tuple[str, ...]]:
     for name, item in summary["labels"].items():
-        dice, counts = item["dice"], (str(item[word]) for word in _COUNTS)
+        dice, counts = item["dice"], (str(item[word]) for word in summaries.COUNTS)
         means = (tables.number(item[metric]["mean"], metrics.MEASURES[metric].form) for metric in shown)
         median = tables.number(dice["median"], ".3f")
         yield f"{before}{name}", *counts, tables.interval(dice["mean"], dice["low"], dice["high"]), median, *means

@@ -62,31 +62,38 @@ def extremes(result: Evaluation, pairs: Iterable[Pair], worst: int = 1) -> list[
     return [_shown(kind, known[order[place]], means[order[place]]) for place, kind in sorted(places.items())]
 
 
-def differences(result: Comparison, a: Iterable[Pair], b: Iterable[Pair], most: int = 2) -> list[Shown]:
-    """The cases in which the second run lost most against the first, and in which it gained most, by the first metric."""
+def differences(
+    result: Comparison,
+    masks: Mapping[str, Sequence[Mask]],
+    images: Mapping[str, tuple[Path, ...]] | None = None,
+    most: int = 2,
+) -> list[Shown]:
+    """The cases in which the second run lost most against the first, and in which it gained most, by the first metric.
+
+    Args:
+        result: of the comparison.
+        masks: of each case, the mask of the first run and that of the second; before them the reference, where it is known.
+        images: of each case, the scan's files, where they are known.
+        most: cases of either kind.
+    """
     name = next(iter(next(iter(result.summary["labels"].values()))))
-    of_a, of_b, called = (
-        {pair.case: pair for pair in a},
-        {pair.case: pair for pair in b},
-        [f"{side.upper()}: {result.summary[side]}" for side in "ab"],
-    )
-    means = {case: _means([row for row in result.rows if row["case"] == case], name) for case in of_a}
+    captions = ("Reference", *(f"{side.upper()}: {result.summary[side]}" for side in "ab"))
+    means = {case: _means([row for row in result.rows if row["case"] == case], name) for case in masks}
     gains = {case: np.diff(metrics.MEASURES[name].goodness(np.array(both)))[0] for case, both in means.items()}
     order = sorted(gains, key=lambda case: gains[case])
     lost, gained = [case for case in order if gains[case] < 0], [case for case in order[::-1] if gains[case] > 0]
     shown = []
     for kind, cases in (("lost most", lost), ("gained most", gained)):
         for case in cases[:most]:
-            masks = [of_a[case].reference, of_a[case].prediction, of_b[case].prediction]
             facts = {"metric": metrics.MEASURES[name].heading} | dict(zip("ab", means[case], strict=True))
-            captions = dict(zip(("Reference", *called), masks, strict=True))
-            shown.append(Shown(kind, case, facts, captions, of_a[case].images))
+            captioned = dict(zip(captions[-len(masks[case]) :], masks[case], strict=True))
+            shown.append(Shown(kind, case, facts, captioned, (images or {}).get(case, ())))
     return shown
 
 
 def _means(rows: Sequence[Mapping[str, Any]], name: str) -> tuple[float, float]:
     """Means over the labels of a case, in both runs; NaN where it has no pair."""
-    values = np.array([[row[f"{name}_a"], row[f"{name}_b"]] for row in rows])
+    values = np.array([[row[f"{name}_a"], row[f"{name}_b"]] for row in rows]).reshape(-1, 2)
     a, b = mean(values).tolist()
     return a, b
 

@@ -36,7 +36,7 @@ def predict(cases: Sequence[Case], folder: Path, device: str, module: str | None
 def measure(
     cases: Sequence[Case], masks: Mapping[str, Path], labels: Labels, tolerance_mm: float, folder: Path
 ) -> Evaluation:
-    """Measure masks of held-out cases; writes `metrics.csv`, `metrics.json` and `pictures/` of the worst, median and best."""
+    """Measure masks of held-out cases; writes `metrics.csv`, `scans.csv`, `metrics.json` and `pictures/` of the worst, median and best."""
     pairs = [Pair(case.id, masks[case.id], case, case.group, case.images) for case in cases if case.label]
     result = evaluation.evaluate(pairs, labels, tolerance_mm=tolerance_mm)
     result.write(folder)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from medseg import bundle, comparison, gallery, pairing, reporting, runs
 from medseg import evaluation as evaluations
-from medseg import metrics as metrics_of
 from medseg.comparison import Comparison
 from medseg.errors import ConfigError
 from medseg.evaluation import Evaluation
 from medseg.labels import Labels
-from medseg.pairing import Pair
+from medseg.pairing import Mask, Pair
 
 
 def evaluate(
@@ -32,7 +31,7 @@ def evaluate(
     Args:
         predictions, references: folders (or two files) whose masks go together by name. Predictions may be a run, references a
             whole dataset.
-        out: folder for `metrics.csv`, `metrics.json`, `report.html` and its `pictures/`.
+        out: folder for `metrics.csv`, `scans.csv`, `metrics.json`, `report.html` and its `pictures/`.
         tolerance_mm: of the surface Dice.
         model: run or bundle that knows the labels' names; otherwise labels are the values found.
         held_out: measure the cases alone that the run `model` held out; each of them must have been predicted.
@@ -64,7 +63,8 @@ def compare(
     Args:
         a: a run, or a folder that `evaluate` wrote; with references, a folder of masks or a run that has some.
         b: likewise; differences are B - A.
-        references: folder of masks, or a whole dataset. Without, the results are compared that lie in both folders.
+        references: folder of masks, or a whole dataset. Without, the results are compared that lie in both folders; pictures
+            then show the masks of both, where the folders are runs.
         out: folder for `comparison.csv`, `comparison.json`, `report.html` and its `pictures/`.
         tolerance_mm: of the surface Dice, with references.
         model: run or bundle that knows the labels' names, with references.
@@ -73,20 +73,23 @@ def compare(
     Example:
         >>> medseg.compare("runs/unet", "runs/vnet")  # doctest: +SKIP
     """
-    called, names = _called(Path(a), Path(b)), metrics_of.pick(metrics)
+    called, names = _called(Path(a), Path(b)), comparison.comparable(metrics)
     if out and any((Path(out) / name).exists() for name in ("metrics.json", "history.csv")):
         raise ConfigError(f"'{out}' holds a run or an evaluation. Name another folder for the comparison with -o.")
-    pairs: list[list[Pair]] = []
+    alone, images = (0, 0), dict[str, tuple[Path, ...]]()
+    masks: Mapping[str, Sequence[Mask]]
     if references is None:
         sides = [evaluations.read(folder) for folder in (a, b)]
+        masks, labels = _stored(a, b)
     else:
-        pairs, labels = _both(a, b, references, model)
+        pairs, labels, alone = _both(a, b, references, model)
         sides = [evaluations.evaluate(some, labels, tolerance_mm=tolerance_mm, names=names) for some in pairs]
-    result = comparison.compare(sides[0], sides[1], called, names=names)
+        masks = {one.case: (one.reference, one.prediction, other.prediction) for one, other in zip(*pairs, strict=True)}
+        images = {pair.case: pair.images for pair in pairs[0]}
+    result = comparison.compare(sides[0], sides[1], called, names=names, alone=alone)
     if out:
         result.write(out)
-        if references is not None:
-            gallery.draw(gallery.differences(result, pairs[0], pairs[1]), labels, Path(out) / "pictures")
+        gallery.draw(gallery.differences(result, masks, images), labels, Path(out) / "pictures")
         reporting.report(out)
     return result
 
@@ -113,12 +116,19 @@ def _pairs(
 
 def _both(
     a: str | Path, b: str | Path, references: str | Path, model: str | Path | None
-) -> tuple[list[list[Pair]], Labels]:
-    """Pairs of both folders of masks, of the cases that both have, and the labels of all."""
+) -> tuple[list[list[Pair]], Labels, tuple[int, int]]:
+    """Pairs of both folders of masks, of the cases that both have; the labels of all; how many cases one folder alone has."""
     labels, modality = _known(model, a, b)
     only = pairing.shared(a, b, references, modality)
-    pairs = [pairing.pair_folders(folder, references, only, modality=modality) for folder in (a, b)]
-    return pairs, labels or pairing.labels_in([*pairs[0], *pairs[1]])
+    pairs = [pairing.pair_folders(folder, references, only.cases, modality=modality) for folder in (a, b)]
+    return pairs, labels or pairing.labels_in([*pairs[0], *pairs[1]]), only.alone
+
+
+def _stored(a: str | Path, b: str | Path) -> tuple[Mapping[str, tuple[Path, Path]], Labels]:
+    """Masks to draw that two runs hold; none where they are no runs, or do not mean the same by a value."""
+    masks = pairing.stored(a, b)
+    one, other = (_known(folder)[0] if masks else None for folder in (a, b))
+    return (masks, one) if one is not None and one == other else ({}, Labels.of([]))
 
 
 def _called(a: Path, b: Path) -> tuple[str, str]:

@@ -45,12 +45,19 @@ def about_cases(path: Path) -> dict[str, dict[str, str]]:
     """What a table with a column `id` says of each case, by column; it need not name scans.
 
     Raises:
-        DataError: it is no such table.
+        DataError: it is no such table, or says two things of a case.
     """
     _, header, rows = _table(path)
     if "id" not in header:
         raise DataError(f"'{path}' needs a column 'id'; it has: {few(header, 8)}")
-    return {cells["id"]: {name: cells[name] for name in header if name and name != "id"} for _, cells in rows}
+    about: dict[str, dict[str, str]] = {}
+    for line, cells in rows:
+        told = {name: cells[name] for name in header if name and name != "id"}
+        if about.setdefault(cells["id"], told) != told:
+            raise DataError(
+                f"'{path}', line {line}: '{cells['id']}' stood there with other words. Keep one row a case."
+            )
+    return about
 
 
 def _table(path: Path) -> tuple[list[str], list[str], list[tuple[int, dict[str, str]]]]:

@@ -116,19 +116,34 @@ def pair_folders(
     return [_pair(name, found[name], wanted[name], known.get(name), told.get(name, {})) for name in sorted(wanted)]
 
 
-def shared(a: str | Path, b: str | Path, references: str | Path, modality: str | None = None) -> set[str]:
-    """Names of the masks that two folders (or runs) both have, and that have a reference.
+class Shared(NamedTuple):
+    """Cases that two folders of masks both have, and how many one alone has."""
+
+    cases: set[str]
+    alone: tuple[int, int]
+
+
+def shared(a: str | Path, b: str | Path, references: str | Path, modality: str | None = None) -> Shared:
+    """Which cases with a reference two folders (or runs) have masks of.
 
     Raises:
-        DataError: there is none.
+        DataError: there is none that both have.
     """
     one, other = (_masks(of_run(Path(folder))).keys() for folder in (a, b))
-    both = one & other & _references(_dataset(Path(references), modality), Path(references)).keys()
-    if not both:
+    known = _references(_dataset(Path(references), modality), Path(references)).keys()
+    if not (both := one & other & known):
         raise DataError(f"no case has a reference and a mask in both: one has {few(one, 3)}, the other {few(other, 3)}")
-    if alone := sorted(one ^ other):
+    if alone := sorted((one ^ other) & known):
         progress.warn(f"{len(alone)} cases have a mask in one of the two alone and are left out: {few(alone, 5)}")
-    return both
+    return Shared(both, (len(one & known) - len(both), len(other & known) - len(both)))
+
+
+def stored(a: str | Path, b: str | Path) -> dict[str, tuple[Path, Path]]:
+    """The masks of cases that two runs both held out; none where one of them is no run."""
+    if not (is_run(Path(a)) and is_run(Path(b))):
+        return {}
+    one, other = (_masks(of_run(Path(folder))) for folder in (a, b))
+    return {name: (mask, other[name]) for name, mask in one.items() if name in other}
 
 
 def _references(known: Mapping[str, Case], folder: Path) -> dict[str, Mask]:
@@ -185,5 +200,8 @@ def _masks(folder: Path) -> dict[str, Path]:
     if len(masks) < len(paths):
         raise DataError(f"'{folder}' holds files that differ only in their ending. Keep one mask a case.")
     if not masks:
-        raise DataError(f"'{folder}' is no folder of masks. Give two, or two files; endings: {', '.join(io.SUFFIXES)}")
+        absent = "" if folder.exists() else ": it is not there"
+        raise DataError(
+            f"'{folder}' is no folder of masks{absent}. Give two, or two files; endings: {', '.join(io.SUFFIXES)}"
+        )
     return masks

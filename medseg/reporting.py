@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import files, metrics, picture, plot
+from medseg import files, metrics, picture, plot, summaries
 from medseg.errors import DataError
 from medseg.progress import clock
 
@@ -59,7 +59,8 @@ def _of_run(folder: Path) -> dict[str, Any]:
         "title": folder.resolve().name,
         "metrics": found,
         "colours": colours,
-        "summary": _columns(measured - {"volume_ml", "reference_ml"} if measured - set(metrics.USUAL) else _SUMMARY),
+        "maps": metrics.MAPS,
+        "summary": _columns(summaries.shown(measured, _SUMMARY)),
         "rows": rows,
         "columns": _columns([name for name in metrics.NAMES if any(row.get(name) for row in rows)]),
         "grouped": any(row.get("group", row["case"]) != row["case"] for row in rows),
@@ -77,7 +78,10 @@ def _of_comparison(folder: Path) -> dict[str, Any]:
     found = _json(folder / "comparison.json", "a", "b", "labels")
     rows = _table(folder / "comparison.csv", "case", "label", "status_a", "status_b")
     colours = _colours(found["labels"])
-    columns = _columns(next(iter(found["labels"].values())))
+    # A difference has its sign; the columns of both runs, like those of its table as text, have none of their own.
+    columns = [
+        (key, heading, form.lstrip("+")) for key, heading, form in _columns(next(iter(found["labels"].values())))
+    ]
     return {
         "title": folder.resolve().name,
         "environment": {},

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medseg.comparison import compare
+from medseg.comparison import comparable, compare
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import Evaluation
 
@@ -72,6 +72,17 @@ def test_who_left_out_what_is_not_there_was_right() -> None:
     assert found["hd95_mm"]["a"] == 2.5
 
 
+def test_a_label_that_one_alone_invented_is_held_against_it() -> None:
+    """Of masks whose labels nobody declared, the one that did not invent anything has no row of it."""
+    invented = {("a1", "cyst"): "invented", ("b1", "cyst"): "absent"}
+    a = evaluation({"a1": (0.5, 0.0), "b1": (0.5, NAN)}, invented)
+    b = Evaluation(tuple(row for row in a.rows if row["label"] == "liver"), a.summary)
+    for one, other, better in ((a, b, 1), (b, a, 0)):
+        found = compare(one, other, names=("dice",)).summary["labels"]["cyst"]["dice"]
+        assert (found["a"], found["b"], found["pairs"]) == ((0, 1, 1) if better else (1, 0, 1))
+        assert (found["better"], found["worse"]) == (better, 1 - better)
+
+
 def test_cases_in_one_alone_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     more = evaluation({"a1": (0.5, 0.5), "b1": (0.5, 0.5), "z9": (0.1, 0.1)})
     found = compare(OLD, more, names=("dice",))
@@ -92,6 +103,13 @@ def test_files_and_tables(tmp_path: Path) -> None:
     assert lines[3].split()[:6] == ["liver", "dice", "4", "0.500", "0.750", "+0.250"]
     assert lines[-2].split()[:2] == ["mean", "dice"]
     assert "liver" in found._repr_html_()
+
+
+@pytest.mark.parametrize("name", ["volume_ml", "mean_iou"])
+def test_what_cannot_be_better_is_not_left_out_in_silence(name: str) -> None:
+    with pytest.raises(ConfigError, match=f"{name} cannot be compared: volumes are neither good nor bad"):
+        compare(OLD, NEW, names=("dice", name))
+    assert "volume_ml" not in comparable(("usual",))
 
 
 def test_a_run_compared_with_itself_differs_nowhere() -> None:

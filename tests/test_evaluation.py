@@ -10,7 +10,7 @@ import pytest
 
 from medseg import metrics
 from medseg.errors import DataError, GeometryError
-from medseg.evaluation import WHO, evaluate
+from medseg.evaluation import WHO, evaluate, read
 from medseg.labels import Labels
 from medseg.pairing import Pair, pair_folders
 from medseg.volume import Geometry, Volume
@@ -100,12 +100,38 @@ def test_files(tmp_path: Path) -> None:
     summary = json.loads((tmp_path / "metrics.json").read_text())
     assert summary["labels"]["organ"]["dice"]["mean"] == 0.75
     assert summary["tolerance_mm"] == 1.0
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "metrics.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["metrics.csv", "metrics.json", "scans.csv"]
+    assert read(tmp_path).scans == tuple(
+        {**scan, **{name: pytest.approx(scan[name], rel=1e-5) for name in metrics.MAPS}} for scan in result.scans
+    )
+
+
+def test_whole_maps_by_hand_and_in_subgroups() -> None:
+    """A map that is right but for a missed tumour of 1 voxel in 8, and one that is right."""
+    geometry = Geometry((2, 2, 2), np.eye(4))
+    true = np.array([[[1, 1], [1, 1]], [[0, 0], [0, 2]]], np.uint8)
+    pairs = [
+        Pair(name, Volume(found, geometry, "labels"), Volume(true, geometry, "labels"), about={"site": name})
+        for name, found in (("a", np.where(true == 2, 0, true)), ("b", true))
+    ]
+    result = evaluate(pairs, LABELS, names=("mean_iou",), by="site")
+    expected = {
+        "pixel_accuracy": 7 / 8,
+        "mean_pixel_accuracy": 2 / 3,
+        "mean_iou": (3 / 4 + 1 + 0) / 3,
+        "frequency_weighted_iou": (3 * 3 / 4 + 4) / 8,
+    }
+    assert {name: result.scans[0][name] for name in metrics.MAPS} == pytest.approx(expected)
+    assert {name: item["mean"] for name, item in result.summary["maps"].items()} == pytest.approx(
+        {name: (value + 1) / 2 for name, value in expected.items()}
+    )
+    assert result.summary["subgroups"]["of"]["a"]["maps"]["mean_iou"]["mean"] == pytest.approx(expected["mean_iou"])
+    assert "whole maps: Pixel accuracy 0.938, Mean pixel accuracy 0.833, Mean IoU" in result.table()
 
 
 def test_table() -> None:
     lines = evaluate(four_cases(), LABELS).table().splitlines()
-    assert [line.split()[0] for line in lines] == ["label", "organ", "tumour", "mean"]
+    assert [line.split()[0] for line in lines] == ["label", "organ", "tumour", "mean", "whole"]
     assert "0.750 [0.500, 1.000]" in lines[1]
     assert lines[2].split()[1:5] == ["4", "1", "1", "1"]
 

@@ -26,7 +26,7 @@ reading manifest bids findings postprocess division
 studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion
-bundle tables pairing loader doctor gridding restore ensemble suitability
+bundle tables pairing summaries loader doctor gridding restore ensemble suitability
 networks repairing pooling planning translation
 predictor
 lineage

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 import medseg
-from medseg import io
+from medseg import io, metrics
 from medseg.errors import ConfigError, DataError
 
 
@@ -64,6 +65,21 @@ def test_metrics_that_were_picked_and_the_worst_cases(data: Path, tmp_path: Path
         assert (
             np.asarray(picture)[24:284].std(axis=2).max() == 0 or np.asarray(picture).max() > 100
         )  # the scan is drawn
+
+
+@pytest.mark.parametrize("name", ["dice", "hd95_mm", "volume_ml", "relative_volume_error", "mcc"])
+def test_each_metric_alone_has_its_pages(data: Path, tmp_path: Path, name: str) -> None:
+    masks = moved(data, tmp_path / "masks", 0, 2, only=2)
+    references = moved(data, tmp_path / "references", 0, 0, only=2)
+    heading = metrics.MEASURES[name].heading
+    medseg.evaluate(masks, references, tmp_path / "out", metrics=(name,))
+    assert heading in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    if metrics.MEASURES[name].better:
+        medseg.compare(masks, references, references, tmp_path / "both", metrics=(name,))
+        assert heading in (tmp_path / "both/report.html").read_text(encoding="utf-8")
+    else:
+        with pytest.raises(ConfigError, match="volumes are neither good nor bad"):
+            medseg.compare(masks, references, references, metrics=(name,))
 
 
 @pytest.mark.parametrize("apart", [True, False])
@@ -119,12 +135,28 @@ def test_two_folders_of_results(data: Path, tmp_path: Path) -> None:
         medseg.compare(a, b, data, tmp_path / "results_a")
 
 
+def test_two_stored_runs_show_their_masks(data: Path, tmp_path: Path) -> None:
+    bundle, steps = Path(__file__).parent / "data/bundle_format_1", {"a": (0, 1, 2, 3), "b": (1, 1, 1, 0)}
+    runs = []
+    for name, moves in steps.items():
+        runs.append(tmp_path / name)
+        medseg.evaluate(moved(data, runs[-1] / "predictions", *moves), data / "labels", runs[-1])
+        shutil.copytree(bundle, runs[-1] / "bundle")
+        (runs[-1] / "splits.json").write_text("[]")
+    medseg.compare(*runs, out=tmp_path / "out")
+    index = json.loads((tmp_path / "out/pictures/index.json").read_text())
+    kinds = [(entry["kind"], entry["case"]) for entry in index]
+    assert kinds == [("lost most", "case_0"), ("gained most", "case_3"), ("gained most", "case_2")]
+    assert (tmp_path / "out/report.html").read_text(encoding="utf-8").count("data:image/png;base64") == 3
+
+
 def test_cases_that_one_of_the_two_lacks_are_left_out(
     data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     a, b = moved(data, tmp_path / "x/masks", 0, 1, 2, 3), moved(data, tmp_path / "y/masks", 1, 1, 1, 0, only=2)
     found = medseg.compare(a, b, data)
-    assert found.summary["cases"] == 2
+    assert [found.summary[name] for name in ("cases", "only_in_a", "only_in_b")] == [2, 2, 0]
+    assert found.table().endswith("left out: 2 cases that A alone has, 0 that B alone has")
     assert found.summary["a"] == "masks (A)"
     assert "2 cases have a mask in one of the two alone" in caplog.text
     assert "no reference" not in caplog.text

@@ -129,3 +129,8 @@ def test_a_table_about_cases_needs_no_scans(tmp_path: Path) -> None:
     (tmp_path / "who.csv").write_text("case,site\na,north\n")
     with pytest.raises(DataError, match="needs a column 'id'; it has: case, site"):
         about_cases(tmp_path / "who.csv")
+    (tmp_path / "who.csv").write_text("id,site\na,north\nb,south\na,north\n")
+    assert about_cases(tmp_path / "who.csv")["a"] == {"site": "north"}
+    (tmp_path / "who.csv").write_text("id,site\na,north\na,south\n")
+    with pytest.raises(DataError, match="line 3: 'a' stood there with other words"):
+        about_cases(tmp_path / "who.csv")

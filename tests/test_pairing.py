@@ -61,7 +61,7 @@ def test_a_reference_without_prediction_is_refused(tmp_path: Path) -> None:
     write_folder(references, "a.nii")
     with pytest.raises(DataError, match="differ only in their ending"):
         pair_folders(references, references)
-    with pytest.raises(DataError, match="no folder of masks"):
+    with pytest.raises(DataError, match="no folder of masks: it is not there"):
         pair_folders(tmp_path / "nothing", references)
 
 

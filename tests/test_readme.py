@@ -229,6 +229,17 @@ def test_the_page_of_metrics_has_every_one() -> None:
     from medseg import metrics
 
     told = set(re.findall(r"`(\w+)`", PAGES["docs/metrics.md"]))
-    inner = {"MEASURES", "NAMES", "USUAL", "betti_numbers", "evaluate", "pick", "scores", "volume_ml"}
+    inner = {
+        "MAPS",
+        "MEASURES",
+        "NAMES",
+        "ScanScores",
+        "USUAL",
+        "betti_numbers",
+        "evaluate",
+        "pick",
+        "scores",
+        "volume_ml",
+    }
     assert set(metrics.__all__) - inner <= told
     assert set(metrics.NAMES) - {"volume_ml", "reference_ml"} <= told

@@ -83,7 +83,7 @@ def test_the_folder_is_complete(run: Path) -> None:
     held_out = parts(run)[0]["held_out"]
     expected = {
         ".lock", "config.yaml", "plan.json", "environment.json", "splits.json", "log.txt", "history.csv",
-        "metrics.csv", "metrics.json", "report.html",
+        "metrics.csv", "scans.csv", "metrics.json", "report.html",
         "bundle/config.json", "bundle/model.safetensors", "bundle/README.md",
         "checkpoints/best.safetensors", "checkpoints/last.safetensors", "checkpoints/trial.json",
         "predictions/volumes.csv", "predictions/slicer.ctbl", "predictions/itksnap.txt", "pictures/index.json",

@@ -7,10 +7,11 @@ all structures of a scan; `MEASURES` says what they can give. docs/metrics.md ha
 from __future__ import annotations
 
 from medseg.metrics._measures import MEASURES, NAMES, USUAL, pick, scores
-from medseg.metrics._scan import evaluate
+from medseg.metrics._scan import ScanScores, evaluate
 from medseg.metrics.boundary import boundary_iou
 from medseg.metrics.calibration import brier, expected_calibration_error, reliability_curve
 from medseg.metrics.confusion import (
+    MAPS,
     confusion_matrix,
     frequency_weighted_iou,
     mean_iou,
@@ -37,9 +38,11 @@ from medseg.metrics.topology import betti_error, betti_numbers, cl_dice
 from medseg.metrics.volume import relative_volume_error, volume_error_ml, volume_ml
 
 __all__ = (
+    "MAPS",
     "MEASURES",
     "NAMES",
     "USUAL",
+    "ScanScores",
     "accuracy",
     "assd",
     "average_precision",

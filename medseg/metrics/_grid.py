@@ -23,12 +23,15 @@ def axes_mm(spacing_mm: Spacing, ndim: int) -> Array:
         ndim: number of the array's axes.
 
     Raises:
-        GeometryError: another number of sizes or columns than axes.
+        GeometryError: another number of sizes or columns than axes, sizes of 0 or less, or axes that span no voxel.
     """
     given = np.ones(ndim) if spacing_mm is None else np.asarray(spacing_mm, float)
     if given.shape[-1:] != (ndim,) or given.ndim > 2:
         raise GeometryError(f"an array of {ndim} axes needs {ndim} voxel sizes in mm, got {given.tolist()}")
-    return np.diag(given) if given.ndim == 1 else given
+    axes = np.diag(given) if given.ndim == 1 else given
+    if not np.isfinite(given).all() or (given.ndim == 1 and (given <= 0).any()) or not measure(axes.T) > 0:
+        raise GeometryError(f"voxel sizes in mm are finite and above 0, and axes span a voxel; got {given.tolist()}")
+    return axes
 
 
 def measure(edges: Array) -> Array:
@@ -47,7 +50,13 @@ def flat(axes: Array, *given: Array) -> tuple[Array, ...]:
 
 def arrays(*given: Any) -> tuple[Array, ...]:
     """NumPy arrays of arrays or of tensors on any device."""
-    return tuple(np.asarray(one.detach().cpu() if hasattr(one, "detach") else one) for one in given)
+    return tuple(_array(one.detach().cpu()) if hasattr(one, "detach") else np.asarray(one) for one in given)
+
+
+def _array(tensor: Any) -> Array:
+    """Of half precision in single precision: NumPy has no bfloat16."""
+    half = tensor.is_floating_point() and tensor.element_size() == 2
+    return np.asarray(tensor.float() if half else tensor)
 
 
 def masks(*given: Any) -> tuple[Array, ...]:

@@ -12,6 +12,7 @@ from medseg.errors import ConfigError
 from medseg.extent import bounding_box
 from medseg.metrics._grid import Array, Spacing, axes_mm, masks
 from medseg.metrics.boundary import boundary_iou, paper_mm
+from medseg.metrics.confusion import MAPS
 from medseg.metrics.instances import quality
 from medseg.metrics.lesions import Lesions
 from medseg.metrics.overlap import Overlap
@@ -137,15 +138,18 @@ USUAL = (
 
 
 def pick(names: Iterable[str]) -> tuple[str, ...]:
-    """Names of metrics, checked and each once; "all" is all, "usual" the usual ones.
+    """Names of metrics of structures, checked and each once; "all" is all, "usual" the usual ones.
+
+    Those of whole maps (`MAPS`) may be asked for, and are left out here: whoever measures a scan has them anyway.
 
     Raises:
         ConfigError: no such metric; names the nearest one.
     """
     wanted = dict.fromkeys(one for name in names for one in {"all": NAMES, "usual": USUAL}.get(name, (name,)))
-    if unknown := [name for name in wanted if name not in MEASURES]:
-        raise ConfigError(f"metrics: there is no '{unknown[0]}'. {did_you_mean(unknown[0], (*NAMES, 'all', 'usual'))}")
-    return tuple(wanted)
+    if unknown := [name for name in wanted if name not in MEASURES and name not in MAPS]:
+        known = (*NAMES, *MAPS, "all", "usual")
+        raise ConfigError(f"metrics: there is no '{unknown[0]}'. {did_you_mean(unknown[0], known)}")
+    return tuple(name for name in wanted if name in MEASURES)
 
 
 def scores(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from medseg import distance
+from medseg.errors import ConfigError
 from medseg.extent import bounding_box
 from medseg.metrics._grid import Array, Spacing, axes_mm, flat, masks
 from medseg.volume import diagonal
@@ -38,6 +39,8 @@ def boundary_iou(
     prediction, reference = masks(prediction, reference)
     axes = axes_mm(spacing_mm, prediction.ndim)
     distance_mm = paper_mm(prediction.shape, axes) if distance_mm is None else distance_mm
+    if not distance_mm > 0:
+        raise ConfigError(f"distance_mm, the width of the rims, is above 0 mm, got {distance_mm:g}")
     axes, prediction, reference = flat(axes, prediction, reference)
     box = bounding_box(prediction | reference)
     here, there = (_rim(np.pad(mask[box], 1), axes, distance_mm) for mask in (prediction, reference))

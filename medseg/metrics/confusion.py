@@ -17,6 +17,13 @@ import numpy as np
 from medseg.errors import GeometryError
 from medseg.metrics._grid import Array, Spacing, maps
 
+# What `of_matrix` gives, with headings for tables.
+MAPS = {
+    "pixel_accuracy": "Pixel accuracy",
+    "mean_pixel_accuracy": "Mean pixel accuracy",
+    "mean_iou": "Mean IoU",
+    "frequency_weighted_iou": "Frequency-weighted IoU",
+}
 _PART = 1 << 20  # voxels that are counted at once, for numbers of eight bytes are made of them; and entries of a table
 
 
@@ -88,7 +95,7 @@ def of_matrix(matrix: Array) -> dict[str, float]:
     right, true, predicted = np.diagonal(matrix), matrix.sum(1), matrix.sum(0)
     either, total = true + predicted - right, true.sum()
     if not total:
-        return dict.fromkeys(("pixel_accuracy", "mean_pixel_accuracy", "mean_iou", "frequency_weighted_iou"), np.nan)
+        return dict.fromkeys(MAPS, np.nan)
     shares = right / np.maximum(either, 1)
     return {
         "pixel_accuracy": float(right.sum() / total),

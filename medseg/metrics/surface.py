@@ -80,6 +80,8 @@ class SurfaceDistances:
 
     def hausdorff(self, percentile: float = 100.0) -> float:
         """See the function of that name."""
+        if not 1 < percentile <= 100:
+            raise ConfigError(f"percentile lies above 1 and up to 100 (95 is HD95), got {percentile:g}")
         found = [self._percentile(mm, area, percentile) for mm, area in self._surfaces()]
         return self._bounded(max(found)) if found else float("nan")
 
@@ -96,6 +98,8 @@ class SurfaceDistances:
 
     def nsd(self, tolerance_mm: float = 1.0) -> float:
         """See the function of that name."""
+        if not tolerance_mm >= 0:
+            raise ConfigError(f"tolerance_mm is a distance of 0 mm or more, got {tolerance_mm:g}")
         total = self.prediction_area.sum() + self.reference_area.sum()
         near = self.prediction_area[self.prediction_mm <= tolerance_mm + _ROUNDING_MM].sum()
         near += self.reference_area[self.reference_mm <= tolerance_mm + _ROUNDING_MM].sum()
@@ -132,12 +136,15 @@ def hausdorff(
         prediction: boolean array or tensor, 2D or 3D.
         reference: boolean array or tensor of the same shape.
         spacing_mm: voxel size along each axis, or the axes as columns of a matrix (they may be sheared); None is 1 mm.
-        percentile: 0 to 100; 100 is the Hausdorff distance itself, 95 is HD95.
+        percentile: above 1, up to 100; 100 is the Hausdorff distance itself, 95 is HD95.
         diagonal_mm: the result where one mask is empty, and the most that any is; None is the diagonal of the array.
         elements: "areas" or "voxels": see the top of this module.
 
     Returns:
         0 or more; NaN where both masks are empty.
+
+    Raises:
+        ConfigError: another percentile, or no such elements.
     """
     return SurfaceDistances.between(prediction, reference, spacing_mm, diagonal_mm, elements).hausdorff(percentile)
 

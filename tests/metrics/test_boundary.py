@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from medseg.errors import ConfigError
 from medseg.metrics import boundary_iou, iou
 
 
@@ -20,6 +21,12 @@ def test_rims_by_hand() -> None:
     assert boundary_iou(square(5, 15), square(6, 14), distance_mm=1) == 0
     assert boundary_iou(square(5, 15), square(6, 14), distance_mm=2) == pytest.approx(28 / (64 + 48 - 28))
     assert iou(square(5, 15), square(6, 14)) == 0.64
+
+
+@pytest.mark.parametrize("distance_mm", [0, -1, math.nan])
+def test_rims_of_no_width_are_refused(distance_mm: float) -> None:
+    with pytest.raises(ConfigError, match="the width of the rims, is above 0 mm"):
+        boundary_iou(square(5, 15), square(6, 14), distance_mm=distance_mm)
 
 
 def test_the_distance_is_in_mm() -> None:

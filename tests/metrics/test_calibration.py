@@ -5,6 +5,7 @@ import math
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -20,6 +21,11 @@ def test_by_hand() -> None:
     np.testing.assert_allclose(curve, ((0.1, 0.9), (0.5, 1), (2, 2)))
     assert expected_calibration_error(FOREGROUND, TRUE, bins=2) == pytest.approx((0.4 + 0.1) / 2)
     assert brier(FOREGROUND, TRUE) == pytest.approx((0.01 + 0.81 + 0.01 + 0.01) / 4)
+
+
+def test_probabilities_of_half_precision() -> None:
+    halves = torch.tensor(FOREGROUND).bfloat16()
+    assert brier(halves, torch.tensor(TRUE)) == pytest.approx(brier(FOREGROUND, TRUE), abs=1e-2)
 
 
 def test_classes_by_hand() -> None:

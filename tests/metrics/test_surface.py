@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from scipy import ndimage
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, GeometryError
 from medseg.metrics._surfels import corners, surface_of_codes
 from medseg.metrics.surface import SurfaceDistances, assd, hausdorff, masd, nsd
 
@@ -26,6 +26,27 @@ def blobs(seed: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     rng = np.random.default_rng(seed)
     a, b = (ndimage.gaussian_filter(rng.normal(size=shape), 2) for _ in range(2))
     return a > 0.03, a + 0.5 * b > 0.03
+
+
+@pytest.mark.parametrize("percentile", [0, 0.95, 101, math.nan])
+def test_percentiles_that_cannot_be_meant(percentile: float) -> None:
+    one = points((2, 3, 4))
+    with pytest.raises(ConfigError, match="percentile lies above 1 and up to 100"):
+        hausdorff(one, one, percentile=percentile)
+
+
+@pytest.mark.parametrize("tolerance_mm", [-1, math.nan])
+def test_tolerances_that_are_no_distance(tolerance_mm: float) -> None:
+    one = points((2, 3, 4))
+    with pytest.raises(ConfigError, match="tolerance_mm is a distance"):
+        nsd(one, one, tolerance_mm=tolerance_mm)
+
+
+@pytest.mark.parametrize("spacing", [(1, 1, 0), (1, 1, -2), (1, 1, math.nan), np.ones((3, 3))])
+def test_sizes_that_no_voxel_has(spacing: tuple[float, ...]) -> None:
+    one = points((2, 3, 4))
+    with pytest.raises(GeometryError, match="voxel sizes in mm are finite and above 0"):
+        hausdorff(one, one, spacing_mm=spacing)
 
 
 def test_two_voxels_some_mm_apart() -> None:
