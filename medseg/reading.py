@@ -52,7 +52,7 @@ def read_mask(case: Case, grid: Geometry | None = None, labels: Labels | None = 
     if case.structures is None:
         return io.read(case.label, "labels")
     wanted = labels or case.structures.labels
-    return objects.read(case.structures.files, grid or io.read_geometry(case.images[0]), wanted)
+    return objects.read(case.structures.files, grid or io.read_geometry(case.images[0]), wanted, case.structures.frames)
 
 
 def misplaced(image: Geometry, mask: Geometry) -> str:

@@ -38,19 +38,21 @@ _NEVER_EMPTY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPC
 
 
 class References(NamedTuple):
-    """The images that an object of labels refers to.
+    """The images that an object of labels refers to, in one frame of reference; a structure set may have several.
 
     Args:
         series: SeriesInstanceUIDs.
         instances: SOPInstanceUIDs of images.
         frame: the FrameOfReferenceUID.
         own: the SeriesInstanceUID of the object itself.
+        made: date and time of the object, only to see which of two is the later; never to be shown.
     """
 
     series: tuple[str, ...]
     instances: frozenset[str]
     frame: str
     own: str
+    made: str
 
 
 @dataclass(frozen=True)
@@ -145,14 +147,22 @@ class Source:
         return replace(self, headers=headers)
 
 
+def made(header: Header, *kinds: str) -> str:
+    """Date and time of an object, of the first kind (`Content`, `Series` ...) that it has; nothing without a date."""
+    for kind in kinds:
+        if date := str(header.get(f"{kind}Date") or ""):
+            return date + str(header.get(f"{kind}Time") or "")
+    return ""
+
+
 def checked_name(item: Label) -> str:
     """The name of a label, if an object can hold it.
 
     Raises:
         DataError: it cannot.
     """
-    if len(item.name) > 64 or "\\" in item.name or not item.name.isprintable():
-        raise DataError(f"the label '{item.name}' is no name that DICOM can hold: at most 64 letters, and no backslash")
+    if not 0 < len(item.name.strip()) <= len(item.name) <= 64 or "\\" in item.name or not item.name.isprintable():
+        raise DataError(f"the label '{item.name}' is no name that DICOM can hold: 1 to 64 letters, and no backslash")
     return item.name
 
 
