@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medseg import io, objects, progress, pseudonym
+from medseg import drawings, io, progress, pseudonym
 from medseg.cases import Case, Dataset, Structures, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.labels import Label, Labels
@@ -151,7 +151,7 @@ def _case(series: Series, structures: Structures, secret: bytes) -> Case:
 def _look(case: Case) -> _Seen:
     assert case.structures is not None
     try:
-        mask = objects.read(case.structures.files, io.read_geometry(case.images[0]), frames=case.structures.frames)
+        mask = drawings.read(case.structures.files, io.read_geometry(case.images[0]), frames=case.structures.frames)
     except MedsegError as error:
         return _Seen(case, None, error=str(error))
     return _Seen(case, mask.meta["labels"], mask.meta["notes"])
@@ -162,7 +162,7 @@ def _common(found: Sequence[Labels]) -> Labels:
     items: dict[str, Label] = {}
     for labels in found:
         for item in labels:
-            items.setdefault(objects.same_name(item.name), item)
+            items.setdefault(drawings.same_name(item.name), item)
     ordered = [items[name] for name in sorted(items)]
     numbered = tuple(item.model_copy(update={"values": (n,)}) for n, item in enumerate(ordered, 1))
     return Labels(items=numbered, exclusive=len(numbered) < 2 or all(labels.exclusive for labels in found))
@@ -170,11 +170,11 @@ def _common(found: Sequence[Labels]) -> Labels:
 
 def _say(labels: Labels, usable: Sequence[_Seen]) -> None:
     """Which structures are not in all cases: there they count as absent, and not as unknown."""
-    counts = Counter(objects.same_name(name) for item in usable if item.labels for name in item.labels.names)
+    counts = Counter(drawings.same_name(name) for item in usable if item.labels for name in item.labels.names)
     if rare := [
-        (name, counts[objects.same_name(name)])
+        (name, counts[drawings.same_name(name)])
         for name in labels.names
-        if counts[objects.same_name(name)] < len(usable)
+        if counts[drawings.same_name(name)] < len(usable)
     ]:
         shown = few((f"'{name}' in {count}" for name, count in rare), 8)
         progress.warn(f"not drawn in all {len(usable)} cases, and taken as absent in the others: {shown}")

@@ -260,6 +260,10 @@ def test_a_scan_that_is_no_dicom_or_has_no_identity_is_refused(tmp_path: Path, m
     io.write(Volume(ball(geometry), geometry), tmp_path / "a.nii.gz")
     with pytest.raises(DataError, match=r"is no DICOM series, to which alone a DICOM object can refer"):
         source_of(tmp_path / "a.nii.gz")
+    damaged = source_of(series_of(tmp_path / "d", make_series, geometry))
+    del damaged.first.PatientID
+    with pytest.raises(DataError, match=r"^'m\.seg\.dcm' cannot be made of this series' headers"):
+        objects.write(Volume(ball(geometry), geometry, "labels"), LABELS, damaged, tmp_path / "m.seg.dcm")
     with pytest.raises(DataError, match="the series has no StudyInstanceUID"):
         source_of(series_of(tmp_path / "s", make_series, geometry, StudyInstanceUID=""))
 
@@ -270,6 +274,7 @@ SERIES = (
     "A_hippo_dicom/Study1_13_HCropVolume",
     "A_hippo_dicom/Study3_11-T1post-18670",
     "A_no_truth/tilt14_siemens_ct4",
+    "A_dicom_nifti/d2n_philips_enhanced_anatomical_001/dicom",  # one file, which repeats in each frame what all share
 )
 
 

@@ -77,7 +77,7 @@ class Source:
             DataError: a series without the identifiers that an object refers to.
         """
         invalid: set[str] = set()
-        kept = tuple(_kept(header, invalid) for header in headers)
+        kept = tuple(_sharing(_kept(header, invalid)) for header in headers)
         if missing := [name for name in _NEVER_EMPTY if not all(header.get(name) for header in kept)]:
             raise DataError(
                 f"the series has no {', '.join(missing)}: nothing can refer to it. Write masks with --format nii.gz."
@@ -183,6 +183,17 @@ def _kept(header: Header, invalid: set[str]) -> Header:
         if name not in kept:
             setattr(kept, name, "")
     return kept
+
+
+def _sharing(header: Header) -> Header:
+    """With what all frames have in common in the shared groups, where highdicom looks for it: some files repeat it in each frame."""
+    if not (frames := header.get("PerFrameFunctionalGroupsSequence")):
+        return header
+    shared = copy.deepcopy(header.get("SharedFunctionalGroupsSequence") or [type(header)()])
+    for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        if name not in shared[0] and name in frames[0]:
+            setattr(shared[0], name, frames[0].get(name))
+    return _changed(header, SharedFunctionalGroupsSequence=shared)
 
 
 def _plain(element: Any) -> Any:
