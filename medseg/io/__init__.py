@@ -19,7 +19,7 @@ import numpy as np
 from medseg.errors import ConfigError, DataError
 from medseg.io import dicom, dicom_seg, metaimage, nifti, nrrd, raster, rtstruct
 from medseg.io._common import digest, sop_class
-from medseg.io._source import References
+from medseg.io._references import References
 from medseg.volume import Geometry, Kind, Volume
 
 _OBJECTS: tuple[ModuleType, ...] = (dicom_seg, rtstruct)  # DICOM that holds no image

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -35,24 +35,6 @@ _FRAMES = (
 NEEDED = ("Modality", "SeriesNumber", *PATIENT, *STUDY, *UIDS, *_PLACE, *_FRAMES)
 _MARKS = ("PatientIdentityRemoved", "DeidentificationMethod")
 _NEVER_EMPTY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
-
-
-class References(NamedTuple):
-    """The images that an object of labels refers to, in one frame of reference; a structure set may have several.
-
-    Args:
-        series: SeriesInstanceUIDs.
-        instances: SOPInstanceUIDs of images.
-        frame: the FrameOfReferenceUID.
-        own: the SeriesInstanceUID of the object itself.
-        made: date and time of the object, only to see which of two is the later; never to be shown.
-    """
-
-    series: tuple[str, ...]
-    instances: frozenset[str]
-    frame: str
-    own: str
-    made: str
 
 
 @dataclass(frozen=True)
@@ -145,14 +127,6 @@ class Source:
         for header in headers:
             header.walk(replaced)
         return replace(self, headers=headers)
-
-
-def made(header: Header, *kinds: str) -> str:
-    """Date and time of an object, of the first kind (`Content`, `Series` ...) that it has; nothing without a date."""
-    for kind in kinds:
-        if date := str(header.get(f"{kind}Date") or ""):
-            return date + str(header.get(f"{kind}Time") or "")
-    return ""
 
 
 def checked_name(item: Label) -> str:

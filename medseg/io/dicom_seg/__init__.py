@@ -13,7 +13,7 @@ from medseg import regrid
 from medseg.errors import DataError, GeometryError
 from medseg.io import _colour, _common
 from medseg.io._pile import Pile, labels
-from medseg.io._source import References, made
+from medseg.io._references import References, made
 from medseg.io.dicom_seg import _frames
 from medseg.io.dicom_seg._write import write as write
 from medseg.volume import Geometry, Kind, Volume

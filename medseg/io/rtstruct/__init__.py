@@ -13,7 +13,7 @@ import numpy.typing as npt
 from medseg.errors import DataError, GeometryError
 from medseg.io import _common
 from medseg.io._pile import Pile, labels
-from medseg.io._source import References
+from medseg.io._references import References
 from medseg.io.rtstruct import _contours
 from medseg.io.rtstruct._contours import Drawn, in_frames, structures
 from medseg.io.rtstruct._fill import fill, slices

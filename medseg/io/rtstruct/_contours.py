@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from medseg.io._source import References, made
+from medseg.io._references import References, made
 
 Array = npt.NDArray[Any]
 Header = Any
