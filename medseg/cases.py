@@ -22,10 +22,12 @@ class Structures(NamedTuple):
     Args:
         files: of one or more objects.
         labels: of the dataset, which say what value a name has; None for those of the objects alone.
+        frames: FrameOfReferenceUIDs of the image; structures in others are not of it. Nothing for all structures.
     """
 
     files: tuple[Path, ...]
     labels: Labels | None = None
+    frames: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ class _Keeper:
             except _OF_ONE_SCAN as error:
                 found = _reason(error)
         words = {image: f"'{scan.id}{io.ending(image)}'" for image in scan.images} | {target: f"'{target.name}'"}
-        return Outcome(scan.id, error=files.without_paths(found, words))
+        return Outcome(scan.id, error=files.without_paths(found, words).removeprefix(f"'{scan.id}': "))
 
 
 def mask_path(folder: Path, name: str, suffix: str = ".nii.gz") -> Path:

@@ -1,10 +1,10 @@
-"""DICOM objects of labels: written beside the series that they belong to and read back before they stay; read by name."""
+"""DICOM objects of labels, written beside the series that they belong to and read back before they stay."""
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from medseg import files, io, progress, series
-from medseg.errors import DataError
+from medseg import files, progress, series
+from medseg.errors import DataError, GeometryError, MedsegError
 from medseg.geometry import resample_to, same_space
 from medseg.io import _codes, dicom_seg, rtstruct
 from medseg.io._source import Source
-from medseg.labels import Label, Labels
+from medseg.labels import Labels
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -65,7 +65,7 @@ def write_structures(
     *,
     deidentify: bool = False,
     remap_uids: bool = False,
-    codes: Path | None = None,
+    codes: str | Path | None = None,
 ) -> tuple[str, ...]:
     """Write labels as a DICOM object that refers to a series; it is read back, and each label's volume and centroid compared.
 
@@ -104,16 +104,28 @@ def write(mask: Volume, labels: Labels, belongs: Source, path: Path, codes: _cod
 
     Raises:
         DataError: a name that DICOM cannot hold, a disk that is full, or what was read back is not what was written.
+        GeometryError: the mask lies beside the series.
     """
     form = next((form for form in _FORMS if path.name.lower().endswith(form.SUFFIXES)), None)
     if form is None:
         raise DataError(f"'{path.name}' names no DICOM object. End it in {' or '.join(FORMATS.values())}.")
     grid = belongs.geometry
     placed = mask if same_space(grid, mask.geometry) else resample_to(mask, grid, "nearest")
-    with files.atomic(path) as temporary:
+    if mask.array.any() and not placed.array.any():
+        raise GeometryError(f"nothing of the mask for '{path.name}' lies on the series. Does it belong to another one?")
+    with files.atomic(path) as temporary, _called(path.name, temporary):
         form.write(numbered(placed.array, labels), labels, belongs, temporary, codes or _codes.table())
         found = form.read(temporary, on=grid) if form is rtstruct else form.read(temporary)
         _compare(_measures(numbered(mask.array, labels), mask.geometry), found, labels, path)
+
+
+@contextlib.contextmanager
+def _called(name: str, temporary: Path) -> Iterator[None]:
+    """Errors about a file that is being written say what it is to be called, and not the folder."""
+    try:
+        yield
+    except MedsegError as error:
+        raise type(error)(files.without_paths(str(error), {temporary: f"'{name}'"})) from error
 
 
 def numbered(array: Array, labels: Labels) -> Array:
@@ -161,51 +173,3 @@ def _compare(wanted: dict[int, tuple[float, Array]], found: Volume, labels: Labe
             )
     if extra := there.keys() - wanted.keys():
         raise DataError(f"'{path.name}' was not kept: {len(extra)} label(s) came back that were not written.")
-
-
-def read(paths: Sequence[Path], grid: Geometry, labels: Labels | None = None) -> Volume:
-    """The structures of one or more objects as one mask, by their names.
-
-    Args:
-        paths: of SEG and RTSTRUCT objects of one series.
-        grid: of the series.
-        labels: whose names give structures their values, large letters or small; structures that they do not name are left out,
-            and those that are not there are empty. None for the objects' own, in the order of their files.
-
-    Returns:
-        The mask in file values, one channel a label where labels overlap; `meta["labels"]` are those.
-
-    Raises:
-        DataError: two objects hold a structure of one name, or as `io.read`.
-        GeometryError: as `io.read`.
-    """
-    drawn = [io.read(path, "labels", on=grid) for path in paths]
-    items = [item for volume in drawn for item in volume.meta["labels"]]
-    if twice := [name for name, count in Counter(same_name(item.name) for item in items).items() if count > 1]:
-        raise DataError(
-            f"'{twice[0]}' is drawn {len(paths)} times for one series, in SEG or RTSTRUCT objects. Keep one of them."
-        )
-    wanted = labels or _together(drawn, items)
-    places = {same_name(item.name): n for n, item in enumerate(wanted)}
-    array = np.zeros((1 if wanted.exclusive else len(wanted), *grid.shape), np.min_scalar_type(max(wanted.written)))
-    for volume in drawn:
-        for item in volume.meta["labels"]:
-            if (n := places.get(same_name(item.name))) is not None:
-                where = volume.meta["labels"].mask(volume.array, item)
-                array[0 if wanted.exclusive else n][where] = wanted.written[n] if wanted.exclusive else 1
-    notes = dict.fromkeys(note for volume in drawn for note in volume.meta["notes"])
-    meta = {"labels": wanted, "notes": tuple(notes), "stored_dtype": array.dtype.name}
-    return Volume(array, grid, "labels", meta)
-
-
-def same_name(name: str) -> str:
-    """What names of one structure have in common: letters may be large or small, blanks may be underscores."""
-    return " ".join(name.casefold().replace("_", " ").split())
-
-
-def _together(drawn: Sequence[Volume], items: Sequence[Label]) -> Labels:
-    """Labels of several objects in their order; they overlap where two of them share a voxel."""
-    shared = sum(volume.meta["labels"].anywhere(volume.array).astype(np.uint8) for volume in drawn)
-    exclusive = all(volume.meta["labels"].exclusive for volume in drawn) and not np.any(shared > 1)
-    ordered = tuple(item.model_copy(update={"values": (n,)}) for n, item in enumerate(items, 1))
-    return Labels(items=ordered, exclusive=exclusive)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medseg import io, layouts, manifest, objects, progress
+from medseg import drawings, io, layouts, manifest, progress
 from medseg.cases import Case, few
 from medseg.errors import DataError
 from medseg.labels import Labels
@@ -69,7 +69,7 @@ def _read(mask: Mask, labels: Labels | None, grid: Geometry | None = None) -> Vo
         return io.read(mask, "labels")
     if labels is None:
         raise DataError("a DICOM object knows its labels by name: name the model that says their values (--model RUN)")
-    return objects.read([Path(mask)], grid, labels)
+    return drawings.read([Path(mask)], grid, labels)
 
 
 def pair_folders(

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 import numpy as np
 
+from medseg import drawings, io, memory, preprocess, progress, system
 from medseg import geometry as geo
-from medseg import io, memory, objects, preprocess, progress, system
 from medseg.cases import Case, Dataset, MaskValues, few, named
 from medseg.errors import DataError, GeometryError
 from medseg.labels import Labels
@@ -52,7 +52,9 @@ def read_mask(case: Case, grid: Geometry | None = None, labels: Labels | None = 
     if case.structures is None:
         return io.read(case.label, "labels")
     wanted = labels or case.structures.labels
-    return objects.read(case.structures.files, grid or io.read_geometry(case.images[0]), wanted)
+    return drawings.read(
+        case.structures.files, grid or io.read_geometry(case.images[0]), wanted, case.structures.frames
+    )
 
 
 def misplaced(image: Geometry, mask: Geometry) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medseg import io, objects, progress, pseudonym
+from medseg import drawings, io, progress, pseudonym
 from medseg.cases import Case, Dataset, Structures, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.labels import Label, Labels
@@ -93,9 +93,9 @@ def _resolved(cases: Sequence[Case], root: Path, declared: Labels | None = None)
     return tuple(_named(item.case, labels) for item in usable), labels
 
 
-def _matched(listed: Sequence[Series], files: Sequence[Path]) -> dict[Series, list[Path]]:
+def _matched(listed: Sequence[Series], files: Sequence[Path]) -> dict[Series, Structures]:
     """The objects of each series that has some."""
-    drawn: dict[Series, list[Path]] = {}
+    drawn: dict[Series, Structures] = {}
     lost = 0
     for file in files:
         try:
@@ -103,13 +103,12 @@ def _matched(listed: Sequence[Series], files: Sequence[Path]) -> dict[Series, li
         except MedsegError:
             lost += 1
             continue
-        named = [series for series in listed if series.uid in refers.series]
-        imaged = [series for series in listed if series.instances & refers.instances]
-        placed = [series for series in listed if refers.frame and series.frame == refers.frame]
-        found = named or imaged or placed
+        found = [(series, frame.frame) for frame in refers for series in _belonging(frame, listed)]
         lost += not found
-        for series in found:
-            drawn.setdefault(series, []).append(file)
+        for series, frame in found:
+            before = drawn.get(series, Structures(()))
+            files_ = tuple(dict.fromkeys((*before.files, file)))
+            drawn[series] = Structures(files_, frames=before.frames | {frame})
     if lost:
         progress.warn(
             f"{lost} of {len(files)} SEG or RTSTRUCT objects belong to no series here, or are damaged; not used"
@@ -123,7 +122,14 @@ def _matched(listed: Sequence[Series], files: Sequence[Path]) -> dict[Series, li
     return drawn
 
 
-def _choose(drawn: dict[Series, list[Path]], modality: str | None) -> list[Series]:
+def _belonging(refers: io.References, listed: Sequence[Series]) -> list[Series]:
+    """The series that structures in one frame of reference were drawn on."""
+    named = [series for series in listed if series.uid in refers.series]
+    imaged = [series for series in listed if series.instances & refers.instances]
+    return named or imaged or [series for series in listed if refers.frame and series.frame == refers.frame]
+
+
+def _choose(drawn: dict[Series, Structures], modality: str | None) -> list[Series]:
     """The series of one modality, in the order of their identifiers.
 
     Raises:
@@ -137,15 +143,15 @@ def _choose(drawn: dict[Series, list[Path]], modality: str | None) -> list[Serie
     return sorted((series for series in drawn if series.modality == wanted), key=lambda series: series.uid)
 
 
-def _case(series: Series, files: Sequence[Path], secret: bytes) -> Case:
+def _case(series: Series, structures: Structures, secret: bytes) -> Case:
     group = pseudonym.group(series.patient, secret)
-    return Case(series.id, (series.path,), files[0], group, structures=Structures(tuple(files)))
+    return Case(series.id, (series.path,), structures.files[0], group, structures=structures)
 
 
 def _look(case: Case) -> _Seen:
     assert case.structures is not None
     try:
-        mask = objects.read(case.structures.files, io.read_geometry(case.images[0]))
+        mask = drawings.read(case.structures.files, io.read_geometry(case.images[0]), frames=case.structures.frames)
     except MedsegError as error:
         return _Seen(case, None, error=str(error))
     return _Seen(case, mask.meta["labels"], mask.meta["notes"])
@@ -156,7 +162,7 @@ def _common(found: Sequence[Labels]) -> Labels:
     items: dict[str, Label] = {}
     for labels in found:
         for item in labels:
-            items.setdefault(objects.same_name(item.name), item)
+            items.setdefault(drawings.same_name(item.name), item)
     ordered = [items[name] for name in sorted(items)]
     numbered = tuple(item.model_copy(update={"values": (n,)}) for n, item in enumerate(ordered, 1))
     return Labels(items=numbered, exclusive=len(numbered) < 2 or all(labels.exclusive for labels in found))
@@ -164,11 +170,11 @@ def _common(found: Sequence[Labels]) -> Labels:
 
 def _say(labels: Labels, usable: Sequence[_Seen]) -> None:
     """Which structures are not in all cases: there they count as absent, and not as unknown."""
-    counts = Counter(objects.same_name(name) for item in usable if item.labels for name in item.labels.names)
+    counts = Counter(drawings.same_name(name) for item in usable if item.labels for name in item.labels.names)
     if rare := [
-        (name, counts[objects.same_name(name)])
+        (name, counts[drawings.same_name(name)])
         for name in labels.names
-        if counts[objects.same_name(name)] < len(usable)
+        if counts[drawings.same_name(name)] < len(usable)
     ]:
         shown = few((f"'{name}' in {count}" for name, count in rare), 8)
         progress.warn(f"not drawn in all {len(usable)} cases, and taken as absent in the others: {shown}")

@@ -370,7 +370,7 @@ def test_a_series_gets_an_object_that_refers_to_it(
     back = io.read(outcome.mask, on=mask.geometry)
     assert back.meta["labels"].names == ("liver, left", 'tu"mour')
     np.testing.assert_array_equal(np.array([0, 1, 4])[back.array], mask.array)
-    assert io.references(outcome.mask).series == ("1.2.826.0.1.7.9",)
+    assert io.references(outcome.mask)[0].series == ("1.2.826.0.1.7.9",)
     named = cohort.predict(model(), scans, tmp_path / f"one{ending}", probabilities=True)
     assert named[0].mask == tmp_path / f"one{ending}"
     assert (tmp_path / "one_probabilities.nii.gz").exists()

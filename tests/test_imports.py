@@ -20,7 +20,7 @@ volume labels interpolation stitching windows
 regrid
 io geometry distance
 region series
-objects
+objects drawings
 cases preprocess sample augment metrics plot prediction
 reading manifest bids findings postprocess division
 studies

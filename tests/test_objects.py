@@ -17,7 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from medseg import io, objects
-from medseg.errors import DataError
+from medseg.errors import DataError, GeometryError
 from medseg.geometry import resample_to
 from medseg.io import dicom_seg, rtstruct
 from medseg.labels import Labels
@@ -188,14 +188,49 @@ def test_patient_and_study_are_taken_over_or_left_out(tmp_path: Path, make_serie
     assert not any(
         text in texts(bare) for text in ("Doe", "PAT-4711", "19500102", "20200304", "101112.5", "Roe", "ACC-77", "ST-5")
     )
-    assert io.references(bare) == io.references(plain)._replace(own=io.references(bare).own)
+    ((of_plain,), (of_bare,)) = io.references(plain), io.references(bare)
+    assert of_bare == of_plain._replace(own=of_bare.own, made=of_bare.made)
     assert pydicom.dcmread(bare).PatientIdentityRemoved == "YES"
     objects.write(mask, LABELS, series.deidentified().remapped(b"key"), moved)
     assert "1.2.826.0.1.7" not in texts(moved)
-    again = io.references(moved)
+    (again,) = io.references(moved)
     assert again.frame
     assert again.series == (source_of(tmp_path / "series").remapped(b"key").first.SeriesInstanceUID,)
     assert np.array_equal(io.read(moved, on=geometry).array, io.read(plain, on=geometry).array)
+
+
+@formats
+def test_nothing_found_is_an_object_too(
+    tmp_path: Path, make_series: Made, caplog: pytest.LogCaptureFixture, ending: str
+) -> None:
+    geometry = GRIDS["axial"]
+    series = source_of(series_of(tmp_path / "series", make_series, geometry))
+    nothing = Volume(np.zeros(geometry.shape, np.uint8), geometry, "labels")
+    objects.write(nothing, LABELS, series, tmp_path / f"m{ending}")
+    back = io.read(tmp_path / f"m{ending}", on=geometry)
+    assert not back.array.any()
+    assert back.meta["labels"].names == LABELS.names
+    assert not caplog.text
+
+
+@formats
+def test_a_mask_beside_the_series_is_refused_as_such(tmp_path: Path, make_series: Made, ending: str) -> None:
+    geometry = GRIDS["axial"]
+    far = Geometry(geometry.shape, [[1, 0, 0, 900], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]] @ geometry.affine)
+    series = source_of(series_of(tmp_path / "series", make_series, geometry))
+    with pytest.raises(GeometryError, match=r"nothing of the mask .* lies on the series"):
+        objects.write(Volume(ball(geometry), far, "labels"), LABELS, series, tmp_path / f"m{ending}")
+
+
+@formats
+def test_names_that_no_object_can_hold_are_refused(tmp_path: Path, make_series: Made, ending: str) -> None:
+    geometry = GRIDS["axial"]
+    series = source_of(series_of(tmp_path / "series", make_series, geometry))
+    mask = Volume(np.ones(geometry.shape, np.uint8), geometry, "labels")
+    for name in ("", " ", "x" * 65, "a\\b", "a\nb"):
+        with pytest.raises(DataError, match="1 to 64 letters"):
+            objects.write(mask, Labels.of({name: 1}), series, tmp_path / f"m{ending}")
+    assert not (tmp_path / f"m{ending}").exists()
 
 
 @formats
@@ -217,7 +252,7 @@ def test_a_series_without_a_frame_of_reference_gets_one(tmp_path: Path, make_ser
     series = source_of(series_of(tmp_path / "series", make_series, geometry, FrameOfReferenceUID=""))
     assert "no frame of reference" in series.notes[0]
     objects.write(Volume(ball(geometry), geometry, "labels"), LABELS, series, tmp_path / f"m{ending}")
-    assert io.references(tmp_path / f"m{ending}").frame
+    assert io.references(tmp_path / f"m{ending}")[0].frame
 
 
 def test_a_scan_that_is_no_dicom_or_has_no_identity_is_refused(tmp_path: Path, make_series: Made) -> None:
@@ -225,6 +260,10 @@ def test_a_scan_that_is_no_dicom_or_has_no_identity_is_refused(tmp_path: Path, m
     io.write(Volume(ball(geometry), geometry), tmp_path / "a.nii.gz")
     with pytest.raises(DataError, match=r"is no DICOM series, to which alone a DICOM object can refer"):
         source_of(tmp_path / "a.nii.gz")
+    damaged = source_of(series_of(tmp_path / "d", make_series, geometry))
+    del damaged.first.PatientID
+    with pytest.raises(DataError, match=r"^'m\.seg\.dcm' cannot be made of this series' headers"):
+        objects.write(Volume(ball(geometry), geometry, "labels"), LABELS, damaged, tmp_path / "m.seg.dcm")
     with pytest.raises(DataError, match="the series has no StudyInstanceUID"):
         source_of(series_of(tmp_path / "s", make_series, geometry, StudyInstanceUID=""))
 
@@ -235,6 +274,7 @@ SERIES = (
     "A_hippo_dicom/Study1_13_HCropVolume",
     "A_hippo_dicom/Study3_11-T1post-18670",
     "A_no_truth/tilt14_siemens_ct4",
+    "A_dicom_nifti/d2n_philips_enhanced_anatomical_001/dicom",  # one file, which repeats in each frame what all share
 )
 
 

@@ -130,7 +130,7 @@ def test_structures_that_overlap_anywhere_overlap_everywhere(
     assert "structures overlap" in caplog.text
 
 
-def test_several_objects_of_a_series_are_one_mask_unless_they_share_a_name(
+def test_several_objects_of_a_series_are_one_mask_unless_one_day_drew_a_name_twice(
     tmp_path: Path, study: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in (0, 1):
@@ -138,12 +138,13 @@ def test_several_objects_of_a_series_are_one_mask_unless_they_share_a_name(
         name = ("tumour", "LIVER")[number]
         mask = Volume((masked(number) == 2).astype(np.uint8), io.read_geometry(series), "labels")
         objects.write(mask, Labels.of({name: 1}), source(series), tmp_path / f"Doe_{number}" / "second.seg.dcm")
+        edited(tmp_path / f"Doe_{number}" / "anything.rtstruct.dcm", dated("20260101"))
+        edited(tmp_path / f"Doe_{number}" / "second.seg.dcm", dated("20260101"))
     dataset = layouts.find(tmp_path)
     (case,) = dataset.cases
     assert len(case.files) == 3
     assert np.array_equal(reading.read_mask(case).array[0], masked(0))
-    assert "'LIVER' is drawn 2 times" not in caplog.text
-    assert "'Liver' is drawn 2 times for one series" in caplog.text or "'liver' is drawn 2 times" in caplog.text
+    assert "is drawn 2 times for one series, in ways that differ, and no date says which is the latest" in caplog.text
     assert "(left out)" in caplog.text
     assert "Doe" not in caplog.text
 
@@ -152,6 +153,97 @@ def edited(path: Path, change: Callable[[pydicom.Dataset], None]) -> None:
     data = pydicom.dcmread(path)
     change(data)
     data.save_as(path)
+
+
+def dated(day: str) -> Callable[[pydicom.Dataset], None]:
+    """Objects of one time on a day, or without any date."""
+
+    def change(data: pydicom.Dataset) -> None:
+        for kind in ("Content", "InstanceCreation", "Series", "StructureSet"):
+            data.update({f"{kind}Date": day, f"{kind}Time": "1200"})
+
+    return change
+
+
+@pytest.mark.parametrize("ending", [".seg.dcm", ".rtstruct.dcm"])
+def test_of_two_drawings_the_latest_counts_and_of_copies_one(
+    tmp_path: Path, study: Callable[..., Path], caplog: pytest.LogCaptureFixture, ending: str
+) -> None:
+    series = study(tmp_path, 0)
+    again = tmp_path / "Doe_0" / f"again{ending}"
+    shutil.copy(tmp_path / "Doe_0" / "anything.rtstruct.dcm", tmp_path / "Doe_0" / "copy.dcm")
+    for day in ("20250101", ""):  # two equal ones need no date
+        edited(tmp_path / "Doe_0" / "anything.rtstruct.dcm", dated(day))
+        edited(tmp_path / "Doe_0" / "copy.dcm", dated(day))
+        (case,) = layouts.find(tmp_path).cases
+        assert np.array_equal(reading.read_mask(case).array[0], masked(0))
+    assert "drawn 2 times" not in caplog.text
+    objects.write(
+        Volume((masked(3) == 1).astype(np.uint8), io.read_geometry(series), "labels"), BOTH, source(series), again
+    )
+    edited(tmp_path / "Doe_0" / "copy.dcm", dated("20250101"))
+    (case,) = layouts.find(tmp_path).cases
+    wanted = np.where(masked(3) == 1, 1, np.where(masked(0) == 2, 2, 0))  # where the latest is empty, the others stay
+    assert np.array_equal(reading.read_mask(case).array[0], wanted)
+    assert "'Liver' is drawn 3 times for one series, in ways that differ: the latest counts" in caplog.text
+
+
+def test_what_has_one_name_in_an_object_is_one_structure(
+    tmp_path: Path, study: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    study(tmp_path, 0, ".seg.dcm", Labels.of({"lesion": 1, "other": 2}))
+
+    def rename(data: pydicom.Dataset) -> None:
+        data.SegmentSequence[1].SegmentLabel = "Lesion"
+
+    edited(tmp_path / "Doe_0" / "anything.seg.dcm", rename)
+    dataset = layouts.find(tmp_path)
+    assert dataset.labels is not None
+    assert dataset.labels.names == ("lesion",)
+    assert np.array_equal(reading.read_mask(dataset.cases[0]).array[0], masked(0) > 0)
+    assert "'lesion' names 2 structures of one object, which are taken as one" in caplog.text
+
+
+def test_structures_go_to_the_series_of_their_own_frame_of_reference(
+    tmp_path: Path, study: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """One structure set of two series that lie in two frames, as plans of a CT and an MR are."""
+    first, second = (study(tmp_path, n, FrameOfReferenceUID=f"1.2.9.{n}") for n in range(2))
+    paths = [tmp_path / f"Doe_{n}" / "anything.rtstruct.dcm" for n in range(2)]
+    other = pydicom.dcmread(paths[1])
+    paths[1].unlink()
+
+    def join(data: pydicom.Dataset) -> None:
+        data.ReferencedFrameOfReferenceSequence.extend(other.ReferencedFrameOfReferenceSequence)
+        data.StructureSetROISequence[1] = other.StructureSetROISequence[1]
+        data.ROIContourSequence[1] = other.ROIContourSequence[1]
+
+    edited(paths[0], join)
+    dataset = layouts.find(tmp_path)
+    assert [case.images for case in dataset.cases] == [(first,), (second,)]
+    masks = [reading.read_mask(case).array[0] for case in dataset.cases]
+    assert np.array_equal(masks[0], masked(0) == 1)
+    assert np.array_equal(masks[1], 2 * (masked(1) == 2))
+    assert "1 of 2 structures lie in another frame of reference, and were left out" in caplog.text
+    everything = io.read(paths[0], "labels", on=io.read_geometry(first))
+    assert everything.meta["notes"][-1].startswith("structures lie in 2 frames of reference; all were placed")
+    shutil.rmtree(second)
+    (case,) = layouts.find(tmp_path).cases
+    assert np.array_equal(reading.read_mask(case).array[0], masked(0) == 1)
+
+
+def test_a_frame_that_stands_nowhere_else_keeps_no_structure_from_its_series(
+    tmp_path: Path, study: Callable[..., Path]
+) -> None:
+    study(tmp_path, 0)
+
+    def stray(data: pydicom.Dataset) -> None:
+        for roi in data.StructureSetROISequence:
+            roi.ReferencedFrameOfReferenceUID = "1.9.9"
+
+    edited(tmp_path / "Doe_0" / "anything.rtstruct.dcm", stray)
+    (case,) = layouts.find(tmp_path).cases
+    assert np.array_equal(reading.read_mask(case).array[0], masked(0))
 
 
 def test_contours_go_by_their_series_or_their_images_or_their_place(
@@ -180,6 +272,8 @@ def test_contours_go_by_their_series_or_their_images_or_their_place(
     def of_nothing_here(data: pydicom.Dataset) -> None:
         of_a_series_that_is_not_here(data)
         data.ReferencedFrameOfReferenceSequence[0].FrameOfReferenceUID = "1.9"
+        for roi in data.StructureSetROISequence:
+            roi.ReferencedFrameOfReferenceUID = "1.9"
 
     for path, change in zip(
         objects_, (wrong_images, wrong_series, of_a_series_that_is_not_here, of_nothing_here), strict=True
@@ -324,4 +418,4 @@ def test_all_of_a_cd_may_lie_in_one_folder(tmp_path: Path, study: Callable[..., 
         dataset.cases[0].images[0],
         tmp_path / "m.seg.dcm",
     )
-    assert io.references(tmp_path / "m.seg.dcm").series == ("1.2.826.0.9",)
+    assert io.references(tmp_path / "m.seg.dcm")[0].series == ("1.2.826.0.9",)

@@ -19,7 +19,7 @@ import numpy as np
 from medseg.errors import ConfigError, DataError
 from medseg.io import dicom, dicom_seg, metaimage, nifti, nrrd, raster, rtstruct
 from medseg.io._common import digest, sop_class
-from medseg.io._source import References
+from medseg.io._references import References
 from medseg.volume import Geometry, Kind, Volume
 
 _OBJECTS: tuple[ModuleType, ...] = (dicom_seg, rtstruct)  # DICOM that holds no image
@@ -62,13 +62,13 @@ def holds_structures(path: str | Path) -> bool:
     return sop_class(Path(path)) in STRUCTURES
 
 
-def references(path: str | Path) -> References:
-    """The images that a DICOM Segmentation or an RTSTRUCT refers to.
+def references(path: str | Path) -> tuple[References, ...]:
+    """The images that a DICOM Segmentation or an RTSTRUCT refers to, by frame of reference; one entry at least.
 
     Raises:
         DataError: it is damaged, or neither.
     """
-    found: References = _format(Path(path)).references(Path(path))
+    found: tuple[References, ...] = _format(Path(path)).references(Path(path))
     return found
 
 
@@ -128,7 +128,7 @@ def stem(path: str | Path) -> str:
         return bare_name(path)
     if holds_structures(path):
         refers = references(path)
-        return digest((*refers.series, refers.own)[0])
+        return digest(next((uid for frame in refers for uid in frame.series), refers[0].own))
     return dicom.identifier(path) if dicom.matches(path) else bare_name(path)
 
 

@@ -59,7 +59,7 @@ def coded(label: Label, known: Table) -> Coded:
     return found or Coded(CATEGORIES["tissue"], CATEGORIES["tissue"])
 
 
-def table(path: Path | None = None) -> Table:
+def table(path: str | Path | None = None) -> Table:
     """The shipped codes by name, and over them those of a user's own table.
 
     Args:
@@ -68,7 +68,7 @@ def table(path: Path | None = None) -> Table:
     Raises:
         DataError: it is no such table.
     """
-    return {**_read(_SHIPPED), **(_read(path) if path else {})}
+    return {**_read(_SHIPPED), **(_read(Path(path)) if path else {})}
 
 
 def _read(path: Path) -> dict[str, Coded]:

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -37,22 +37,6 @@ _MARKS = ("PatientIdentityRemoved", "DeidentificationMethod")
 _NEVER_EMPTY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
-class References(NamedTuple):
-    """The images that an object of labels refers to.
-
-    Args:
-        series: SeriesInstanceUIDs.
-        instances: SOPInstanceUIDs of images.
-        frame: the FrameOfReferenceUID.
-        own: the SeriesInstanceUID of the object itself.
-    """
-
-    series: tuple[str, ...]
-    instances: frozenset[str]
-    frame: str
-    own: str
-
-
 @dataclass(frozen=True)
 class Source:
     """A series of images.
@@ -75,7 +59,7 @@ class Source:
             DataError: a series without the identifiers that an object refers to.
         """
         invalid: set[str] = set()
-        kept = tuple(_kept(header, invalid) for header in headers)
+        kept = tuple(_sharing(_kept(header, invalid)) for header in headers)
         if missing := [name for name in _NEVER_EMPTY if not all(header.get(name) for header in kept)]:
             raise DataError(
                 f"the series has no {', '.join(missing)}: nothing can refer to it. Write masks with --format nii.gz."
@@ -151,8 +135,8 @@ def checked_name(item: Label) -> str:
     Raises:
         DataError: it cannot.
     """
-    if len(item.name) > 64 or "\\" in item.name or not item.name.isprintable():
-        raise DataError(f"the label '{item.name}' is no name that DICOM can hold: at most 64 letters, and no backslash")
+    if not 0 < len(item.name.strip()) <= len(item.name) <= 64 or "\\" in item.name or not item.name.isprintable():
+        raise DataError(f"the label '{item.name}' is no name that DICOM can hold: 1 to 64 letters, and no backslash")
     return item.name
 
 
@@ -173,6 +157,17 @@ def _kept(header: Header, invalid: set[str]) -> Header:
         if name not in kept:
             setattr(kept, name, "")
     return kept
+
+
+def _sharing(header: Header) -> Header:
+    """With what all frames have in common in the shared groups, where highdicom looks for it: some files repeat it in each frame."""
+    if not (frames := header.get("PerFrameFunctionalGroupsSequence")):
+        return header
+    shared = copy.deepcopy(header.get("SharedFunctionalGroupsSequence") or [type(header)()])
+    for name in ("PixelMeasuresSequence", "PlaneOrientationSequence"):
+        if name not in shared[0] and name in frames[0]:
+            setattr(shared[0], name, frames[0].get(name))
+    return _changed(header, SharedFunctionalGroupsSequence=shared)
 
 
 def _plain(element: Any) -> Any:

@@ -54,7 +54,7 @@ def test_what_is_written_is_valid_and_refers_to_its_slices(tmp_path: Path, make_
     assert data.SegmentationType == "BINARY"
     assert (data.PatientID, str(data.PatientName), data.StudyInstanceUID) == ("PAT-4711", "Doe^John", "1.2.826.0.1.7.8")
     assert "Doe" not in str(data.get("InstitutionName", "")) + str(data.get("StationName", ""))
-    assert io.references(path)[0] == ("1.2.826.0.1.7.9",)
+    assert io.references(path)[0].series == ("1.2.826.0.1.7.9",)
     assert io.stem(path) == "m"
     assert io.stem(path.rename(tmp_path / "other")) == io.stem(tmp_path / "series")  # the case's, by what it refers to
     frames = data.PerFrameFunctionalGroupsSequence
@@ -68,6 +68,7 @@ def test_what_is_written_is_valid_and_refers_to_its_slices(tmp_path: Path, make_
         assert "Kidney_left" in str(pydicom.dcmread(tmp_path / "other"))  # every value is looked at
     finally:
         pydicom.config.settings.reading_validation_mode = None
+    assert data.ContentCreatorName == ""  # of type 2
     side = data.SegmentSequence[1].SegmentedPropertyTypeCodeSequence[0].SegmentedPropertyTypeModifierCodeSequence[0]
     assert (side.CodeValue, side.CodeMeaning) == ("7771000", "Left")
 
@@ -180,6 +181,12 @@ def test_slices_that_no_frame_shows_are_empty(tmp_path: Path, source: Path) -> N
     data.save_as(path)  # without it, the smallest gap is a slice if all gaps are whole ones of it
     with pytest.raises(GeometryError, match=r"its frames lie 4.000 to 6.000 mm apart, on no regular stack"):
         io.read(path)
+    assert np.array_equal(io.read(path, on=GRID).array[0], numbers.T)  # the series says how far apart its slices are
+    numbers[1], numbers[4], numbers[0] = 0, numbers[6], numbers[6]
+    data = pydicom.dcmread(segmentation(path, numbers))
+    del data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+    data.save_as(path)  # in every second slice: those between are empty, and not a part of thicker ones
+    assert np.array_equal(io.read(path, on=GRID).array[0], numbers.T)
 
 
 def frames(change: Callable[[Any, int], None]) -> Callable[[pydicom.Dataset], None]:

@@ -1,3 +1,4 @@
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,16 @@ def test_pixels_that_touch_at_a_corner_are_two_parts() -> None:
     assert np.array_equal(fill([corners], (4, 4)), ring)
 
 
+def test_thousands_of_holes_take_a_moment() -> None:
+    plane = np.ones((200, 200), bool)
+    plane[1:-1:2, 1:-1:2] = False
+    began = time.process_time()
+    (outline,) = outlines(plane)
+    assert time.process_time() - began < 5  # of a slit each, looked for anew in the whole way, half a minute
+    assert abs(area(outline)) == plane.sum()
+    assert np.array_equal(fill([outline], plane.shape), plane)
+
+
 @settings(deadline=None, max_examples=150)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9), st.floats(0.1, 0.95))
 def test_outlines_filled_are_the_plane_and_have_its_area(seed: int, rows: int, columns: int, share: float) -> None:
@@ -184,10 +195,31 @@ def test_structures_that_overlap_are_channels(tmp_path: Path) -> None:
 
 def test_what_is_odd_is_said_in_numbers(tmp_path: Path) -> None:
     notes = filled(tmp_path, a=[at(0), at(0), at(2), at(4), at(9)]).meta["notes"]
-    assert "1 of 4 contours lie outside of the scan's slices, and were left out" in notes
+    assert "1 of 4 contours lie outside of the scan, and were left out" in notes
     assert "contours were drawn in one of 2 slices alone; the slices between them are empty" in notes
     assert "1 contours come twice, and count once" in notes
     assert "on other slices" in filled(tmp_path, a=[at(1.5), at(2.5)]).meta["notes"][0]
+    beside = filled(tmp_path, a=[at(0), at(1, SQUARE + 20)])
+    assert beside.meta["notes"] == ("1 of 2 contours lie outside of the scan, and were left out",)
+
+
+def test_points_lines_and_contours_without_points_are_counted(tmp_path: Path) -> None:
+    path = structure_set(tmp_path / "rs.dcm", {"a": [at(1), at(2)], "b": [at(1)], "c": [at(3)]})
+    data = pydicom.dcmread(path)
+    data.ROIContourSequence[0].ContourSequence[1].ContourData = None
+    data.ROIContourSequence[1].ContourSequence[0].ContourGeometricType = "POINT"
+    del data.ROIContourSequence[2].ContourSequence[0].ContourData
+    data.save_as(path)
+    mask = io.read(path, on=GRID)
+    assert mask.meta["labels"].names == ("a",)
+    assert mask.array.sum() == 16
+    assert mask.meta["notes"] == ("3 points and open lines are no structures, and were left out",)
+
+
+def test_a_set_in_which_nothing_is_drawn_is_an_empty_mask(tmp_path: Path) -> None:
+    empty = filled(tmp_path, a=[], b=[])
+    assert empty.meta["labels"].names == ("a", "b")
+    assert not empty.array.any()
 
 
 def test_what_cannot_be_filled_is_refused(tmp_path: Path) -> None:
@@ -198,8 +230,10 @@ def test_what_cannot_be_filled_is_refused(tmp_path: Path) -> None:
     slanted = np.column_stack([SQUARE, [1.0, 1, 3, 3]])
     with pytest.raises(GeometryError, match="run across 2 slices"):
         filled(tmp_path, a=[slanted])
-    with pytest.raises(GeometryError, match=r"all contours lie outside of the scan \(slices 40.0 to 40.0 of its 6\)"):
+    with pytest.raises(GeometryError, match=r"all contours lie outside of the scan \(slices 40.0 to 40.0 of its 6,"):
         filled(tmp_path, a=[at(40)])
+    with pytest.raises(GeometryError, match=r"all contours lie outside of the scan .*or beside them"):
+        filled(tmp_path, a=[at(2, SQUARE - 20)])
     for wrong in (1e9, np.nan):
         with pytest.raises(DataError, match="damaged or incomplete"):
             filled(tmp_path, a=[at(1, np.where(SQUARE == 5, wrong, SQUARE))])
@@ -230,7 +264,7 @@ def test_real_contours_give_the_very_mask(shared_data: Path, tmp_path: Path, pat
     ours = nib.as_closest_canonical(nib.Nifti1Image(mask.array[0], mask.geometry.affine))
     assert np.array_equal(np.asarray(ours.dataobj) > 0, np.asarray(truth.dataobj) > 0)
     assert np.abs(ours.affine - truth.affine).max() < 1e-3
-    assert not io.references(folder / "RS.dcm").instances & {
+    assert not io.references(folder / "RS.dcm")[0].instances & {
         str(pydicom.dcmread(file, stop_before_pixels=True).SOPInstanceUID) for file in (folder / "dicom").iterdir()
     }  # the contours name images that are not there: their places count
 
@@ -242,7 +276,7 @@ def test_contours_beyond_the_series_are_counted(shared_data: Path) -> None:
     grid = Geometry((512, 512, 2), affine)
     mask = io.read(folder / "invalid_reference_rt.dcm", on=grid)
     assert mask.meta["labels"].names == ("ROI-1", "ROI-2", "ROI-3", "ROI-4")
-    assert "4 of 12 contours lie outside of the scan's slices, and were left out" in mask.meta["notes"]
+    assert "4 of 12 contours lie outside of the scan, and were left out" in mask.meta["notes"]
     assert all(mask.meta["labels"].mask(mask.array, item).any(axis=(0, 1)).all() for item in mask.meta["labels"])
 
 
@@ -269,7 +303,7 @@ def test_written_contours_are_valid_and_say_what_they_belong_to(
     assert "Kidney left" in text
     assert (data.PatientID, str(data.PatientName), data.StudyInstanceUID) == ("PAT-4711", "Doe^John", "1.2.826.0.1.7.8")
     assert [roi.ROIName for roi in data.StructureSetROISequence] == ["Kidney left", "Ün tumour"]
-    refers = io.references(path)
+    (refers,) = io.references(path)
     assert refers.series == ("1.2.826.0.1.7.9",)
     assert len(refers.instances) == 6
     contours = data.ROIContourSequence[0].ContourSequence
@@ -280,6 +314,19 @@ def test_written_contours_are_valid_and_say_what_they_belong_to(
     back = io.read(path, on=GRID)
     assert np.array_equal(np.array([0, 5, 9])[back.array], mask[None])
     assert [item.colour for item in back.meta["labels"]] == [item.colour for item in labels]
+
+
+def test_long_contours_keep_their_kind_in_the_file(tmp_path: Path, make_series: Callable[..., Path]) -> None:
+    """In explicit encoding 64 kB of numbers become bytes of unknown kind, which many programs do not read."""
+    grid = Geometry((2400, 3, 2), np.diag([-1.0, -1, 2, 1]))
+    rough = np.ones(grid.shape, np.uint8)
+    rough[1::2, 1:] = 0  # a comb
+    series = make_series(tmp_path / "ct", Volume(np.zeros(grid.shape, np.int16), grid))
+    objects.write(Volume(rough, grid, "labels"), Labels.of({"a": 1}), source_of(series), tmp_path / "m.rtstruct.dcm")
+    contour = pydicom.dcmread(tmp_path / "m.rtstruct.dcm").ROIContourSequence[0].ContourSequence[0]
+    assert contour["ContourData"].VR == "DS"
+    assert sum(len(str(number)) for number in contour.ContourData) > 2**16
+    assert np.array_equal(io.read(tmp_path / "m.rtstruct.dcm", on=grid).array[0], rough)
 
 
 def test_what_is_no_structure_set_is_refused(tmp_path: Path) -> None:

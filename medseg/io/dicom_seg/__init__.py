@@ -13,7 +13,7 @@ from medseg import regrid
 from medseg.errors import DataError, GeometryError
 from medseg.io import _colour, _common
 from medseg.io._pile import Pile, labels
-from medseg.io._source import References
+from medseg.io._references import References, made
 from medseg.io.dicom_seg import _frames
 from medseg.io.dicom_seg._write import write as write
 from medseg.volume import Geometry, Kind, Volume
@@ -40,7 +40,7 @@ def read(path: Path, kind: Kind = "labels", *, on: Geometry | None = None) -> Vo
     or on that of their series, where each voxel takes the nearest one's segment.
 
     Voxels have the number of their segment, or segments are channels where they overlap; `meta["labels"]` says which is
-    which. A voxel belongs to a fractional segment from `THRESHOLD` on.
+    which, `meta["names"]` how the file calls each: there names may come twice. A voxel belongs to a fractional segment from `THRESHOLD` on.
 
     Args:
         path: of the file.
@@ -51,7 +51,7 @@ def read(path: Path, kind: Kind = "labels", *, on: Geometry | None = None) -> Vo
         DataError: damaged, incomplete, of microscopy, or compressed without a decoder here.
         GeometryError: the frames form no regular grid, or all segments lie outside of `on`.
     """
-    own = _own(path)
+    own = _own(path, on)
     if on is None:
         return own
     array = regrid.nearest(own.array, np.linalg.inv(own.geometry.affine) @ on.affine, on.shape)
@@ -65,23 +65,22 @@ def read_geometry(path: Path) -> Geometry:
         return _frames.grid(path, _header(path))[0]
 
 
-def references(path: Path) -> References:
+def references(path: Path) -> tuple[References, ...]:
     """The images that a segmentation says it was drawn on."""
     with _common.parsing(path):
         header = _header(path)
         series = [item for item in header.get("ReferencedSeriesSequence", ()) if "SeriesInstanceUID" in item]
         uids = [(str(item.SeriesInstanceUID), item.get("ReferencedInstanceSequence", ())) for item in series]
         instances = {str(image.ReferencedSOPInstanceUID) for _, images in uids for image in images}
-        own = str(header.get("SeriesInstanceUID", ""))
-        return References(
-            tuple(uid for uid, _ in uids), frozenset(instances), str(header.get("FrameOfReferenceUID", "")), own
-        )
+        frame, own = (str(header.get(name, "")) for name in ("FrameOfReferenceUID", "SeriesInstanceUID"))
+        when = made(header, "Content", "InstanceCreation", "Series")
+        return (References(tuple(uid for uid, _ in uids), frozenset(instances), frame, own, when),)
 
 
-def _own(path: Path) -> Volume:
+def _own(path: Path, series: Geometry | None) -> Volume:
     with _common.parsing(path):
         header = _header(path)
-        grid, slices = _frames.grid(path, header)
+        grid, slices = _frames.grid(path, header, series)
         described = sorted(header.SegmentSequence, key=lambda item: int(item.SegmentNumber))
         described = [
             item for item in described if int(item.SegmentNumber) > 0
@@ -92,8 +91,10 @@ def _own(path: Path) -> Volume:
             if number not in order:
                 raise DataError(f"'{path}' shows a segment {number} that it does not describe. Export it again.")
             pile.add(order[number], k, plane)
-        found = labels([_described(item) for item in described], overlap=pile.array.shape[0] > 1)
-    meta = {"modality": "SEG", "labels": found, "notes": _notes(header, pile), "stored_dtype": pile.array.dtype.name}
+        about = [_described(item) for item in described]
+        found = labels(about, overlap=pile.array.shape[0] > 1)
+    meta = {"modality": "SEG", "labels": found, "names": tuple(name for name, *_ in about)}
+    meta |= {"notes": _notes(header, pile), "stored_dtype": pile.array.dtype.name}
     return Volume(pile.array, grid, "labels", meta)
 
 

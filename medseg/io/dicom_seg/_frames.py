@@ -27,11 +27,12 @@ def group(header: Header, frame: Header, name: str) -> Header:
     return (frame.get(name) or shared[0].get(name) or [{}])[0]
 
 
-def grid(path: Path, header: Header) -> tuple[Geometry, list[int]]:
+def grid(path: Path, header: Header, series: Geometry | None = None) -> tuple[Geometry, list[int]]:
     """The smallest regular grid that all frames lie on, and the slice of each frame.
 
     Slices that no frame shows are empty: a segmentation need not say so. The way from slice to slice may leave the normal of the
-    planes (a tilted gantry).
+    planes (a tilted gantry). Where nothing says how far apart slices are, it is as in the series, if that has the same planes, or
+    else as far as the nearest two frames.
 
     Raises:
         DataError: a segmentation of microscopy, which has no place in a patient.
@@ -46,8 +47,9 @@ def grid(path: Path, header: Header) -> tuple[Geometry, list[int]]:
             f"'{path}': its {len(frames)} frames differ in orientation or pixel size (by {spread:.4g})."
         )
     right, down, pixel_mm = planes[0, 3:6], planes[0, 6:9], planes[0, 9:11]
-    normal = np.cross(right, down)
-    origin, step, slices = _stack(path, planes[:, :3], normal / np.linalg.norm(normal), max(p[11] for p in places))
+    normal = np.cross(right, down) / np.linalg.norm(np.cross(right, down))
+    stated_mm = max(abs(place[11]) for place in places) or _apart_mm(series, normal)
+    origin, step, slices = _stack(path, planes[:, :3], normal, stated_mm)
     affine = np.eye(4)
     affine[:3] = np.column_stack((right * pixel_mm[1], down * pixel_mm[0], step, origin))
     shape = (int(header.Columns), int(header.Rows), max(slices) + 1)
@@ -70,14 +72,23 @@ def _place(path: Path, header: Header, frame: Header) -> list[float]:
     return [float(number) for part in parts for number in part]
 
 
+def _apart_mm(series: Geometry | None, normal: Array) -> float:
+    """The distance between slices of a series with planes of some normal (in LPS); 0 where its planes are others."""
+    if series is None:
+        return 0.0
+    i, j, k = (_common.LPS_TO_RAS[:3, :3] @ series.affine[:3, :3]).T
+    its = np.cross(i, j) / np.linalg.norm(np.cross(i, j))
+    return abs(float(k @ its)) if abs(float(its @ normal)) > 1 - _SAME else 0.0
+
+
 def _stack(path: Path, positions: Array, normal: Array, stated_mm: float) -> tuple[Array, Array, list[int]]:
     """The place of the first slice, the way from one to the next, and the slice of each frame, counted along the normal."""
     height = (positions - positions[0]) @ normal
     height -= height.min()
     gaps = np.diff(np.unique(np.round(height, 3)))
     if not gaps.size:
-        return positions[0], normal * (abs(stated_mm) or 1.0), [0] * len(positions)
-    for gap in (abs(stated_mm), float(gaps[gaps > _ROUNDING_MM].min(initial=np.inf))):
+        return positions[0], normal * (stated_mm or 1.0), [0] * len(positions)
+    for gap in (stated_mm, float(gaps[gaps > _ROUNDING_MM].min(initial=np.inf))):
         if not gap or height.max() / gap > _MOST_SLICES:
             continue
         index = np.rint(height / gap).astype(int)

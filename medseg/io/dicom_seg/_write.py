@@ -44,6 +44,7 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
         segmentation = highdicom.seg.Segmentation(
             source_images=list(source.headers),
             pixel_array=np.ascontiguousarray(planes[shown]),
+            omit_empty_frames=bool(planes.any()),
             segmentation_type="LABELMAP" if as_map else "BINARY",
             segment_descriptions=[_description(n, item, codes) for n, item in enumerate(labels, 1)],
             series_instance_uid=highdicom.UID(),
@@ -65,6 +66,7 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
             series_description=MAKER,
         )
         source.mark(segmentation)
+        segmentation.ContentCreatorName = ""  # of type 2 (PS3.3, table 10-12): highdicom leaves it out
         if as_map:  # by pydicom: gdcm's encoder aborts the process
             segmentation.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         segmentation.save_as(path)

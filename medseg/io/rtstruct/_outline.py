@@ -78,15 +78,28 @@ def _walk(ways: dict[Corner, list[Corner]], start: Corner) -> Cycle:
 def _keyholed(cycles: list[Cycle]) -> Cycle:
     """One closed way out of that around a part and those around its holes; the leftmost hole first."""
     outer, *holes = sorted((_from_leftmost(cycle) for cycle in cycles), key=lambda cycle: cycle[0])
+    corners, after = list(outer), [*range(1, len(outer)), -1]  # a chain, for there may be thousands of holes
+    places = {corner: n for n, corner in enumerate(outer)}
     for hole in holes:
         column, row = hole[0]
-        places = {corner: n for n, corner in enumerate(outer)}
         while (column, row) not in places:
             column -= 1
-        at = places[column, row]
-        slit = [(c, row) for c in range(column, hole[0][0])]
-        outer = [*outer[:at], *slit, *hole, hole[0], *slit[::-1], *outer[at + 1 :]]
-    return outer
+        slit = [(c, row) for c in range(column, hole[0][0] + 1)]
+        way = [*slit[1:], *hole[1:], *slit[::-1]]
+        first, at = len(corners), places[column, row]
+        corners += way
+        after += [*range(first + 1, len(corners)), after[at]]
+        after[at] = first
+        places.update({corner: first + n for n, corner in enumerate(way)})
+    return _in_chain(corners, after)
+
+
+def _in_chain(corners: list[Corner], after: list[int]) -> Cycle:
+    way, at = [], 0
+    while at >= 0:
+        way.append(corners[at])
+        at = after[at]
+    return way
 
 
 def _from_leftmost(cycle: Cycle) -> Cycle:

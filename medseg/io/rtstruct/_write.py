@@ -52,11 +52,13 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
 def _described(source: Source) -> Header:
     """Patient, study, series, equipment and approval."""
     from pydicom.dataset import Dataset, FileMetaDataset
-    from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+    from pydicom.uid import ImplicitVRLittleEndian, generate_uid
 
     written = Dataset()
     written.file_meta = FileMetaDataset()
-    written.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    written.file_meta.TransferSyntaxUID = (
+        ImplicitVRLittleEndian  # an explicit one has no room for long contours (PS3.5, 6.2.2)
+    )
     written.SpecificCharacterSet = "ISO_IR 192"
     written.SOPClassUID, written.SOPInstanceUID = _CLASS, generate_uid()
     for name in (*PATIENT, *STUDY, "StudyInstanceUID"):
@@ -123,7 +125,8 @@ def _observation(number: int, item: Label, codes: _codes.Table) -> Header:
 
 def _contours(number: int, item: Label, mask: Array, source: Source) -> Header:
     drawn = _item(ReferencedROINumber=number, ROIDisplayColor=list(item.colour))
-    drawn.ContourSequence = [_contour(n, *found) for n, found in enumerate(_placed(mask, source), 1)]
+    if contours := [_contour(n, *found) for n, found in enumerate(_placed(mask, source), 1)]:
+        drawn.ContourSequence = contours
     return drawn
 
 
@@ -145,5 +148,5 @@ def _contour(number: int, header: Header, points_lps: Array) -> Header:
     text = "\\".join(f"{number:.4f}" for number in points_lps.ravel()).encode()
     text += b" " * (len(text) % 2)
     # As the bytes that go into the file: a structure may have a million numbers, each of which would become an object.
-    contour[_CONTOUR_DATA] = RawDataElement(Tag(_CONTOUR_DATA), "DS", len(text), text, 0, False, True)
+    contour[_CONTOUR_DATA] = RawDataElement(Tag(_CONTOUR_DATA), "DS", len(text), text, 0, True, True)
     return contour
