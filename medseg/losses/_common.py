@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from medseg.losses._context import LossContext
-from medseg.losses._level import Level, make_level, with_channels
+from medseg.losses._level import Level, make_level
 from medseg.losses._options import Options
+from medseg.losses._target import with_channels
 
 C = TypeVar("C", bound=Options)
 

@@ -54,6 +54,11 @@ class Consistency(Loss[Config]):
         """The loss at one resolution; 0 where both predictions are the same."""
         assert level.context.extras is not None
         second = level.fit(level.context.extras["second"])
+        if second.shape != level.logits.shape:
+            channels = level.logits.shape[1]
+            raise ConfigError(
+                f"the second prediction needs {channels} channels, as the first has, got {second.shape[1]}"
+            )
         apart = (level.p - (second.softmax(1) if level.exclusive else second.sigmoid())).square()
         return (apart * level.by_channel(level.weights)).sum() / apart[:, 0].numel()
 
