@@ -16,6 +16,11 @@ from medseg.losses._target import with_channels
 C = TypeVar("C", bound=Options)
 
 
+def resolutions(output: Any) -> tuple[Tensor, ...]:
+    """Logits of what a network gives while it trains: those of full resolution first, auxiliary ones after them."""
+    return (output.logits, *output.auxiliary) if hasattr(output, "auxiliary") else (output,)
+
+
 class Loss(nn.Module, ABC, Generic[C]):
     """A loss on logits and targets. It does all that losses share; a particular one adds `term`.
 
@@ -47,7 +52,7 @@ class Loss(nn.Module, ABC, Generic[C]):
         Raises:
             ConfigError: shapes, classes, weights and activation do not fit together, or the context lacks what the loss needs.
         """
-        outputs = (output.logits, *output.auxiliary) if hasattr(output, "auxiliary") else (output,)
+        outputs = resolutions(output)
         target, context = with_channels(target, outputs[0]), context or LossContext()
         with torch.autocast(target.device.type, enabled=False):
             terms = torch.stack([self.term(make_level(logits, target, context, self.config)) for logits in outputs])

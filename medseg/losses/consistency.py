@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medseg.errors import ConfigError
-from medseg.losses._common import Loss
+from medseg.losses._common import Loss, resolutions
 from medseg.losses._context import LossContext
 from medseg.losses._level import Level
 from medseg.losses._options import Options, Weight
@@ -68,8 +68,7 @@ class Consistency(Loss[Config]):
             raise ConfigError(f"this loss compares two predictions: give it {wanted}")
         with torch.no_grad():
             output = context.predict(context.image + self.config.noise * torch.randn_like(context.image))
-        second: Tensor = output.logits if hasattr(output, "auxiliary") else output
-        return second
+        return resolutions(output)[0]
 
 
 def build(config: Config) -> Consistency:
