@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from medseg.api import predict as predict
     from medseg.api import repair as repair
     from medseg.api import train as train
+    from medseg.errors import Interrupted as Interrupted
     from medseg.errors import MedsegError as MedsegError
     from medseg.inference import sliding_window as sliding_window
     from medseg.io import read as read
@@ -44,7 +45,7 @@ _PUBLIC = {
         ),
         "api",
     ),
-    "MedsegError": "errors",
+    **dict.fromkeys(("Interrupted", "MedsegError"), "errors"),
     "sliding_window": "inference",
     **dict.fromkeys(("read", "write"), "io"),
     "Labels": "labels",

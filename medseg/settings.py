@@ -63,6 +63,7 @@ def _mistakes(error: ValidationError) -> list[Any]:
 _EXPECTED = {
     "int": "a whole number",
     "float": "a number",
+    "finite": "a finite number",
     "bool": "true or false",
     "string": "a text",
     "tuple": "a list, such as [1, 2, 3]",

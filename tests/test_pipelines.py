@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import csv
+import json
 import os
 import runpy
 import subprocess
@@ -105,6 +106,46 @@ def test_loss_landscape(tmp_path: Path) -> None:
     costs = list(recipe.curve("dice", 5).values())
     assert costs == sorted(costs)
     assert costs[0] < 0.01 < 0.99 < costs[-1]
+
+
+def test_compare_losses(
+    tmp_path: Path,
+    preset: Path,
+    make_dataset: Callable[..., Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data, out, recipe = make_dataset(tmp_path / "data"), tmp_path / "out", load("compare_losses")
+    for loss in recipe.LOSSES.values():
+        medseg.create_loss(loss)
+    words = [str(data), str(out), "tversky", "dice_boundary", "--config", str(preset), "--steps", "3"]
+    with pytest.raises(medseg.MedsegError, match="Did you mean 'dice'"):
+        recipe.main([str(data), str(out), "tversky", "dcie"])
+    assert not out.exists()  # said before anything is trained
+    recipe.main(words)
+    rows = {row["name"]: row for row in json.loads((out / "table.json").read_text(encoding="utf-8"))}
+    assert rows.keys() == {"tversky", "dice_boundary"}
+    for name, row in rows.items():
+        scores = json.loads((out / name / "metrics.json").read_text(encoding="utf-8"))
+        assert row["Dice"] == pytest.approx(scores["mean_dice"])
+        assert row["steps"] == 3
+        assert {f"{title} {label}" for title in ("Dice", "HD95, mm", "NSD") for label in scores["labels"]} <= row.keys()
+    assert (out / "dice.png").stat().st_size > 5_000
+    table = (out / "table.md").read_text(encoding="utf-8")
+    assert table in capsys.readouterr().out
+    assert [line.split(" | ")[0] for line in table.splitlines()[2:]] == [f"| {name}" for name in rows]
+    assert not list(out.glob(".*"))
+
+    before = {name: (out / name / "bundle" / "config.json").stat().st_mtime_ns for name in rows}
+    recipe.main(words)  # what has been done is not done again
+    assert {name: (out / name / "bundle" / "config.json").stat().st_mtime_ns for name in rows} == before
+
+    def stopped(*_: Any, **__: Any) -> None:
+        raise medseg.Interrupted("stopped")
+
+    monkeypatch.setattr(medseg, "train", stopped)
+    with pytest.raises(medseg.Interrupted):  # and not the next loss
+        recipe.main(words)
 
 
 def test_predict_folder_names_the_odd_ones() -> None:

@@ -21,7 +21,7 @@ DESIGNED = (
 
 
 def test_the_names_of_the_design_are_there() -> None:
-    values = "Volume Geometry Labels LossContext Prediction Predictor MedsegError __version__"
+    values = "Volume Geometry Labels LossContext Prediction Predictor MedsegError Interrupted __version__"
     assert set(medseg.__all__) == {*DESIGNED.split(), *values.split()}
     assert dir(medseg) == sorted(medseg.__all__)
 

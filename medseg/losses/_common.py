@@ -9,10 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from medseg.losses._context import LossContext
-from medseg.losses._level import Level, make_level, with_channels
+from medseg.losses._level import Level, make_level
 from medseg.losses._options import Options
+from medseg.losses._target import with_channels
 
 C = TypeVar("C", bound=Options)
+
+
+def resolutions(output: Any) -> tuple[Tensor, ...]:
+    """Logits of what a network gives while it trains: those of full resolution first, auxiliary ones after them."""
+    return (output.logits, *output.auxiliary) if hasattr(output, "auxiliary") else (output,)
 
 
 class Loss(nn.Module, ABC, Generic[C]):
@@ -46,7 +52,7 @@ class Loss(nn.Module, ABC, Generic[C]):
         Raises:
             ConfigError: shapes, classes, weights and activation do not fit together, or the context lacks what the loss needs.
         """
-        outputs = (output.logits, *output.auxiliary) if hasattr(output, "auxiliary") else (output,)
+        outputs = resolutions(output)
         target, context = with_channels(target, outputs[0]), context or LossContext()
         with torch.autocast(target.device.type, enabled=False):
             terms = torch.stack([self.term(make_level(logits, target, context, self.config)) for logits in outputs])

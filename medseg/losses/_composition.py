@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from medseg.losses._common import resolutions
 from medseg.losses._context import LossContext
 from medseg.losses._schedule import Scheduled, at
 from medseg.settings import Settings
@@ -33,8 +34,7 @@ class Sum(nn.Module):
         """The loss of a batch; as of every loss."""
         progress = context.progress if context else 0.0
         weights = [at(term.weight, progress) for term in self.terms]
-        logits = output.logits if hasattr(output, "auxiliary") else output
-        total: Tensor = 0.0 * logits.float().sum()  # has a slope, be it of nothing
+        total: Tensor = 0.0 * resolutions(output)[0].float().sum()  # has a slope, be it of nothing
         for weight, loss in zip(weights, self.losses, strict=True):
             if weight:
                 total = total + weight * loss(output, target, context)

@@ -84,7 +84,7 @@ def _make(loss: One, options: Mapping[str, Any]) -> nn.Module:
 
 
 def _parts(loss: One | Several) -> list[One]:
-    parts = [loss] if isinstance(loss, str | Mapping) else list(loss)
+    parts = list(loss) if isinstance(loss, list | tuple) else [loss]
     if not parts or not all(isinstance(part, str | Mapping) for part in parts):
         raise ConfigError(f"loss: expected a name, names and values, or a list of them; got {loss!r}")
     return parts

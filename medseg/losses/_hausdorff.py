@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import Tensor
 
 from medseg.losses._level import Level
@@ -13,11 +16,11 @@ class Config(OverlapOptions):
     """Options of the loss.
 
     Args:
-        alpha: power of the distances, which are in mm where the context knows the spacing and in voxels otherwise.
+        alpha: power of the distances, 0 to 10, which are in mm where the context knows the spacing and in voxels otherwise.
         dice_weight: weight of an added Dice loss with squared denominator (eq. 24), which steadies the start of training.
     """
 
-    alpha: Weight = 2.0
+    alpha: Annotated[float, Field(ge=0, le=10)] = 2.0
     dice_weight: Weight = 0.0
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from medseg.errors import ConfigError
 from medseg.losses._context import LossContext
 from medseg.losses._options import Options
+from medseg.losses._target import all_count, memberships, nearest
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,8 +95,15 @@ class Level:
         return self.fit(self.context.image)
 
     def fit(self, values: Tensor) -> Tensor:
-        """Values `(B, C, *spatial)` of any resolution at this one, averaged."""
+        """Values `(B, C, *spatial)` of any resolution at this one, averaged.
+
+        Raises:
+            ConfigError: they are of another batch, or have another number of axes.
+        """
         values, size = values.to(self.logits), self.logits.shape[2:]
+        if values.ndim != self.logits.ndim or len(values) != len(self.logits):
+            here, there = tuple(self.logits.shape), tuple(values.shape)
+            raise ConfigError(f"beside logits {here} expected (B, C, *spatial) of the same batch, got {there}")
         return values if values.shape[2:] == size else F.interpolate(values, size, mode="area")
 
     def keep(self, values: Tensor) -> Tensor:
@@ -112,19 +120,21 @@ def make_level(logits: Tensor, target: Tensor, context: LossContext, options: Op
 
     Args:
         logits: `(B, K, *spatial)`.
-        target: with a channel axis, from `with_channels`, at any resolution.
+        target: with a channel axis, from `_target.with_channels`, at any resolution.
         context: of the batch.
         options: of the loss.
 
     Raises:
-        ConfigError: classes, weights and activation do not fit together.
+        ConfigError: classes, weights, activation and spacing do not fit together.
     """
     logits = logits if logits.dtype == torch.float64 else logits.float()
     full, size = target.shape[2:], logits.shape[2:]
-    target = _nearest(target, size)
-    valid = None if _check(logits, target, options) else (target != options.ignore_index).all(1, keepdim=True)
-    truth, classes = _memberships(target, logits), target.shape[1] != logits.shape[1]
+    target = nearest(target, size)
+    valid = None if all_count(logits, target, options) else (target != options.ignore_index).all(1, keepdim=True)
+    truth, classes = memberships(target, logits), target.shape[1] != logits.shape[1]
     spacing = (context.spacing_mm or (1.0,) * len(size))[: len(size)]
+    if len(spacing) < len(size) or not all(step > 0 for step in spacing):
+        raise ConfigError(f"spacing_mm needs {len(size)} numbers above 0, one a spatial axis, got {context.spacing_mm}")
     exclusive = options.activation == "softmax"
     return Level(
         logits,
@@ -136,55 +146,3 @@ def make_level(logits: Tensor, target: Tensor, context: LossContext, options: Op
         tuple(s * a / b for s, a, b in zip(spacing, full, size, strict=True)),
         context,
     )
-
-
-def with_channels(target: Tensor, logits: Tensor) -> Tensor:
-    """The target with a channel axis: one of classes, or K of memberships.
-
-    Raises:
-        ConfigError: its shape is that of neither.
-    """
-    batch, channels, *size = logits.shape
-    target = target.view(torch.uint8) if target.dtype == torch.bool else target
-    if target.shape == (batch, *size):
-        return target.unsqueeze(1)
-    if target.shape == logits.shape:
-        return target
-    wanted = f"{(batch, *size)} (classes) or {(batch, channels, *size)} (memberships)"
-    raise ConfigError(f"logits {tuple(logits.shape)} need a target {wanted}, got {tuple(target.shape)}")
-
-
-def _nearest(target: Tensor, size: torch.Size) -> Tensor:
-    """The target `(B, C, *spatial)` at the voxels nearest to those of a coarser grid."""
-    for axis, (old, new) in enumerate(zip(target.shape[2:], size, strict=True), 2):
-        if old != new:
-            centres = (torch.arange(new, device=target.device) + 0.5) * old / new
-            target = target.index_select(axis, centres.long())
-    return target
-
-
-def _memberships(target: Tensor, logits: Tensor) -> Tensor:
-    """Truth `(B, K, *spatial)` in 0 to 1."""
-    if target.shape[1] != logits.shape[1]:
-        classes = torch.arange(logits.shape[1], device=target.device, dtype=target.dtype)
-        same = target == classes.view(-1, *(1,) * (target.ndim - 2))
-        target = same.view(torch.uint8)  # bytes are converted four times as quickly as truth values
-    return target.to(logits.dtype)
-
-
-def _check(logits: Tensor, target: Tensor, options: Options) -> bool:
-    """Whether every voxel is known to count; an accelerator is not asked, for the host would have to wait for it."""
-    channels = logits.shape[1]
-    if options.activation == "softmax" and channels == 1:
-        raise ConfigError("softmax over one channel is always 1: use activation: sigmoid, or two output channels")
-    if options.activation == "sigmoid" and target.shape[1] != channels:
-        raise ConfigError(f"activation: sigmoid needs a target with one channel a structure, (B, {channels}, *spatial)")
-    if options.class_weights is not None and len(options.class_weights) != channels:
-        raise ConfigError(f"class_weights needs {channels} numbers, one a channel, got {len(options.class_weights)}")
-    if not target.is_cpu:
-        return False
-    last = 1 if target.shape[1] == channels else channels - 1
-    lowest, highest = (value.item() for value in target.aminmax())
-    if highest > last and highest != options.ignore_index:
-        raise ConfigError(f"the target holds {highest:g}, but 0 to {last} is what {channels} output channels allow")
-    return not lowest <= options.ignore_index <= highest

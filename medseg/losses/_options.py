@@ -8,7 +8,7 @@ from pydantic import Field
 
 from medseg.settings import Settings
 
-Weight = Annotated[float, Field(ge=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 

@@ -117,6 +117,11 @@ def wrong(log_right: Tensor) -> Tensor:
     return -torch.expm1(log_right)
 
 
+def focal(log_right: Tensor, gamma: float) -> Tensor:
+    """-(1 - p)^gamma ln p of the right answer: what is right already costs little, and nearly nothing with a large gamma."""
+    return -power(wrong(log_right), gamma) * log_right
+
+
 def power(base: Tensor, exponent: float) -> Tensor:
     """base ** exponent for a base of 0 or more; the floor keeps the slope of a root finite at 0."""
     return base.clamp(min=1e-12) ** exponent

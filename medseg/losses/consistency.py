@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medseg.errors import ConfigError
-from medseg.losses._common import Loss
+from medseg.losses._common import Loss, resolutions
 from medseg.losses._context import LossContext
 from medseg.losses._level import Level
 from medseg.losses._options import Options, Weight
@@ -54,6 +54,11 @@ class Consistency(Loss[Config]):
         """The loss at one resolution; 0 where both predictions are the same."""
         assert level.context.extras is not None
         second = level.fit(level.context.extras["second"])
+        if second.shape != level.logits.shape:
+            channels = level.logits.shape[1]
+            raise ConfigError(
+                f"the second prediction needs {channels} channels, as the first has, got {second.shape[1]}"
+            )
         apart = (level.p - (second.softmax(1) if level.exclusive else second.sigmoid())).square()
         return (apart * level.by_channel(level.weights)).sum() / apart[:, 0].numel()
 
@@ -63,8 +68,7 @@ class Consistency(Loss[Config]):
             raise ConfigError(f"this loss compares two predictions: give it {wanted}")
         with torch.no_grad():
             output = context.predict(context.image + self.config.noise * torch.randn_like(context.image))
-        second: Tensor = output.logits if hasattr(output, "auxiliary") else output
-        return second
+        return resolutions(output)[0]
 
 
 def build(config: Config) -> Consistency:

@@ -39,8 +39,8 @@ class Containment(Loss[Config]):
     """
 
     def term(self, level: Level) -> Tensor:
-        """The loss at one resolution; 0 where no rule is broken."""
-        total = level.logits.new_zeros(())
+        """The loss at one resolution; 0 where no rule is broken, and where there is none: one structure lies in nothing."""
+        total = 0 * level.p.sum()  # has a slope, be it of nothing
         for inner, outer in self._inside(level):
             allowed = level.p[:, inner] + level.p[:, outer] if level.exclusive else level.p[:, outer]
             total = total + level.weights[inner] * self._meeting(level, level.p[:, inner], 1 - allowed)
@@ -65,7 +65,8 @@ class Containment(Loss[Config]):
             for axis in range(1, a.ndim)
             for at, size in ((0, a.shape[axis] - 1), (1, a.shape[axis] - 1))
         ]
-        return torch.cat([pair.flatten() for pair in met]).mean()
+        pairs = torch.cat([pair.flatten() for pair in met])
+        return pairs.sum() / max(1, len(pairs))
 
 
 def build(config: Config) -> Containment:

@@ -23,13 +23,13 @@ class Config(OverlapOptions):
     """Options of the loss.
 
     Args:
-        gamma_dice, gamma_ce: powers; the paper found .3 best for both.
+        gamma_dice, gamma_ce: powers, over 0 to 10; the paper found .3 best for both.
         dice_weight, ce_weight: of the two terms. Background always counts in the second.
         smooth: the paper's epsilon.
     """
 
-    gamma_dice: Annotated[float, Field(gt=0)] = 1.0
-    gamma_ce: Annotated[float, Field(gt=0)] = 1.0
+    gamma_dice: Annotated[float, Field(gt=0, le=10)] = 1.0
+    gamma_ce: Annotated[float, Field(gt=0, le=10)] = 1.0
     dice_weight: Weight = 0.8
     ce_weight: Weight = 0.2
     smooth: Annotated[float, Field(gt=0)] = 1.0

@@ -12,7 +12,7 @@ from torch import Tensor
 from medseg.losses._common import Loss
 from medseg.losses._level import Level
 from medseg.losses._options import Options, Share, Weight
-from medseg.losses._voxels import answers, balance, each_voxel, power, wrong
+from medseg.losses._voxels import answers, balance, each_voxel, focal
 
 
 class Config(Options):
@@ -37,10 +37,8 @@ class Focal(Loss[Config]):
         """The loss at one resolution; 0 where nothing counts."""
         alpha = self.config.alpha
         weights = balance(level) if alpha is None else balance(level, alpha, 1 - alpha)
-        return each_voxel(level, self._cost, weights).sum() / answers(level)
-
-    def _cost(self, log_right: Tensor) -> Tensor:
-        return -power(wrong(log_right), self.config.gamma) * log_right
+        costs = each_voxel(level, lambda log_right: focal(log_right, self.config.gamma), weights)
+        return costs.sum() / answers(level)
 
 
 def build(config: Config) -> Focal:

@@ -23,20 +23,21 @@ class Config(Options):
     """Options of the loss; those of every loss hold for each part that has none of its own.
 
     Args:
-        losses: name and options of each part. A part that can be below 0 (`boundary`, `combo`, `conservative`) would be
+        losses: name, or name and options, of each part. A part that can be below 0 (`boundary`, `combo`, `conservative`) would be
             followed without end.
     """
 
-    losses: Annotated[tuple[dict[str, Any], ...], Field(min_length=1, validate_default=True)] = (
+    losses: Annotated[tuple[str | dict[str, Any], ...], Field(min_length=1, validate_default=True)] = (
         {"name": "dice"},
         {"name": "cross_entropy"},
     )
 
     @field_validator("losses")
     @classmethod
-    def _complete(cls, parts: tuple[Mapping[str, Any], ...], info: ValidationInfo) -> tuple[dict[str, Any], ...]:
+    def _complete(cls, parts: tuple[str | Mapping[str, Any], ...], info: ValidationInfo) -> tuple[dict[str, Any], ...]:
         shared = {name: info.data[name] for name in Options.model_fields if name in info.data}
-        return tuple(resolve({**shared, **part}) for part in parts)
+        named = ({"name": part} if isinstance(part, str) else part for part in parts)
+        return tuple(resolve({**shared, **part}) for part in named)
 
 
 class MultiTask(nn.Module):

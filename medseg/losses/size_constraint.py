@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from medseg.errors import ConfigError
@@ -32,6 +32,13 @@ class Config(StructureOptions):
 
     bounds_ml: tuple[tuple[Weight, Annotated[float, Field(ge=0)]], ...] | None = None
     tolerance: Weight = 0.1
+
+    @field_validator("bounds_ml")
+    @classmethod
+    def _in_order(cls, bounds: tuple[tuple[float, float], ...] | None) -> tuple[tuple[float, float], ...] | None:
+        if wrong := [pair for pair in bounds or () if pair[0] > pair[1]]:
+            raise ValueError(f"expected the lowest volume before the highest, got {list(wrong[0])}")
+        return bounds
 
 
 class SizeConstraint(Loss[Config]):

@@ -18,7 +18,7 @@ from medseg.losses._common import Loss
 from medseg.losses._level import Level
 from medseg.losses._options import OverlapOptions, Share
 from medseg.losses._regions import class_mean, soft_counts, tversky
-from medseg.losses._voxels import answers, balance, each_voxel, power, wrong
+from medseg.losses._voxels import answers, balance, each_voxel, focal, power
 
 
 class Config(OverlapOptions):
@@ -48,15 +48,12 @@ class UnifiedFocal(Loss[Config]):
         return share * self._focal(level) + (1 - share) * self._region(level)
 
     def _focal(self, level: Level) -> Tensor:
-        delta = self.config.delta
-        background = balance(level, delta if self.config.symmetric else 0.0, 1 - delta)
-        losses = each_voxel(level, self._spared, background)
+        delta, gamma = self.config.delta, self.config.gamma
+        spared = balance(level, delta if self.config.symmetric else 0.0, 1 - delta)
+        losses = each_voxel(level, lambda log_right: focal(log_right, gamma), spared)
         if not self.config.symmetric:
             losses = losses + each_voxel(level, torch.neg, balance(level, delta, 0.0))
         return losses.sum() / answers(level)
-
-    def _spared(self, log_right: Tensor) -> Tensor:
-        return -power(wrong(log_right), self.config.gamma) * log_right
 
     def _region(self, level: Level) -> Tensor:
         config = self.config

@@ -45,6 +45,12 @@ def test_without_noise_a_network_agrees_with_itself():
     assert value.item() == 0
 
 
+def test_a_second_prediction_of_other_channels():
+    context = LossContext(extras={"second": torch.zeros(1, 2, 4, 4)})
+    with pytest.raises(ConfigError, match="needs 3 channels, as the first has, got 2"):
+        create_loss("consistency")(torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=int), context)
+
+
 def test_nothing_to_compare_with(batch):
     with pytest.raises(ConfigError, match=r"two predictions: give it LossContext\(extras="):
         create_loss("consistency")(*batch)

@@ -43,6 +43,15 @@ def test_exclusive_labels_that_must_not_touch():
     assert loss(certain(beside), beside).item() == pytest.approx(1 / 6)
 
 
+def test_one_structure_and_one_voxel_break_no_rule():
+    for shape in ((1, 2, 4, 4), (1, 3, 1, 1)):
+        logits = torch.randn(shape, requires_grad=True)
+        loss = create_loss("containment")(logits, torch.zeros(1, *shape[2:], dtype=int))
+        loss.backward()
+        assert loss.item() == 0
+        assert not logits.grad.any()
+
+
 def test_channels_that_do_not_exist():
     with pytest.raises(ConfigError, match="speaks of channel 3, but there are 0 to 2"):
         create_loss("containment", inside=((3, 1),))(certain(rings()), rings())

@@ -3,7 +3,13 @@ import torch
 from monai.losses import HausdorffDTLoss
 
 from medseg import distance
+from medseg.errors import ConfigError
 from medseg.losses import LossContext, create_loss
+
+
+def test_a_power_that_no_number_holds_is_refused():
+    with pytest.raises(ConfigError, match=r"loss\.alpha: expected a number less than or equal to 10"):
+        create_loss("hausdorff_dt", alpha=100)
 
 
 def test_one_row_by_hand():

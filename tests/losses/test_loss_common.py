@@ -32,6 +32,8 @@ def test_options_from_a_mapping_and_by_name(batch):
         ({"smooth": 1}, "a loss needs a name"),
         ({"name": "dice", "smoth": 1}, "loss.smoth: unknown option. Did you mean 'smooth'?"),
         ({"name": "tversky", "beta": 2}, "loss.beta: expected a number less than or equal to 1"),
+        ({"name": "dice", "smooth": float("inf")}, "loss.smooth: expected a finite number, got inf"),
+        (None, "loss: expected a name, names and values, or a list of them; got None"),
     ],
 )
 def test_wrong_requests(loss, message):
@@ -47,6 +49,14 @@ def test_wrong_requests(loss, message):
         ({"class_weights": (1, 2)}, (1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=int), "class_weights needs 3 numbers"),
         ({}, (1, 3, 4, 4), torch.full((1, 4, 4), 3), "holds 3, but 0 to 2"),
         ({"activation": "sigmoid"}, (1, 1, 4, 4), torch.full((1, 4, 4), 2), "holds 2, but 0 to 1"),
+        ({}, (1, 3, 4, 4), torch.full((1, 4, 4), -100), "holds -100, but 0 to 2 .* ignore_index -1"),
+        ({}, (1, 3, 2), torch.tensor([[-2, -1]]), "holds -2, but"),
+        ({}, (1, 3, 2), torch.tensor([[-1, 7]]), "holds 7, but"),
+        ({"ignore_index": 255}, (1, 3, 2), torch.tensor([[200, 255]], dtype=torch.uint8), "holds 200, but"),
+        ({}, (1, 3, 2), torch.tensor([[255, 0]], dtype=torch.uint8), "holds 255, but"),
+        ({}, (1, 3, 4, 4), torch.full((1, 4, 4), 0.3), r"holds 0\.3, but 0 to 2"),
+        ({}, (1, 3, 4, 4), torch.full((1, 3, 4, 4), torch.nan), "holds nan, but 0 to 1"),
+        ({}, (1, 3, 4, 4), torch.full((1, 3, 4, 4), -0.5), r"holds -0\.5, but 0 to 1"),
         ({}, (1, 3, 4, 4), torch.zeros(1, 2, 4, 4), r"need a target \(1, 4, 4\) \(classes\)"),
         ({}, (1, 3, 4, 4), torch.zeros(1, 8, 8, dtype=int), "need a target"),
     ],
@@ -54,6 +64,29 @@ def test_wrong_requests(loss, message):
 def test_what_does_not_fit_together(options, logits, target, message):
     with pytest.raises(ConfigError, match=message):
         create_loss("dice", **options)(torch.zeros(logits), target)
+
+
+@pytest.mark.parametrize("name", ["level_set", "consistency"])
+@pytest.mark.parametrize("shape", [(1, 1, 4, 4), (2, 4, 4)])
+def test_what_comes_beside_the_logits_is_of_the_same_batch(name, shape):
+    beside = torch.zeros(shape)
+    context = LossContext(image=beside, extras={"second": beside})
+    with pytest.raises(ConfigError, match=r"beside logits \(2, 3, 4, 4\) expected \(B, C, \*spatial\) of the same"):
+        create_loss(name)(torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=int), context)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0,), (1.0, 0.0), (1.0, -1.0, 1.0), (1.0, float("nan"))])
+def test_a_spacing_that_is_none(spacing_mm):
+    logits, target = torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=int)
+    with pytest.raises(ConfigError, match="spacing_mm needs 2 numbers above 0, one a spatial axis"):
+        create_loss("boundary")(logits, target, LossContext(spacing_mm=spacing_mm))
+
+
+def test_whole_numbers_of_any_type_are_classes(batch):
+    logits, target = batch
+    expected = create_loss("dice")(logits, target)
+    for kind in (torch.uint8, torch.int16, torch.int32, torch.float32, torch.float64):
+        assert create_loss("dice", ignore_index=-1)(logits, target.to(kind)) == expected
 
 
 def test_one_sigmoid_channel_takes_classes(grid):

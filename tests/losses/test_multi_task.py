@@ -43,6 +43,7 @@ def test_options_of_all_parts_and_of_one():
     )
     assert described["losses"][0].items() >= {"activation": "sigmoid", "ignore_index": 5, "gamma": 2.0}.items()
     assert resolve(described) == described
+    assert resolve("multi_task", losses=["dice", "cross_entropy"]) == resolve("multi_task")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,13 @@ def predicted(voxels: int) -> torch.Tensor:
     return torch.stack([1 - answer, answer], 1) * 100
 
 
+def test_bounds_in_the_wrong_order():
+    with pytest.raises(
+        ConfigError, match=r"loss\.bounds_ml: expected the lowest volume before the highest, got \[2\.0, 1\.0\]"
+    ):
+        create_loss("size_constraint", bounds_ml=[(0, 1), (2, 1)])
+
+
 @pytest.mark.parametrize(("voxels", "cost"), [(20, 0), (22, 0), (25, 0.03**2), (18, 0), (15, 0.03**2), (100, 0.78**2)])
 def test_within_a_tenth_of_the_true_size(voxels, cost):
     target = (torch.arange(100) >= 80).long().view(1, 10, 10)  # elsewhere: the place does not matter
