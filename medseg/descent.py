@@ -22,8 +22,14 @@ def find(config: RunConfig) -> dict[Setting, Ancestor]:
     """The stored models that the settings name; none in most runs.
 
     Raises:
+        ConfigError: no model is named, and yet how it counts.
         BundleError: one of them cannot be used.
     """
+    for name, part in {"distill": config.distill, "prune": config.prune, "locate": config.locate}.items():
+        if part.source is None and part != type(part)():
+            raise ConfigError(
+                f"{name}: its other settings count only beside {name}.from, which names a stored model. Add it, or leave them out."
+            )
     return {setting: lineage.find(setting, folder) for setting, folder in folders(config).items()}
 
 
