@@ -14,6 +14,7 @@ from medseg.labels import Labels
 from medseg.limits import Limits
 from medseg.lineage import Ancestor, Setting
 from medseg.planning import Choice
+from medseg.settings import Settings
 
 Ancestors = Mapping[Setting, Ancestor]
 
@@ -25,12 +26,18 @@ def find(config: RunConfig) -> dict[Setting, Ancestor]:
         ConfigError: no model is named, and yet how it counts.
         BundleError: one of them cannot be used.
     """
-    for name, part in {"distill": config.distill, "prune": config.prune, "locate": config.locate}.items():
-        if part.source is None and part != type(part)():
+    named = folders(config)
+    parts: dict[Setting, Settings] = {
+        "distill.from": config.distill,
+        "prune.from": config.prune,
+        "locate.from": config.locate,
+    }
+    for setting, part in parts.items():
+        if setting not in named and part != type(part)():
             raise ConfigError(
-                f"{name}: its other settings count only beside {name}.from, which names a stored model. Add it, or leave them out."
+                f"{setting}: no stored model is named, and yet how it counts. Name one, or leave that out."
             )
-    return {setting: lineage.find(setting, folder) for setting, folder in folders(config).items()}
+    return {setting: lineage.find(setting, folder) for setting, folder in named.items()}
 
 
 def folders(config: RunConfig) -> dict[Setting, str]:

@@ -197,7 +197,8 @@ def _normalise(channel: Array, how: Intensity) -> Array:
     if how.kind == "none":
         return values
     # A power of two changes no digit: squares of large values, and deviations of small ones (m2/s, tesla), stay numbers.
-    np.ldexp(values, -math.frexp(max(values.max(), -values.min()))[1], out=values)
+    largest = max(values.max(), -values.min())
+    np.ldexp(values, -math.frexp(largest)[1], out=values)
     # Exact zeros of a masked scan are not tissue. A plain scan has few of them, and they do no harm there.
     inside = values[values != 0]
     inside = inside if inside.size else values

@@ -84,7 +84,9 @@ def test_impossible_ends(ends, message):
 
 
 def test_a_model_that_no_memory_holds():
-    with pytest.raises(MedsegError, match="^out of memory. The model is too large for this machine: make it narrower"):
+    with pytest.raises(
+        MedsegError, match=r"^out of memory\. The model is too large for this machine: make it narrower"
+    ):
         create_model("unet", spatial_dims=3, in_channels=1 << 40, out_channels=2, preset="tiny")
 
 
