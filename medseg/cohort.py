@@ -19,7 +19,6 @@ from medseg.predictor import Blank, Predictor
 from medseg.scans import PROBABILITIES, Scan
 
 _PLAIN = objects.Manner()
-_OF_ONE_SCAN = (MedsegError, MemoryError, RuntimeError)  # torch's memory errors are RuntimeErrors
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,14 @@ def predict(
         before.
 
     Raises:
-        DataError: `out` or `suffix` cannot be used for these scans.
+        DataError: `out` or `suffix` cannot be used for these scans, or nothing can be written there.
     """
     out = Path(out)
     single = out.name.lower().endswith(io.SUFFIXES)
     targets = _targets(scans, out, suffix, single, probabilities)
     _check_manner(scans, targets[0], manner)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
+    files.check_writable(folder)
     volumes = tables.Volumes(folder / f"{prefix}volumes.csv", predictor.labels, merge=not single)
     blank = partial(files.scratch, folder) if stream else np.zeros
     predictor.settle()
@@ -105,7 +105,7 @@ def _tried(predictor: Predictor, ready: Future[Ready], probabilities: bool, blan
     """What was found, or why nothing was: in words, for an error holds on to the memory of all that it went through."""
     try:
         return predictor.segment(ready.result(), probabilities=probabilities, blank=blank)
-    except _OF_ONE_SCAN as error:
+    except Exception as error:  # whatever is odd about one scan, a night's work on the others goes on
         return _reason(error)
 
 
@@ -143,7 +143,7 @@ class _Keeper:
             try:
                 notes = _write(found, target, scan, self.manner)
                 return Outcome(scan.id, target, found.volumes_ml, (*found.warnings, *notes))
-            except _OF_ONE_SCAN as error:
+            except Exception as error:
                 found = _reason(error)
         words = {image: f"'{scan.id}{io.ending(image)}'" for image in scan.images} | {target: f"'{target.name}'"}
         return Outcome(scan.id, error=files.without_paths(found, words).removeprefix(f"'{scan.id}': "))

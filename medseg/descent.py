@@ -14,6 +14,7 @@ from medseg.fingerprint import Fingerprint
 from medseg.labels import Labels
 from medseg.limits import Limits
 from medseg.lineage import Ancestor, Setting
+from medseg.settings import Settings
 
 Ancestors = Mapping[Setting, Ancestor]
 
@@ -22,9 +23,21 @@ def find(config: RunConfig) -> dict[Setting, Ancestor]:
     """The stored models that the settings name; none in most runs.
 
     Raises:
+        ConfigError: no model is named, and yet how it counts.
         BundleError: one of them cannot be used.
     """
-    return {setting: lineage.find(setting, folder) for setting, folder in folders(config).items()}
+    named = folders(config)
+    parts: dict[Setting, Settings] = {
+        "distill.from": config.distill,
+        "prune.from": config.prune,
+        "locate.from": config.locate,
+    }
+    for setting, part in parts.items():
+        if setting not in named and part != type(part)():
+            raise ConfigError(
+                f"{setting}: no stored model is named, and yet how it counts. Name one, or leave that out."
+            )
+    return {setting: lineage.find(setting, folder) for setting, folder in named.items()}
 
 
 def folders(config: RunConfig) -> dict[Setting, str]:

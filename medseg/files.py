@@ -69,6 +69,20 @@ def scratch(folder: str | Path, shape: tuple[int, ...], dtype: npt.DTypeLike) ->
         raise _explain(error, folder / "scratch") from error
 
 
+def check_writable(folder: str | Path) -> None:
+    """See that a folder can be written, or made, before work is done for it; leaves nothing there.
+
+    Raises:
+        MedsegError: it cannot.
+    """
+    folder = Path(folder).absolute()
+    try:
+        there = next(place for place in (folder, *folder.parents) if place.exists())
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        raise _explain(error, folder) from error
+
+
 def _explain(error: OSError, path: Path) -> MedsegError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return DataError(f"no space left for '{path}'. Free some, or choose another folder.")

@@ -222,20 +222,24 @@ def sliding_window(
 
     Args:
         image: `(C, I, J, K)` or `(1, C, I, J, K)`.
-        network: `(B, C, *window)` -> `(B, K, *window)`.
+        network: `(B, C, *window)` -> logits `(B, N, *window)` of N classes.
         window: voxels along each axis.
         overlap: least share of a window that its neighbour covers too.
         batch: windows computed at once.
         reduce: "argmax" keeps the best class of each voxel, so that the logits of the whole image never exist.
 
     Returns:
-        Logits `(K, I, J, K)`, or classes `(I, J, K)` uint8 (int16 above 256 classes); with a leading 1 if the image had one.
+        Logits `(N, I, J, K)`, or classes `(I, J, K)` uint8 (int16 above 256 classes); with a leading 1 if the image had one.
 
     Raises:
         ConfigError: the image has other axes, or a setting is out of its range.
     """
-    if image.ndim not in (4, 5) or (image.ndim == 5 and len(image) != 1):
-        raise ConfigError(f"one image at a time: expected (C, I, J, K) or (1, C, I, J, K), got {tuple(image.shape)}")
+    shape = tuple(image.shape)
+    if len(shape) not in (4, 5) or (len(shape) == 5 and shape[0] != 1) or 0 in shape or not isinstance(image, Tensor):
+        what = f"a {type(image).__name__} of {shape}"
+        raise ConfigError(f"one image at a time: expected a tensor (C, I, J, K) or (1, C, I, J, K), got {what}")
+    if reduce not in (None, "argmax"):
+        raise ConfigError(f"sliding_window.reduce: expected None or 'argmax', got {reduce!r}")
     config = parse(Config, {"window": window, "overlap": overlap, "batch": batch}, "sliding_window")
     image, lead = (image[0], (1,)) if image.ndim == 5 else (image, ())
     with torch.inference_mode():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,7 @@ from medseg.settings import Settings
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
+Spacing = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 _MOST_VOXELS = 1.5e9  # 1000 x 1000 x 1500; a wrong header asks for more than any memory holds
 _UPRIGHT_DEG = (
     0.5  # axes closer to right angles than this are treated as such: under a tenth of a voxel over ten voxels
@@ -53,7 +54,7 @@ class Config(Settings):
     """
 
     orientation: str = "RAS"
-    spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None)
+    spacing_mm: tuple[Spacing, Spacing, Spacing] = (None, None, None)
     intensity: tuple[Intensity, ...] = (Intensity(),)
     crop_empty: bool = True
 
@@ -195,6 +196,9 @@ def _normalise(channel: Array, how: Intensity) -> Array:
         return np.asarray((np.clip(values, how.low, how.high) - how.mean) / how.std, np.float32)
     if how.kind == "none":
         return values
+    # A power of two changes no digit: squares of large values, and deviations of small ones (m2/s, tesla), stay numbers.
+    largest = max(values.max(), -values.min())
+    np.ldexp(values, -math.frexp(largest)[1], out=values)
     # Exact zeros of a masked scan are not tissue. A plain scan has few of them, and they do no harm there.
     inside = values[values != 0]
     inside = inside if inside.size else values

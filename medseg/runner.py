@@ -142,6 +142,8 @@ def read_scan(paths: Sequence[Path]) -> tuple[Array, Array, Any]:
 
 
 def _read(path: Path, name: str) -> tuple[Array, Array, Any]:
+    if not path.exists():
+        raise Refused(f"{name} is not there: no such file.")
     if not path.is_file() or not path.name.lower().endswith(_SUFFIXES):
         raise Refused(f"{name} is no NIfTI file (.nii, .nii.gz). Convert it, or use medseg predict.")
     try:
@@ -156,7 +158,8 @@ def _read(path: Path, name: str) -> tuple[Array, Array, Any]:
         raise Refused(f"{name} is no NIfTI file, cut short or damaged. Copy it again from its source.") from error
     if array.dtype.kind not in "iuf" or not np.isfinite(array).all():
         raise Refused(f"{name} holds NaN, infinite values or no numbers at all. Replace them by numbers.")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12 or sum(n > 1 for n in shape[3:]) > 1:
+    usable = array.size and np.isfinite(affine).all() and abs(np.linalg.det(affine)) >= 1e-12
+    if not usable or sum(n > 1 for n in shape[3:]) > 1:
         raise Refused(f"{name} has no usable grid: its shape is {shape}. Look at its header.")
     if (shear := _shear_deg(affine)) > _UPRIGHT_DEG:
         raise Refused(f"{name} has axes {shear:.2g} degrees off right angles (a tilted gantry?). Use medseg predict.")
@@ -209,6 +212,8 @@ def _normalised(channel: Array, how: dict[str, Any]) -> Array:
         return np.asarray((np.clip(values, how["low"], how["high"]) - how["mean"]) / how["std"], np.float32)
     if how["kind"] == "none":
         return values
+    largest = max(values.max(), -values.min())
+    np.ldexp(values, -math.frexp(largest)[1], out=values)  # so that no square is too large or small
     inside = values[values != 0]
     inside = inside if inside.size else values
     return np.asarray((values - inside.mean()) / max(float(inside.std()), 1e-6), np.float32)

@@ -178,6 +178,18 @@ def test_a_bad_scan_does_not_stop_the_others(tmp_path: Path, caplog: pytest.LogC
         assert row["error"] == row["note"] == ""
 
 
+def test_an_error_that_nobody_thought_of_does_not_stop_the_others(tmp_path: Path) -> None:
+    class Odd(Levels):
+        def forward(self, x: Tensor) -> Tensor:
+            if x.sum() == torch.tensor(scan(1).array).sum():
+                raise ValueError("too odd\nby far")
+            return super().forward(x)
+
+    odd = Predictor.of(model().bundle, [Odd()], device="cpu")
+    outcomes = cohort.predict(odd, find(write(tmp_path, "a.nii.gz", "b.nii.gz", "c.nii.gz")), tmp_path / "out")
+    assert [outcome.error for outcome in outcomes] == ["", "ValueError: too odd", ""]
+
+
 def test_folders_of_patients_are_named_nowhere(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (bad,) = write(tmp_path / "Doe^Jane", "a.nii.gz")
     bad.write_bytes(bad.read_bytes()[:60])
@@ -288,6 +300,18 @@ def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "report.html").write_text("x")
     with pytest.raises(DataError, match=r"^'report\.html' is a file\. Name a folder with -o\.$"):
         cohort.predict(model(), find(paths), tmp_path / "report.html")
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_computed(tmp_path: Path) -> None:
+    class Never(Levels):
+        def forward(self, x: Tensor) -> Tensor:
+            raise AssertionError
+
+    scans, idle = find(write(tmp_path, "a.nii.gz")), Predictor.of(model().bundle, [Never()], device="cpu")
+    for out in (tmp_path / "a.nii.gz" / "deep", Path("/proc/absent/mask.nii.gz")):
+        with pytest.raises(DataError, match="cannot write '"):
+            cohort.predict(idle, scans, out)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.nii.gz"]
 
 
 def test_two_starts_at_once_share_a_table(tmp_path: Path) -> None:

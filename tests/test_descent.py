@@ -40,6 +40,13 @@ def test_without_a_model_nothing_is_different(data: Path, quick: dict[str, Any])
     assert study.config.distill.source is study.config.prune.source is None
 
 
+@pytest.mark.parametrize("alone", [{"distill": {"weight": 2}}, {"prune": {"keep": 0.25}}, {"locate": {"margin_mm": 5}}])
+def test_how_a_model_counts_says_nothing_without_one(data: Path, quick: dict[str, Any], alone: dict[str, Any]) -> None:
+    (name,) = alone
+    with pytest.raises(ConfigError, match=rf"^{name}\.from: no stored model is named"):
+        settled(data, quick, **alone)
+
+
 @pytest.mark.parametrize("stage", ["distill", "prune"])
 def test_scans_are_prepared_as_the_model_was_trained(
     data: Path, quick: dict[str, Any], make_bundle: Make, tmp_path: Path, stage: str

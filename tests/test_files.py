@@ -208,3 +208,12 @@ def test_scratch_that_finds_no_room_is_refused(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
     with pytest.raises(DataError, match="no space left"):
         files.scratch(tmp_path, (1, 2, 2, 2), np.uint8)
+
+
+def test_a_folder_that_can_be_made_is_not_made_yet(tmp_path: Path) -> None:
+    files.check_writable(tmp_path / "deep" / "er")
+    files.check_writable(tmp_path)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot write '"):
+        files.check_writable(tmp_path / "file" / "deep")

@@ -255,6 +255,7 @@ def test_windows_and_axes_that_no_scan_has(values: dict[str, Any], message: str)
         (4, {}, "window: expected a list"),
         ((4, 4, 4), {"overlap": 1.0}, "overlap: expected a number less than 1"),
         ((4, 4, 4), {"batch": 0}, "batch"),
+        ((4, 4, 4), {"reduce": "softmax"}, "reduce: expected None or 'argmax', got 'softmax'"),
     ],
 )
 def test_what_a_sliding_window_cannot_be(window: Any, options: dict[str, Any], message: str) -> None:
@@ -263,10 +264,15 @@ def test_what_a_sliding_window_cannot_be(window: Any, options: dict[str, Any], m
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("shape", [(4, 4, 4), (2, 1, 4, 4, 4)])
+@pytest.mark.parametrize("shape", [(4, 4, 4), (2, 1, 4, 4, 4), (1, 4, 0, 4)])
 def test_an_image_of_other_axes_is_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ConfigError, match="one image at a time"):
         sliding_window(noise(*shape), convolution(1), (4, 4, 4))
+
+
+def test_an_array_is_no_tensor() -> None:
+    with pytest.raises(ConfigError, match=r"expected a tensor .* got a ndarray of \(1, 4, 4, 4\)"):
+        sliding_window(noise(1, 4, 4, 4).numpy(), convolution(1), (4, 4, 4))  # type: ignore[arg-type]
 
 
 def test_an_axis_named_twice_is_flipped_once() -> None:

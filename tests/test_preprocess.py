@@ -10,9 +10,10 @@ import pytest
 
 from medseg import geometry as geo
 from medseg import io
-from medseg.errors import DataError, GeometryError
+from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.labels import Labels
 from medseg.preprocess import Config, Intensity, combine, grid, prepare, prepare_labels, read_image
+from medseg.settings import parse
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -206,12 +207,26 @@ def test_z_score_of_a_constant_image_is_zero() -> None:
     np.testing.assert_array_equal(prepare(scan, Config()).array, 0)
 
 
+@pytest.mark.parametrize("exponent", [-40, 60, 100])
+def test_z_score_does_not_depend_on_the_unit(exponent: int) -> None:
+    """ADC in m2/s and fields in tesla are tiny numbers; a damaged scale makes huge ones."""
+    scan = phantom()
+    scaled = scan.replace(array=np.ldexp(scan.array, exponent))
+    np.testing.assert_array_equal(prepare(scaled, Config()).array, prepare(scan, Config()).array)
+
+
 def test_each_channel_has_its_own_intensity() -> None:
     array = np.stack([np.linspace(-2000, 3000, 64).reshape(4, 4, 4), np.linspace(1, 2, 64).reshape(4, 4, 4)])
     clip = Intensity(kind="clip", low=-1000, high=1000, mean=100, std=400)
     prepared = prepare(Volume(array, Geometry((4, 4, 4), np.eye(4))), Config(intensity=(clip, Intensity(kind="none"))))
     np.testing.assert_allclose(prepared.array[0], (np.clip(array[0], -1000, 1000) - 100) / 400, rtol=1e-6)
     np.testing.assert_allclose(prepared.array[1], array[1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("mm", [0, -1, float("inf"), float("nan")])
+def test_a_spacing_that_no_grid_has_is_refused(mm: float) -> None:
+    with pytest.raises(ConfigError, match=r"preprocess\.spacing_mm\.0: expected "):
+        parse(Config, {"spacing_mm": (mm, 1, 1)}, "preprocess")
 
 
 def test_the_grid_is_left_alone_within_one_percent() -> None:

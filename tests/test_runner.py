@@ -219,6 +219,11 @@ def test_any_intensities(model: Model, tmp_path: Path, intensity: Intensity, cro
     assert_equal(model(preprocess=config), written(scan(), tmp_path), tmp_path / "mask.nii.gz")
 
 
+def test_any_unit(model: Model, tmp_path: Path) -> None:
+    tiny = scan().replace(array=np.ldexp(scan().array.astype(np.float32), -40))
+    assert_equal(model(), written(tiny, tmp_path), tmp_path / "mask.nii.gz")
+
+
 def test_pieces_are_removed(model: Model, tmp_path: Path) -> None:
     cleaning = Postprocess(largest_component=("liver",), minimum_ml={"tumour": 0.05})
     paths = written(scan(), tmp_path)
@@ -364,7 +369,7 @@ def test_other_words(capsys: pytest.CaptureFixture[str], words: list[str]) -> No
 def test_scans_that_cannot_be_used(model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder, out = model(), tmp_path / "mask.nii.gz"
     (path,) = written(scan(), tmp_path)
-    assert "the scan is no NIfTI file" in refused(capsys, folder, tmp_path / "absent.nii.gz", out)
+    assert "the scan is not there: no such file" in refused(capsys, folder, tmp_path / "absent.nii.gz", out)
     assert "the scan is no NIfTI file" in refused(capsys, folder, tmp_path, out)
     io.write(scan(), tmp_path / "scan.nrrd")
     assert "Convert it, or use medseg predict" in refused(capsys, folder, tmp_path / "scan.nrrd", out)
@@ -375,6 +380,8 @@ def test_scans_that_cannot_be_used(model: Model, tmp_path: Path, capsys: pytest.
     bad[0, 4, 4, 4] = np.nan
     io.write(scan().replace(array=bad), tmp_path / "nan.nii.gz")
     assert "the scan holds NaN" in refused(capsys, folder, tmp_path / "nan.nii.gz", out)
+    nib.save(nib.Nifti1Image(np.zeros((30, 34, 0), np.int16), np.eye(4)), tmp_path / "empty.nii.gz")
+    assert "the scan has no usable grid" in refused(capsys, folder, tmp_path / "empty.nii.gz", out)
     sheared = np.array([[1.0, 0, 0.3, 0], [0, 1, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1]])
     io.write(scan().replace(geometry=Geometry((30, 34, 17), sheared)), tmp_path / "tilted.nii.gz")
     assert "8.5 degrees off right angles" in refused(capsys, folder, tmp_path / "tilted.nii.gz", out)

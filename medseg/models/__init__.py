@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from medseg import registry
+from medseg import registry, system
 from medseg.errors import ConfigError
 from medseg.models._about import About as About
 from medseg.models._about import about as about
@@ -111,6 +111,7 @@ def create_model(
 
     Raises:
         ConfigError: an unknown name, preset or option, or a value that is not allowed.
+        MedsegError: its weights do not fit in memory.
 
     Example:
         >>> net = create_model("unet", spatial_dims=3, in_channels=1, out_channels=3, preset="tiny")
@@ -125,9 +126,9 @@ def create_model(
     if spatial_dims not in (allowed := _parsed(name, module.__doc__).dims):
         raise ConfigError(f"model '{name}' is made for {allowed[0]}D alone, got spatial_dims={spatial_dims}")
     config = parse(module.Config, settings, "model")
-    built: nn.Module = module.build(
-        config, spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels
-    )
+    channels = {"in_channels": in_channels, "out_channels": out_channels}
+    with system.enough_memory("The model is too large for this machine: make it narrower, or take fewer blocks."):
+        built: nn.Module = module.build(config, spatial_dims=spatial_dims, **channels)
     return built
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, MedsegError
 from medseg.models import check_names, create_model, names, presets, resolve
 
 CHANNELS = {"spatial_dims": 3, "in_channels": 1, "out_channels": 2}
@@ -80,6 +80,13 @@ def test_values_may_still_be_completed_when_names_are_checked():
 def test_impossible_ends(ends, message):
     with pytest.raises(ConfigError, match=message):
         create_model("unet", **CHANNELS | ends)
+
+
+def test_a_model_that_no_memory_holds():
+    with pytest.raises(
+        MedsegError, match=r"^out of memory\. The model is too large for this machine: make it narrower"
+    ):
+        create_model("unet", spatial_dims=3, in_channels=1 << 40, out_channels=2, preset="tiny")
 
 
 def test_a_model_of_ones_own(tmp_path, monkeypatch):
