@@ -43,12 +43,15 @@ def read(source: Source) -> Read | None:
     try:
         with _datasets.guarded():
             with source.open() as stream:
-                known = looks_like_dicom(stream.read(START))
-            if known:
+                start = stream.read(START)
+            if looks_like_dicom(start):
                 return _records(source, _datasets.of_plain_image(source) or _datasets.header(source))
     except DataError as error:
         return File(source, problem=str(error)), ()
-    named = _common.has_suffix(Path(source.member or source.path), SUFFIXES)
+    name = Path(source.member or source.path)
+    if start.startswith(b"PK\3\4") and _common.has_suffix(name, (".zip",)):
+        return File(source, aside="zip, to be named by itself"), ()
+    named = _common.has_suffix(name, SUFFIXES) or start.startswith(b"DICM")
     return (File(source, problem="is no DICOM file, or its beginning is damaged"), ()) if named else None
 
 
@@ -72,7 +75,7 @@ def _records(source: Source, data: Header) -> Read:
     if frames > 1:
         return _refused(file, f"holds {frames} frames that do not say where they lie")
     only = _tags.plane(file, data, _tags.plain(data))
-    return _mosaic.split(file, data, only) if "MOSAIC" in _tags.kind(data) else (file, (only,))
+    return _mosaic.split(file, data, only) if _tags.is_tiled(data) else (file, (only,))
 
 
 def _refused(file: File, problem: str) -> Read:

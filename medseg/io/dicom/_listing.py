@@ -134,7 +134,7 @@ def _volumes(reads: Sequence[Read], lost: int) -> list[Found]:
         (stack, stack.planes[0].file, "") for stack in _grouping.volumes([p for _, planes in reads for p in planes])
     ]
     if lost:
-        problem = f"{lost} of its files are damaged or cut off: export the series again"
+        problem = f"{lost} of its files missing, damaged or cut off: export the series again"
         stacks = [(stack, file, problem) for stack, file, _ in stacks] or [(Stack(()), first, problem)]
     refused = {file.problem: file for file, _ in reads if file.problem and file.problem != _headers.CUT_OFF}
     stacks += [(Stack(()), file, problem) for problem, file in refused.items()]
