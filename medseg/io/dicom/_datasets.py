@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import IO, Any
 
-from medseg.errors import DataError, MedsegError
+from medseg.errors import DataError
 from medseg.io.dicom import _private, _tags
 from medseg.io.dicom._planes import TRAITS, Header
 from medseg.io.dicom._sources import START, Source
@@ -45,33 +43,6 @@ _PLAIN: tuple[str | int, ...] = (  # all that a listing needs to know of a plain
     *(trait.keyword for trait in TRAITS if trait.keyword),
     *_private.TAGS,
 )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without pydicom's warnings of oddities, which are checked here. The filter is that of all threads."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def guarded() -> Iterator[None]:
-    """Damage in one place: pydicom and decoders raise whatever a bad byte leads to.
-
-    Raises:
-        DataError: without their words, which may quote the patient's data.
-    """
-    try:
-        yield
-    except MedsegError:
-        raise
-    except MemoryError as error:
-        raise DataError("needs more memory than there is: close other programs") from error
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or type(error).__name__})") from error
-    except Exception as error:
-        raise DataError(f"is damaged or incomplete ({type(error).__name__})") from error
 
 
 def header(source: Source) -> Header:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from medseg.io import _common
 from medseg.io.dicom import _datasets, _describe, _tags
 from medseg.io.dicom._found import Found
 from medseg.io.dicom._suv import Suv
@@ -59,7 +60,7 @@ _UNSCALED = "a CT without rescale slope and intercept: the values are as stored,
 def of(found: Found, suv: Suv | None, notes: tuple[str, ...] = ()) -> dict[str, Any]:
     """The facts of a volume, ready for JSON, as they become its `meta`, with notes on what was odd."""
     plane = found.stack.planes[0]
-    with _datasets.quiet(), _datasets.guarded():
+    with _common.quiet(), _common.guarded():
         data = {element.keyword: element.value for element in _datasets.selected(plane.file.source, _TAGS)[0]}
     numbers = {name: value for name in _NUMBERS if (value := _tags.number(data.get(name))) is not None}
     terms = {name: word for name in _TERMS if (word := _term(data.get(name), _TERMS[name]))}

@@ -41,7 +41,7 @@ _ASIDE = {
 def read(source: Source) -> Read | None:
     """The records of a file, or None where it is no DICOM."""
     try:
-        with _datasets.guarded():
+        with _common.guarded():
             with source.open() as stream:
                 start = stream.read(START)
             if looks_like_dicom(start):

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from medseg import progress
 from medseg.errors import DataError
 from medseg.io import _common
-from medseg.io.dicom import _datasets, _describe, _grouping, _headers
+from medseg.io.dicom import _describe, _grouping, _headers
 from medseg.io.dicom._addresses import addresses
 from medseg.io.dicom._found import Found
 from medseg.io.dicom._grid import Stack
@@ -80,7 +80,7 @@ def find(path: Path) -> Listing:
         DataError: a zip or a DICOMDIR that cannot be used.
     """
     there = sources(path)
-    with _datasets.quiet(), ThreadPoolExecutor(min(_THREADS, 1 + len(there) // _ALONE)) as pool:
+    with _common.quiet(), ThreadPoolExecutor(min(_THREADS, 1 + len(there) // _ALONE)) as pool:
         reads = progress.track(pool.map(_headers.read, there), "reading DICOM headers", len(there))
         known = [read for read in reads if read is not None]
     aside = Counter(file.aside for file, _ in known if file.aside and file.aside != "directory")

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import DataError
+from medseg.io import _common
 from medseg.io.dicom import _datasets
 from medseg.io.dicom._planes import Header, Plane
 from medseg.io.dicom._sources import Source
@@ -47,7 +48,7 @@ def voxels(planes: Sequence[Plane]) -> Array:
     Raises:
         DataError: no decoder, or files that are damaged or smaller than their headers say. No path is named.
     """
-    with _datasets.quiet():
+    with _common.quiet():
         return np.stack([_plane(plane) for plane in planes])
 
 
@@ -64,7 +65,7 @@ def _frame(plane: Plane) -> Array:
     """The stored values of a whole frame."""
     from pydicom.pixels import get_decoder
 
-    with _datasets.guarded():
+    with _common.guarded():
         data, syntax = _opened(plane.file.source)
         _check_size(data, plane)
         decoder = get_decoder(syntax)
