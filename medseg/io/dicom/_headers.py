@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.errors import DataError
@@ -79,7 +80,7 @@ def _records(source: Source, data: Header) -> Read:
 
 
 def _refused(file: File, problem: str) -> Read:
-    return File(file.source, file.instance, file.series, file.modality, file.number, file.description, "", problem), ()
+    return replace(file, problem=problem), ()
 
 
 def _aside(data: Header) -> str:

@@ -130,12 +130,11 @@ def _place(source: Source) -> Hashable:
 def _volumes(reads: Sequence[Read], lost: int) -> list[Found]:
     """The volumes of one series."""
     first = reads[0][0]
-    stacks = [
-        (stack, stack.planes[0].file, "") for stack in _grouping.volumes([p for _, planes in reads for p in planes])
-    ]
-    if lost:
-        problem = f"{lost} of its files missing, damaged or cut off: export the series again"
-        stacks = [(stack, file, problem) for stack, file, _ in stacks] or [(Stack(()), first, problem)]
+    problem = f"{lost} of its files missing, damaged or cut off: export the series again" if lost else ""
+    whole = _grouping.volumes([plane for _, planes in reads for plane in planes])
+    stacks = [(stack, stack.planes[0].file, problem) for stack in whole]
+    if lost and not stacks:
+        stacks = [(Stack(()), first, problem)]
     refused = {file.problem: file for file, _ in reads if file.problem and file.problem != _headers.CUT_OFF}
     stacks += [(Stack(()), file, problem) for problem, file in refused.items()]
     names = [_common.digest(first.series) + (f"-{n}" if n > 1 else "") for n in range(1, len(stacks) + 1)]

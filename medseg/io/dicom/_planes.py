@@ -92,7 +92,7 @@ class Trait:
 
 # First what a plane shows, then when it was taken: the order in which a series is divided.
 TRAITS = (
-    Trait("kind", "", "ImageType", ("", "")),  # see _headers.kind_of
+    Trait("kind", "", "ImageType", ("", "")),  # see _tags.kind
     Trait("echo", "", "EchoNumbers", ("", "")),
     Trait("echo time", "ms", "EchoTime", ("MREchoSequence", "EffectiveEchoTime")),
     Trait("inversion time", "ms", "InversionTime", ("MRModifierSequence", "InversionTimes")),
