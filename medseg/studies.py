@@ -31,7 +31,8 @@ def find(root: Path, modality: str | None, keys: Path | None) -> Dataset | None:
     """The dataset of a tree of DICOM files, in any folders; None where no file holds structures.
 
     A structure set belongs to the series that it names, by SeriesInstanceUID or else by its images; where those are not here, to
-    all series in its frame of reference, by place. Several objects of a series make one mask. Structures of one name (letters
+    all series in its frame of reference, by place. Of a series of several volumes (echoes, times) it belongs to those whose
+    images it names, and else to each, which is then a case of its own. Several objects of a series make one mask. Structures of one name (letters
     may be large or small) are one label; where any two share a voxel in any case, labels overlap. A series whose structures
     cannot be read is left out, and said.
 
@@ -49,6 +50,7 @@ def find(root: Path, modality: str | None, keys: Path | None) -> Dataset | None:
         return None
     drawn = _matched(listed, files)
     chosen = _choose(drawn, modality)
+    _say_several(chosen)
     secret = pseudonym.key(keys)
     cases = [_case(series, drawn[series], secret) for series in chosen]
     known, labels = _resolved(cases, root)
@@ -126,7 +128,8 @@ def _belonging(refers: io.References, listed: Sequence[Series]) -> list[Series]:
     """The series that structures in one frame of reference were drawn on."""
     named = [series for series in listed if series.uid in refers.series]
     imaged = [series for series in listed if series.instances & refers.instances]
-    return named or imaged or [series for series in listed if refers.frame and series.frame == refers.frame]
+    placed = [series for series in listed if refers.frame and series.frame == refers.frame]
+    return [series for series in named if series in imaged] or named or imaged or placed
 
 
 def _choose(drawn: dict[Series, Structures], modality: str | None) -> list[Series]:
@@ -141,6 +144,16 @@ def _choose(drawn: dict[Series, Structures], modality: str | None) -> list[Serie
         known = ", ".join(f"{name} ({count} series)" for name, count in sorted(counts.items()))
         raise ConfigError(f"structures were drawn on {known}; a model learns from one. Choose with --modality.")
     return sorted((series for series in drawn if series.modality == wanted), key=lambda series: series.uid)
+
+
+def _say_several(chosen: Sequence[Series]) -> None:
+    """Which series give more cases than one: their volumes are not told apart by their structures."""
+    several = {uid: count for uid, count in Counter(series.uid for series in chosen).items() if count > 1}
+    if several:
+        progress.warn(
+            f"{len(several)} series hold several volumes (echoes, times ...), {sum(several.values())} in all, and one mask: each "
+            "volume is a case with that mask. List those that you want in a CSV, or their volumes as its channels"
+        )
 
 
 def _case(series: Series, structures: Structures, secret: bytes) -> Case:

@@ -65,6 +65,30 @@ def study(make_series: Made) -> Callable[..., Path]:
     return make
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_structures_of_one_echo_are_no_mask_of_the_others(
+    tmp_path: Path, study: Callable[..., Path], caplog: pytest.LogCaptureFixture, named: bool
+) -> None:
+    first = study(tmp_path, 0)
+    for file in list(first.iterdir()):
+        data = pydicom.dcmread(file)
+        data.EchoTime = 5
+        data.save_as(file)
+        data.EchoTime, data.SOPInstanceUID = 9, data.SOPInstanceUID + ".9"
+        data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
+        data.save_as(file.with_name(f"second_{file.name}"))
+    if not named:  # images that are not here
+        for file in first.iterdir():
+            data = pydicom.dcmread(file)
+            data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID + ".8"
+            data.save_as(file)
+    cases = layouts.find(tmp_path).cases
+    assert len(cases) == (1 if named else 2)
+    assert len({case.group for case in cases}) == 1
+    assert io.read(cases[0].images[0]).meta["traits"]["echo time"] == 5
+    assert ("each volume is a case with that mask" in caplog.text) is not named
+
+
 def test_series_names_and_patients_become_a_dataset(tmp_path: Path, study: Callable[..., Path]) -> None:
     first = study(tmp_path, 0)
     second = study(tmp_path, 1, ".seg.dcm", Labels.of({"TUMOUR 1": 1, "liver": 2}), affine=OBLIQUE)

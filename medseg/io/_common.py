@@ -32,20 +32,45 @@ def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 @contextlib.contextmanager
-def parsing(path: Path, words: str = "is a damaged or incomplete DICOM object. Export it again.") -> Iterator[None]:
-    """Damage in one place: a DICOM library warns of oddities that are checked here, and raises whatever a bad byte leads to.
+def quiet() -> Iterator[None]:
+    """Without a DICOM library's warnings of oddities, which are checked here. The filter is that of all threads."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+@contextlib.contextmanager
+def guarded(words: str = "is damaged or incomplete", subject: str = "") -> Iterator[None]:
+    """Damage in one place: a DICOM library and its decoders raise whatever a bad byte leads to.
+
+    Args:
+        words: what is wrong then.
+        subject: stands before the words, where no caller names the file.
 
     Raises:
         DataError: in place of whatever else is raised: these words, and not its own, which may quote the patient's data.
     """
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except (MedsegError, MemoryError):
+        yield
+    except MedsegError:
         raise
+    except MemoryError as error:
+        raise DataError(f"{subject}needs more memory than there is: close other programs") from error
+    except OSError as error:
+        raise DataError(f"{subject}cannot be read ({error.strerror or type(error).__name__})") from error
     except Exception as error:
-        raise DataError(f"'{path}' {words} ({type(error).__name__})") from error
+        raise DataError(f"{subject}{words} ({type(error).__name__})") from error
+
+
+@contextlib.contextmanager
+def parsing(path: Path, words: str = "is a damaged or incomplete DICOM object. Export it again.") -> Iterator[None]:
+    """`guarded` and `quiet`, for a file by itself, which is named.
+
+    Raises:
+        DataError: as `guarded`.
+    """
+    with quiet(), guarded(words, f"'{path}' "):
+        yield
 
 
 def sop_class(path: Path) -> str:

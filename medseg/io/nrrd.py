@@ -42,6 +42,7 @@ _PACKINGS: dict[str, _packed.Packing] = {
     **dict.fromkeys(("bz2", "bzip2"), "bzip2"),
     **dict.fromkeys(("txt", "text", "ascii"), "text"),
 }
+_UNIT_MM = {"m": 1e3, "cm": 10.0, "um": 1e-3, "µm": 1e-3, "micrometer": 1e-3}
 _TO_LPS = {  # what turns a named space into the one that a header without a name is in
     **dict.fromkeys(("left-posterior-superior", "lps"), (1, 1, 1)),
     **dict.fromkeys(("right-anterior-superior", "ras"), (-1, -1, 1)),
@@ -121,10 +122,18 @@ def _axes(fields: Mapping[str, str], axes: list[int]) -> tuple[list[Array], list
     vectors = _vectors(fields.get("spacedirections", ""))
     if not vectors:
         return _spaced(fields, axes)
-    signs = np.array(_TO_LPS.get(fields.get("space", "").lower().removesuffix("-time").removesuffix("t"), (1, 1, 1)))
+    signs = _units_mm(fields) * np.array(
+        _TO_LPS.get(fields.get("space", "").lower().removesuffix("-time").removesuffix("t"), (1, 1, 1))
+    )
     steps = [np.array(vectors[axis][:3], float) for axis in axes]  # type: ignore[index]
     origin = (_vectors(fields.get("spaceorigin", "")) or [None])[0] or [0.0, 0.0, 0.0]
     return [step * signs[: len(step)] for step in steps], [a * b for a, b in zip(origin, signs, strict=False)]
+
+
+def _units_mm(fields: Mapping[str, str]) -> Array:
+    """How many mm the unit of each direction of space is; one where it is none of length, or not said."""
+    units = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
+    return np.array([_UNIT_MM.get(unit.strip().lower(), 1.0) for unit in [*units, "", "", ""][:3]])
 
 
 def _spaced(fields: Mapping[str, str], axes: list[int]) -> tuple[list[Array], list[float]]:

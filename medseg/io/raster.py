@@ -23,7 +23,7 @@ from PIL import Image
 from medseg import picture
 from medseg.errors import DataError
 from medseg.files import atomic, read_json
-from medseg.io import _common, _packed, _png
+from medseg.io import _common, _packed, _png, _tiff
 from medseg.volume import Geometry, Kind, Volume
 
 Array = npt.NDArray[Any]
@@ -149,6 +149,10 @@ def _pages(path: Path, image: Image.Image, kind: Kind, grid: Geometry) -> Array:
     for number in range(grid.shape[2]):
         if grid.shape[2] > 1:
             image.seek(number)
+        if not _tiff.is_whole(image):
+            raise DataError(
+                f"'{path}' lacks a part of page {number + 1} of {grid.shape[2]}. Copy it again from its source."
+            )
         # Of a page that lies about its size nothing is read.
         page = _plain(image, kind) if image.size == grid.shape[:2] else np.empty((0, 0))
         page = page.reshape((*page.shape, 1)[:3]).T
@@ -164,6 +168,8 @@ def _pages(path: Path, image: Image.Image, kind: Kind, grid: Geometry) -> Array:
 
 def _plain(image: Image.Image, kind: Kind) -> Array:
     """Pixels `(rows, columns)` or with a third axis of colours; bits and indices into a palette are the labels of a mask."""
+    if _tiff.has_signed_bytes(image):
+        return np.asarray(image).view(np.int8)
     if image.mode in _NUMBERS or (kind == "labels" and image.mode in ("1", "P")):
         return np.asarray(image)
     if kind == "labels":

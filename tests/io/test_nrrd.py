@@ -108,3 +108,23 @@ def test_what_cannot_be_is_one_line(tmp_path: Path, old: str, new: str, message:
 def test_parallel_axes_are_a_geometry_error(tmp_path: Path) -> None:
     with pytest.raises(GeometryError, match="singular"):
         io.read(nrrd(tmp_path, HEAD + "space: RAS\nspace directions: (1,0,0) (1,0,0) (0,0,1)\n"))
+
+
+@pytest.mark.parametrize(("unit", "length_mm"), [("um", 1e-3), ("m", 1e3), ("mm", 1), ("???", 1)])
+def test_the_unit_of_space_counts(tmp_path: Path, unit: str, length_mm: float) -> None:
+    path = tmp_path / "a.nrrd"
+    header = f'''NRRD0004
+type: uint8
+dimension: 3
+sizes: 2 2 2
+encoding: raw
+space: LPS
+space directions: (1,0,0) (0,2,0) (0,0,3)
+space origin: (4,5,6)
+space units: "{unit}" "{unit}" "{unit}"
+
+'''
+    path.write_bytes(header.encode() + bytes(8))
+    grid = io.read_geometry(path)
+    assert np.allclose(grid.spacing_mm, np.array((1, 2, 3)) * length_mm)
+    assert np.allclose(grid.affine[:3, 3], np.array((-4, -5, 6)) * length_mm)

@@ -1,3 +1,4 @@
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -183,3 +184,23 @@ def test_real_images_and_instances(shared_data: Path) -> None:
         assert volume.array.dtype == np.uint8
     label = sorted((shared_data / "E_dsb2018/labels").rglob("*.png"))[0]
     assert np.array_equal(io.read(label, "labels").array[0, :, :, 0], np.asarray(Image.open(label)).T)
+
+
+def test_a_tiff_without_some_of_its_strips_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(np.full((64, 48), 7, np.uint8)).save(path, tiffinfo={278: 8})
+    data = bytearray(path.read_bytes())
+    (at,) = struct.unpack_from("<I", data, 4)
+    for entry in range(at + 2, at + 2 + 12 * data[at], 12):
+        if struct.unpack_from("<H", data, entry)[0] in (273, 279):  # where strips begin, and how long they are
+            struct.pack_into("<I", data, entry + 4, 3)
+    path.write_bytes(data)
+    with pytest.raises(DataError, match="lacks a part of page 1 of 1"):
+        io.read(path)
+
+
+def test_bytes_of_a_tiff_may_have_a_sign(tmp_path: Path) -> None:
+    pixels = np.arange(-6, 6, dtype=np.int8).reshape(3, 4)
+    path = tmp_path / "a.tif"
+    Image.fromarray(pixels.view(np.uint8)).save(path, tiffinfo={339: 2})
+    assert np.array_equal(io.read(path).array[0, :, :, 0].T, pixels)

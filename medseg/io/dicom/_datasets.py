@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import warnings
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import IO, Any
 
-from medseg.errors import DataError, MedsegError
-from medseg.io.dicom import _tags
+from medseg.errors import DataError
+from medseg.io.dicom import _private, _tags
 from medseg.io.dicom._planes import TRAITS, Header
 from medseg.io.dicom._sources import START, Source
 
 _META = 2048  # bytes in which the meta information ends
 _IMPLICIT, _DEFLATED, _BIG_ENDIAN = (f"1.2.840.10008.1.2{end}" for end in ("", ".1.99", ".2"))
 _MOST_INFLATED = 1 << 30
-_PLAIN = (  # all that a listing needs to know of a plain image, besides its traits
+_PLAIN: tuple[str | int, ...] = (  # all that a listing needs to know of a plain image, besides its traits
     "ImageType",
     "ComplexImageComponent",
     "SOPClassUID",
@@ -43,34 +41,8 @@ _PLAIN = (  # all that a listing needs to know of a plain image, besides its tra
     "RescaleIntercept",
     "ModalityLUTSequence",
     *(trait.keyword for trait in TRAITS if trait.keyword),
+    *_private.TAGS,
 )
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without pydicom's warnings of oddities, which are checked here. The filter is that of all threads."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-@contextlib.contextmanager
-def guarded() -> Iterator[None]:
-    """Damage in one place: pydicom and decoders raise whatever a bad byte leads to.
-
-    Raises:
-        DataError: without their words, which may quote the patient's data.
-    """
-    try:
-        yield
-    except MedsegError:
-        raise
-    except MemoryError as error:
-        raise DataError("needs more memory than there is: close other programs") from error
-    except OSError as error:
-        raise DataError(f"cannot be read ({error.strerror or type(error).__name__})") from error
-    except Exception as error:
-        raise DataError(f"is damaged or incomplete ({type(error).__name__})") from error
 
 
 def header(source: Source) -> Header:
@@ -79,19 +51,23 @@ def header(source: Source) -> Header:
 
     with source.open() as stream:
         check_deflated(stream)
-        return pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+        data = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
+    for keyword, value in _private.diffusion(data).items():
+        if keyword not in data:
+            setattr(data, keyword, value)
+    return data
 
 
 def of_plain_image(source: Source) -> Mapping[str, Any] | None:
     """The few tags of a plain image that a listing needs; None for any other file."""
     found, _ = selected(source, _PLAIN)
-    data = {element.keyword: element.value for element in found}
+    data = _private.diffusion(found) | {element.keyword: element.value for element in found}
     one = "NumberOfFrames" not in data or ("ImagePositionPatient" in data and _tags.whole(data["NumberOfFrames"]) == 1)
-    return data if one and "Rows" in data and "MOSAIC" not in _tags.kind(data) else None
+    return data if one and "Rows" in data and not _tags.is_tiled(data) else None
 
 
-def selected(source: Source, keywords: tuple[str, ...]) -> tuple[Header, str]:
-    """Some tags of a file, and its transfer syntax: half of the time that all of them take."""
+def selected(source: Source, keywords: tuple[str | int, ...]) -> tuple[Header, str]:
+    """Some tags of a file, by keyword or number, and its transfer syntax: half of the time that all of them take."""
     import pydicom
     from pydicom.filereader import read_dataset
     from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
@@ -110,18 +86,19 @@ def selected(source: Source, keywords: tuple[str, ...]) -> tuple[Header, str]:
             stream,  # type: ignore[arg-type]
             syntax == _IMPLICIT,
             True,
-            stop_when=lambda tag, *_: int(tag) > last,
+            stop_when=lambda tag, *_: not 0 < int(tag) <= last,  # none is 0, as padding is
             specific_tags=wanted,
         )
     return parsed, syntax
 
 
 @functools.cache
-def _numbers(keywords: tuple[str, ...]) -> list[Any]:
+def _numbers(keywords: tuple[str | int, ...]) -> list[Any]:
     from pydicom.datadict import tag_for_keyword
     from pydicom.tag import Tag
 
-    return sorted(Tag(tag) for word in keywords if (tag := tag_for_keyword(word)) is not None)
+    tags = (tag_for_keyword(word) if isinstance(word, str) else word for word in keywords)
+    return sorted({Tag(tag) for tag in tags if tag is not None})
 
 
 def check_deflated(stream: IO[bytes]) -> None:

@@ -55,7 +55,12 @@ def traits(stack: Stack) -> dict[str, Any]:
     for trait, values in zip(TRAITS, zip(*(plane.traits for plane in stack.planes), strict=True), strict=False):
         if values[0] is not None and all(value == values[0] for value in values):
             shared[trait.name] = _kind(values[0]) if trait.name == "kind" else values[0]
-    return {name: value for name, value in shared.items() if isinstance(value, float | tuple) or name == "kind"}
+    return {name: value for name, value in shared.items() if name == "kind" or _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    """Whether this is a number or several: texts, as names of kernels, can be typed."""
+    return all(isinstance(part, float) for part in value) if isinstance(value, tuple) else isinstance(value, float)
 
 
 def _kind(words: Sequence[str]) -> str:

@@ -53,6 +53,10 @@ def arrange(planes: Sequence[Plane]) -> Stack:
     if max(abs(right @ right - 1), abs(down @ down - 1), abs(right @ down)) > _SQUARE:
         words = " ".join(f"{v:g}" for v in first.axes or ())
         return Stack(tuple(planes), problem=f"has image directions ({words}) that are not two axes at right angles")
+    if first.pixel_mm and min(first.pixel_mm) <= 0:
+        return Stack(tuple(planes), problem=f"has pixels of {first.pixel_mm[0]:g} x {first.pixel_mm[1]:g} mm")
+    if any(plane.rescale and plane.rescale[0] == 0 for plane in planes):
+        return Stack(tuple(planes), problem="has a RescaleSlope of 0, which makes all values one")
     normal = np.cross(right, down)
     positions = np.array([plane.position for plane in planes])
     order = np.argsort(positions @ normal, kind="stable")
@@ -125,7 +129,7 @@ def _uneven(at: Array, gaps: Array, apart: Array, positions: Array, normal: Arra
         more = f" and {len(twice) - 1} more places" if len(twice) > 1 else ""
         return f"has two images in one place, {_where(positions[twice[0]], normal)}{more} ({len(at)} images)"
     missing = sorted(set(range(int(at[-1]) + 1)) - set(at.astype(int).tolist()))
-    if (at != np.rint(at)).any() or not missing:
+    if (at != np.rint(at)).any() or not 0 < len(missing) < len(at) / 2:  # of more, some are rather too near to others
         return _gap_words(gaps, positions, normal)
     shown = ", ".join(str(n + 1) for n in missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
     what = (

@@ -7,13 +7,24 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from medseg.io.dicom._grid import SAME, Stack, arrange, places
 from medseg.io.dicom._planes import CONTENT, TRAITS, Plane
 
 Array = npt.NDArray[Any]
-_ORDER = ("echo", "echo time", "time", "acquisition")  # of volumes; then the order of their images
+# By which volumes are sorted, and then by the order of their images.
+_ORDER = (
+    "echo",
+    "echo time",
+    "time",
+    "phase",
+    "cardiac phase",
+    "respiratory phase",
+    "reference time",
+    "acquisition",
+)
 _COUNTED = "no tag tells its volumes apart: images in one place are counted in the order of InstanceNumber"
 
 
@@ -32,14 +43,15 @@ def volumes(planes: Sequence[Plane]) -> list[Stack]:
 
 
 def _without_copies(planes: Sequence[Plane]) -> tuple[list[Plane], int]:
-    """Each image once: an export may hold a file twice. Files of one SOPInstanceUID and header are one image."""
-    known: dict[Hashable, Plane] = {}
+    """Each image once: an export may hold a file twice. Files of one SOPInstanceUID and header are one image,
+    if their values turn out to be equal when they are read.
+    """
+    known: dict[Hashable, list[Plane]] = defaultdict(list)
     for plane in planes:
         name = plane.file.instance or plane.file.source
-        known.setdefault(
-            (name, plane.frame, plane.corner, plane.position, plane.axes, plane.traits, plane.order), plane
-        )
-    return list(known.values()), len(planes) - len(known)
+        known[name, plane.frame, plane.corner, plane.position, plane.axes, plane.traits, plane.order].append(plane)
+    once = [replace(first, copies=tuple(copies)) if copies else first for first, *copies in known.values()]
+    return once, len(planes) - len(once)
 
 
 def _alike(planes: Iterable[Plane]) -> list[list[Plane]]:
@@ -90,15 +102,24 @@ def _by(planes: Iterable[Plane], trait: int) -> list[list[Plane]]:
 
 
 def _counted(planes: Sequence[Plane], place: Array) -> list[list[Stack]]:
-    """The division by InstanceNumber, where all places have equally many images, and no two of them one number."""
+    """The division by InstanceNumber, where the images visit all of several places in turns, and no two have one number."""
     here: dict[int, list[Plane]] = defaultdict(list)
     for plane, number in sorted(zip(planes, place.tolist(), strict=True), key=lambda pair: pair[0].order):
         here[number].append(plane)
     count = len(here[0])
-    if count < 2 or any(not count == len(images) == len({plane.order for plane in images}) for images in here.values()):
+    if any(not count == len(images) == len({plane.order for plane in images}) for images in here.values()):
+        return []
+    if len(here) < 2 or not _in_turns(place[sorted(range(len(planes)), key=lambda n: planes[n].order)], len(here)):
         return []
     stacks = [arrange(nth) for nth in zip(*here.values(), strict=True)]
     return [[replace(stack, notes=(*stack.notes, _COUNTED)) for stack in stacks]]
+
+
+def _in_turns(place: Array, count: int) -> bool:
+    """Whether images visit `count` places in turns, and take equally many at each visit: volumes in any order would not."""
+    each = len(place) // count
+    turns = [place.reshape(-1, count, run) for run in range(1, each + 1) if each % run == 0]
+    return any((turn == turn[:, :, :1]).all() and (np.sort(turn[:, :, 0]) == np.arange(count)).all() for turn in turns)
 
 
 def _faults(stacks: Sequence[Stack], count: int) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from dataclasses import replace
 from pathlib import Path
 
 from medseg.errors import DataError
@@ -41,14 +42,17 @@ _ASIDE = {
 def read(source: Source) -> Read | None:
     """The records of a file, or None where it is no DICOM."""
     try:
-        with _datasets.guarded():
+        with _common.guarded():
             with source.open() as stream:
-                known = looks_like_dicom(stream.read(START))
-            if known:
+                start = stream.read(START)
+            if looks_like_dicom(start):
                 return _records(source, _datasets.of_plain_image(source) or _datasets.header(source))
     except DataError as error:
         return File(source, problem=str(error)), ()
-    named = _common.has_suffix(Path(source.member or source.path), SUFFIXES)
+    name = Path(source.member or source.path)
+    if start.startswith(b"PK\3\4") and _common.has_suffix(name, (".zip",)):
+        return File(source, aside="zip, to be named by itself"), ()
+    named = _common.has_suffix(name, SUFFIXES) or start.startswith(b"DICM")
     return (File(source, problem="is no DICOM file, or its beginning is damaged"), ()) if named else None
 
 
@@ -72,11 +76,11 @@ def _records(source: Source, data: Header) -> Read:
     if frames > 1:
         return _refused(file, f"holds {frames} frames that do not say where they lie")
     only = _tags.plane(file, data, _tags.plain(data))
-    return _mosaic.split(file, data, only) if "MOSAIC" in _tags.kind(data) else (file, (only,))
+    return _mosaic.split(file, data, only) if _tags.is_tiled(data) else (file, (only,))
 
 
 def _refused(file: File, problem: str) -> Read:
-    return File(file.source, file.instance, file.series, file.modality, file.number, file.description, "", problem), ()
+    return replace(file, problem=problem), ()
 
 
 def _aside(data: Header) -> str:

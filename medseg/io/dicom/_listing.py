@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from medseg import progress
 from medseg.errors import DataError
 from medseg.io import _common
-from medseg.io.dicom import _datasets, _describe, _grouping, _headers
+from medseg.io.dicom import _describe, _grouping, _headers
 from medseg.io.dicom._addresses import addresses
 from medseg.io.dicom._found import Found
 from medseg.io.dicom._grid import Stack
@@ -80,7 +80,7 @@ def find(path: Path) -> Listing:
         DataError: a zip or a DICOMDIR that cannot be used.
     """
     there = sources(path)
-    with _datasets.quiet(), ThreadPoolExecutor(min(_THREADS, 1 + len(there) // _ALONE)) as pool:
+    with _common.quiet(), ThreadPoolExecutor(min(_THREADS, 1 + len(there) // _ALONE)) as pool:
         reads = progress.track(pool.map(_headers.read, there), "reading DICOM headers", len(there))
         known = [read for read in reads if read is not None]
     aside = Counter(file.aside for file, _ in known if file.aside and file.aside != "directory")
@@ -130,12 +130,11 @@ def _place(source: Source) -> Hashable:
 def _volumes(reads: Sequence[Read], lost: int) -> list[Found]:
     """The volumes of one series."""
     first = reads[0][0]
-    stacks = [
-        (stack, stack.planes[0].file, "") for stack in _grouping.volumes([p for _, planes in reads for p in planes])
-    ]
-    if lost:
-        problem = f"{lost} of its files are damaged or cut off: export the series again"
-        stacks = [(stack, file, problem) for stack, file, _ in stacks] or [(Stack(()), first, problem)]
+    problem = f"{lost} of its files missing, damaged or cut off: export the series again" if lost else ""
+    whole = _grouping.volumes([plane for _, planes in reads for plane in planes])
+    stacks = [(stack, stack.planes[0].file, problem) for stack in whole]
+    if lost and not stacks:
+        stacks = [(Stack(()), first, problem)]
     refused = {file.problem: file for file, _ in reads if file.problem and file.problem != _headers.CUT_OFF}
     stacks += [(Stack(()), file, problem) for problem, file in refused.items()]
     names = [_common.digest(first.series) + (f"-{n}" if n > 1 else "") for n in range(1, len(stacks) + 1)]

@@ -1,7 +1,8 @@
-"""Siemens mosaics: all slices of a volume as tiles of one frame. Where they lie stands in private headers alone.
+"""Mosaics: all slices of a volume as tiles of one frame. Where they lie stands in private headers alone.
 
-The frame's position is that of a slice as large as the whole mosaic about the first slice's centre. The number of tiles and the
-direction from one to the next are in the image header ("CSA", group 0029), which people who remove names often remove too.
+With Siemens the frame's position is that of a slice as large as the whole mosaic about the first slice's centre. The number of
+tiles and the direction from one to the next are in the image header ("CSA", group 0029), which people who remove names often
+remove too. United Imaging counts the tiles in (0065,1050), and says where each begins in (0065,1051).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.io.dicom import _tags
-from medseg.io.dicom._planes import File, Header, Plane
+from medseg.io.dicom._planes import File, Header, Numbers, Plane
 
 Array = npt.NDArray[Any]
 _MOST_TILES = 4096
@@ -34,34 +35,40 @@ def split(file: File, data: Header, whole: Plane) -> tuple[File, tuple[Plane, ..
     """
     if not (whole.position and whole.axes and whole.pixel_mm):
         return file, (whole,)  # refused later, like any plane without a place
-    known = _count_and_step(data, whole)
-    per_side = math.ceil(math.sqrt(known[0])) if known and 0 < known[0] <= _MOST_TILES else 0
-    if known is None or not per_side or whole.size[0] % per_side or whole.size[1] % per_side:
+    places = _siemens(data, whole) or _uih(data)
+    per_side = math.ceil(math.sqrt(len(places)))
+    if not places or whole.size[0] % per_side or whole.size[1] % per_side:
         return replace(file, problem=_UNKNOWN), ()
-    (count, step), axes = known, np.reshape(whole.axes, (2, 3))
-    size = (whole.size[0] // per_side, whole.size[1] // per_side)
-    down_mm, right_mm = ((a - b) / 2 * mm for a, b, mm in zip(whole.size, size, whole.pixel_mm, strict=True))
-    first = np.array(whole.position) + right_mm * axes[0] + down_mm * axes[1]
+    rows, columns = whole.size[0] // per_side, whole.size[1] // per_side
+    corners = [(n // per_side * rows, n % per_side * columns) for n in range(len(places))]
     return file, tuple(
-        replace(
-            whole,
-            corner=(n // per_side * size[0], n % per_side * size[1]),
-            size=size,
-            position=tuple((first + n * step).tolist()),
-            order=(whole.order[0], n),
-        )
-        for n in range(count)
+        replace(whole, corner=corner, size=(rows, columns), position=place, order=(whole.order[0], n))
+        for n, (corner, place) in enumerate(zip(corners, places, strict=True))
     )
 
 
-def _count_and_step(data: Header, whole: Plane) -> tuple[int, Array] | None:
-    """How many tiles there are, and the way in mm from one to the next."""
+def _uih(data: Header) -> list[Numbers]:
+    """The first pixel of each tile, in mm, from a sequence of an item a tile; none where it is not there, or counts otherwise."""
+    count, items = (data.get((0x0065, element)) for element in (0x1050, 0x1051))
+    if count is None or items is None or items.VR != "SQ" or _tags.whole(count.value) != len(items.value):
+        return []
+    places = [_tags.numbers(item.get("ImagePositionPatient"), 3) for item in items.value]
+    known = [place for place in places if place]
+    return known if len(known) == len(places) else []
+
+
+def _siemens(data: Header, whole: Plane) -> list[Numbers]:
+    """The same from the image header: its count and normal, and a mosaic that lies about the centre of the first slice."""
     fields = next((found for blob in _blobs(data) if _COUNT in (found := _csa(blob))), {})
     count = _tags.whole(next(iter(fields.get(_COUNT, ())), None))
     normal = _tags.numbers([_tags.number(text) for text in fields.get("SliceNormalVector", ())], 3)
-    if count is None or normal is None or whole.thickness_mm is None:
-        return None
-    return count, np.array(normal) * whole.thickness_mm[0]
+    if count is None or not 0 < count <= _MOST_TILES or normal is None or whole.thickness_mm is None:
+        return []
+    others = 1 - 1 / math.ceil(math.sqrt(count))  # how much of the mosaic lies beside a tile
+    down_mm, right_mm = (others * pixels / 2 * mm for pixels, mm in zip(whole.size, whole.pixel_mm or (), strict=True))
+    right, down = np.reshape(whole.axes or (), (2, 3))
+    first, step = np.array(whole.position) + right_mm * right + down_mm * down, np.array(normal) * whole.thickness_mm[0]
+    return [tuple((first + n * step).tolist()) for n in range(count)]
 
 
 def _blobs(data: Header) -> Iterator[bytes]:

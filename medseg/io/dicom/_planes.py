@@ -49,11 +49,12 @@ class Plane:
         axes: unit vectors along a row and along a column, six numbers.
         pixel_mm: distance from row to row and from column to column.
         thickness_mm: what the header says of the extent across, with the name of the tag.
-        rescale: slope and intercept that make its stored values physical ones.
+        rescale: slope and intercept that make its stored values physical ones; None where nothing is said.
         frame_of_reference: its UID; planes of another one lie in another world.
         stack: name of the stack within a multi-frame file.
         traits: what tells volumes of one series apart, in the order of `TRAITS`; None where nothing is said.
         order: InstanceNumber and frame.
+        copies: the same image in other files.
     """
 
     file: File
@@ -64,11 +65,12 @@ class Plane:
     axes: Numbers | None
     pixel_mm: Numbers | None
     thickness_mm: tuple[float, str] | None
-    rescale: tuple[float, float]
+    rescale: tuple[float, float] | None
     frame_of_reference: str
     stack: str
     traits: tuple[Any, ...]
     order: tuple[int, int]
+    copies: tuple[Plane, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,20 +92,33 @@ class Trait:
 
 # First what a plane shows, then when it was taken: the order in which a series is divided.
 TRAITS = (
-    Trait("kind", "", "ImageType", ("", "")),  # see _headers.kind_of
+    Trait("kind", "", "ImageType", ("", "")),  # see _tags.kind
     Trait("echo", "", "EchoNumbers", ("", "")),
     Trait("echo time", "ms", "EchoTime", ("MREchoSequence", "EffectiveEchoTime")),
     Trait("inversion time", "ms", "InversionTime", ("MRModifierSequence", "InversionTimes")),
     Trait("flip angle", "degrees", "FlipAngle", ("MRTimingAndRelatedParametersSequence", "FlipAngle")),
     Trait("tube voltage", "kV", "KVP", ("CTXRayDetailsSequence", "KVP")),
+    Trait("kernel", "", "ConvolutionKernel", ("CTReconstructionSequence", "ConvolutionKernel")),
     Trait("b-value", "s/mm2", "DiffusionBValue", ("MRDiffusionSequence", "DiffusionBValue")),
     Trait(
         "direction", "", "DiffusionGradientOrientation", ("MRDiffusionSequence", "DiffusionGradientDirectionSequence")
     ),
     Trait("time", "", "TemporalPositionIdentifier", ("FrameContentSequence", "TemporalPositionIndex")),
     Trait("phase", "ms", "TriggerTime", ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime")),
+    Trait(
+        "cardiac phase",
+        "%",
+        "NominalPercentageOfCardiacPhase",
+        ("CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase"),
+    ),
+    Trait(
+        "respiratory phase",
+        "%",
+        "NominalPercentageOfRespiratoryPhase",
+        ("RespiratorySynchronizationSequence", "NominalPercentageOfRespiratoryPhase"),
+    ),
     Trait("reference time", "ms", "FrameReferenceTime", ("", "")),
     Trait("acquisition", "", "AcquisitionNumber", ("FrameContentSequence", "FrameAcquisitionNumber")),
     Trait("dimension", "", "", ("FrameContentSequence", "DimensionIndexValues")),
 )
-CONTENT = 7  # so many of them say what a plane shows
+CONTENT = 8  # so many of them say what a plane shows

@@ -7,7 +7,7 @@ import io
 import mmap
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -19,6 +19,7 @@ START = 132  # bytes by which a DICOM file is known
 _LARGEST_MEMBER = 4 << 30  # bytes of a file in a zip
 _DIRECTORY = "DICOMDIR"
 _MOST_MEMBERS = 1_000_000
+_GONE = "\0"  # a name that no file has
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +132,7 @@ def _archive(path: Path, stamp: int) -> zipfile.ZipFile:
 
 
 def _referenced(path: Path) -> list[Source]:
-    """The files that a DICOMDIR names, as far as they lie in or below its own folder.
+    """The files that a DICOMDIR names, as far as they lie in or below its own folder; a missing one is as good as damaged.
 
     A CD says NAMES\\IN\\CAPITALS; copies on a disk are often in small letters.
     """
@@ -145,12 +146,19 @@ def _referenced(path: Path) -> list[Source]:
             f"'{path}' is a damaged DICOMDIR ({type(error).__name__}). Name its folder instead: all files there are looked at."
         ) from error
     there = {source.path.relative_to(path.parent).as_posix().lower(): source for source in _below(path.parent)}
-    wanted = ["/".join(words).lower() for words in names if words]
-    if lost := sum(name not in there for name in wanted):
+    wanted = dict.fromkeys("/".join(words).lower() for words in names if words)
+    if wanted and not any(name in there for name in wanted):
         raise DataError(
-            f"'{path}' names {len(wanted)} files, of which {lost} do not lie in its folder. Copy the whole CD, or name the folder."
+            f"'{path}' names {len(wanted)} files, none of which lies in its folder. Copy the whole CD, or name the folder."
         )
-    return [there[name] for name in dict.fromkeys(wanted)]
+    return [there[name] if name in there else _missing(path.parent, name, there) for name in wanted]
+
+
+def _missing(root: Path, name: str, there: Mapping[str, Source]) -> Source:
+    """A file that cannot be opened, in the folder of those that lie where it should."""
+    beside = name.rpartition("/")[0]
+    folders = (source.path.parent for other, source in there.items() if other.rpartition("/")[0] == beside)
+    return Source(next(folders, root) / _GONE)
 
 
 def _words(name: Any) -> list[str]:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from medseg.errors import DataError
+from medseg.io import _common
 from medseg.io.dicom import _datasets, _tags
 from medseg.io.dicom._planes import Header, Plane
 
@@ -48,7 +49,7 @@ def of(planes: Sequence[Plane]) -> Suv:
     Raises:
         DataError: no PET, or a tag is missing or says that values are not corrected.
     """
-    with _datasets.quiet(), _datasets.guarded():
+    with _common.quiet(), _common.guarded():
         data = _datasets.header(planes[0].file.source)
         units = str(data.get("Units") or "")
         if units == "GML":

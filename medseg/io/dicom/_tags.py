@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from medseg.io.dicom._planes import TRAITS, File, Header, Numbers, Plane
 
 _THICKNESS = ("SpacingBetweenSlices", "SliceThickness")
+_RESCALE = ("RescaleSlope", "RescaleIntercept")
 _DIGITS = 4  # of traits: text that was a float has noise behind
 
 
@@ -56,6 +57,11 @@ def kind(data: Header) -> tuple[str, ...]:
     return (*words(data.get("ImageType")), *([str(component)] if component else []))
 
 
+def is_tiled(data: Header) -> bool:
+    """Whether all slices lie side by side in one frame: Siemens says MOSAIC, United Imaging VFRAME."""
+    return not {"MOSAIC", "VFRAME"}.isdisjoint(kind(data))
+
+
 def words(value: Any) -> tuple[str, ...]:
     """A tag's texts, of which there may be one, several or none."""
     several = isinstance(value, Sequence) and not isinstance(value, str | bytes)
@@ -92,10 +98,9 @@ def _thickness(look: Look) -> tuple[float, str] | None:
     return None
 
 
-def _rescale(look: Look) -> tuple[float, float]:
-    group = "PixelValueTransformationSequence"
-    slope = number(look("RescaleSlope", group))
-    return slope or 1.0, number(look("RescaleIntercept", group)) or 0.0
+def _rescale(look: Look) -> tuple[float, float] | None:
+    slope, intercept = (number(look(name, "PixelValueTransformationSequence")) for name in _RESCALE)
+    return None if slope is intercept is None else (1.0 if slope is None else slope, intercept or 0.0)
 
 
 def _trait(look: Look, keyword: str, group: str, inner: str) -> Any:
@@ -106,4 +111,5 @@ def _trait(look: Look, keyword: str, group: str, inner: str) -> Any:
         return round(single, _DIGITS)
     if isinstance(value, str):
         return value
-    return tuple(round(float(part), _DIGITS) for part in value) or None
+    parts = [(part, number(part)) for part in value]
+    return tuple(str(part) if n is None else round(n, _DIGITS) for part, n in parts) or None

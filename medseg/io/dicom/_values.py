@@ -10,11 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import DataError
+from medseg.io import _common
 from medseg.io.dicom import _datasets
 from medseg.io.dicom._planes import Header, Plane
 from medseg.io.dicom._sources import Source
 
 Array = npt.NDArray[Any]
+_VOXELS = ("FloatPixelData", "DoubleFloatPixelData", "PixelData")
 _TAGS = (
     "SamplesPerPixel",
     "PhotometricInterpretation",
@@ -28,9 +30,7 @@ _TAGS = (
     "PixelRepresentation",
     "ExtendedOffsetTable",
     "ExtendedOffsetTableLengths",
-    "FloatPixelData",
-    "DoubleFloatPixelData",
-    "PixelData",
+    *_VOXELS,
 )
 _FREE_BYTES = 64 << 20  # of one frame, that a header may ask for whatever the size of its file
 _MOST_SHRUNK = 4096  # times: beyond what codecs make of anything but emptiness
@@ -48,18 +48,28 @@ def voxels(planes: Sequence[Plane]) -> Array:
     Raises:
         DataError: no decoder, or files that are damaged or smaller than their headers say. No path is named.
     """
-    with _datasets.quiet():
-        return np.stack([_rescaled(_cut(_frame(plane), plane), *plane.rescale) for plane in planes])
+    with _common.quiet():
+        return np.stack([_plane(plane) for plane in planes])
+
+
+def _plane(plane: Plane) -> Array:
+    array = _rescaled(_cut(_frame(plane), plane), *(plane.rescale or (1.0, 0.0)))
+    if not all(np.array_equal(array, _plane(copy)) for copy in plane.copies):
+        raise DataError(
+            "has two files of one SOPInstanceUID whose values differ; which of them is right cannot be known"
+        )
+    return array
 
 
 def _frame(plane: Plane) -> Array:
     """The stored values of a whole frame."""
     from pydicom.pixels import get_decoder
 
-    with _datasets.guarded():
+    with _common.guarded():
         data, syntax = _opened(plane.file.source)
         _check_size(data, plane)
         decoder = get_decoder(syntax)
+        _check_voxels(data, plane, decoder.UID.is_encapsulated)
         if not decoder.is_available or _is_beyond(decoder, data):
             name = decoder.UID.name
             raise DataError(f"is compressed ({name}). Install its decoder: pip install {_package(name)}")
@@ -68,7 +78,7 @@ def _frame(plane: Plane) -> Array:
         return _meaningful_bits(array, data)
 
 
-@functools.lru_cache(maxsize=1)  # frames of one file come one after the other
+@functools.lru_cache(maxsize=2)  # frames of one file, and of its copy, come one after the other
 def _opened(source: Source) -> tuple[Header, str]:
     return _datasets.selected(source, _TAGS)
 
@@ -78,6 +88,17 @@ def _check_size(data: Header, plane: Plane) -> None:
     promised, there = int(data.Rows) * int(data.Columns) * int(data.BitsAllocated) // 8, plane.file.source.stamp[1]
     if promised > max(_FREE_BYTES, there * _MOST_SHRUNK):
         raise DataError(f"promises images of {promised:,} bytes in a file of {there:,}. Export it again.")
+
+
+def _check_voxels(data: Header, plane: Plane, compressed: bool) -> None:
+    """No image of which a part is missing, and no bits that cannot be."""
+    stored, bits = int(data.get("BitsStored") or data.BitsAllocated), int(data.BitsAllocated)
+    if not 0 < stored <= bits:
+        raise DataError(f"says that {stored} of {bits} bits hold a value, which cannot be. Export it again.")
+    there = max((len(data[word].value or b"") for word in _VOXELS if word in data), default=0)
+    needed = (plane.frame + 1) * int(data.Rows) * int(data.Columns) * bits // 8
+    if not there or (there < needed and not compressed):
+        raise DataError(f"is cut off: {there:,} of {needed:,} bytes of voxels are there. Export it again.")
 
 
 def _is_beyond(decoder: Any, data: Header) -> bool:

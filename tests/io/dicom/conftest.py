@@ -26,6 +26,7 @@ def image(position: tuple[float, float, float], pixels: np.ndarray, **changes: A
     data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     data.Modality = "CT"
     data.PixelSpacing, data.SliceThickness = [0.5, 0.75], 4
+    data.RescaleSlope, data.RescaleIntercept = 1, 0
     data.ImageOrientationPatient, data.ImagePositionPatient = [1, 0, 0, 0, 1, 0], list(position)
     for name, value in changes.items():
         if value is None:

@@ -3,9 +3,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg import io
-from medseg.errors import GeometryError
+from medseg.errors import DataError, GeometryError
 from medseg.io import dicom
 
 
@@ -38,6 +39,66 @@ def test_volumes_of_one_series_are_told_apart(make: Any, tmp_path: Path, change:
     for t in range(3):
         for k in range(4):
             assert np.array_equal(whole.array[t, :, :, k], make.slab(10 * t + k).T)
+
+
+@pytest.mark.parametrize(
+    ("group", "creator", "element", "kind"),
+    [
+        (0x0019, "SIEMENS MR HEADER", 0x0C, "IS"),
+        (0x0043, "GEMS_PARM_01", 0x39, "IS"),
+        (0x2001, "Philips Imaging DD 001", 0x03, "FL"),
+        (0x0065, "Image Private Header", 0x09, "FD"),
+    ],
+)
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_private_b_values_tell_volumes_apart(
+    make: Any, tmp_path: Path, group: int, creator: str, element: int, kind: str, syntax: str
+) -> None:
+    images = []
+    for n, (b, k) in enumerate([(0, 0), (700, 0), (700, 1), (0, 1), (700, 2), (0, 2)]):  # in no order
+        data = make.image((0, 0, 2 * k), make.slab(b // 100 + k), InstanceNumber=n + 1, Modality="MR")
+        flagged = [1_000_000_000 + b, 8, 0, 0] if group == 0x0043 else b
+        data.private_block(group, creator, create=True).add_new(element, kind, flagged)
+        data.file_meta.TransferSyntaxUID = syntax
+        images.append(data)
+    whole = io.read(make.save(tmp_path / "s", images), channels=True)
+    assert whole.meta["labels"] == ("1 of 2, b-value 0 s/mm2", "2 of 2, b-value 700 s/mm2")
+    assert [whole.array[t, :, :, k].tolist() for t in (0, 1) for k in (0, 1, 2)] == [
+        make.slab(7 * t + k).T.tolist() for t in (0, 1) for k in (0, 1, 2)
+    ]
+
+
+def test_images_in_no_order_are_not_shuffled_into_volumes(make: Any, tmp_path: Path) -> None:
+    numbers = [[1, 7, 3, 12], [5, 2, 9, 4], [6, 8, 10, 11]]
+    folder = cube(make, tmp_path / "s", lambda k, t: {"InstanceNumber": numbers[t][k]})
+    with pytest.raises(GeometryError, match=r"two images in one place, z = 0.0 mm and 7 more places \(12 images\)"):
+        io.read(folder, channels=True)
+
+
+def test_images_in_one_place_that_no_tag_tells_apart_are_no_volumes(make: Any, tmp_path: Path) -> None:
+    with pytest.raises(GeometryError, match=r"has 3 images in one place, z = 0.0 mm"):
+        io.read(cube(make, tmp_path / "s", lambda k, t: {}, slices=1), channels=True)
+    assert len(dicom.find(cube(make, tmp_path / "t", lambda k, t: {"TriggerTime": t}, slices=1)).volumes) == 3
+
+
+def test_kernels_tell_volumes_apart(make: Any, tmp_path: Path) -> None:
+    kernels = {"Modality": "CT", "ConvolutionKernel": ["Qr40d", "3"]}
+    folder = cube(make, tmp_path / "s", lambda k, t: kernels if t else {"ConvolutionKernel": "B30f"}, times=2)
+    assert [found.stack.notes for found in dicom.find(folder).volumes] == [(), ()]
+
+
+def test_files_of_one_uid_that_differ_are_refused(make: Any, tmp_path: Path) -> None:
+    images = [make.image((0, 0, 2 * n), make.slab(n)) for n in range(3)]
+    images.append(make.image((0, 0, 2), make.slab(9), SOPInstanceUID=images[1].SOPInstanceUID))
+    with pytest.raises(DataError, match="two files of one SOPInstanceUID whose values differ"):
+        io.read(make.save(tmp_path / "s", images))
+
+
+def test_phases_are_in_the_order_of_their_time(make: Any, tmp_path: Path) -> None:
+    folder = cube(make, tmp_path / "s", lambda k, t: {"TriggerTime": (0, 480, 240)[t]})
+    assert [found.label for found in dicom.find(folder).volumes] == [
+        f"{n + 1} of 3, phase {240 * n} ms" for n in range(3)
+    ]
 
 
 def test_counting_is_said(make: Any, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_a_damaged_file_is_of_the_only_series_beside_it(make: Any, tmp_path: Pat
     listing = dicom.find(tmp_path)
     assert [bool(found.problem) for found in listing.volumes] == [True, False]
     assert listing.damaged == ()
-    with pytest.raises(DataError, match="1 of its files are damaged or cut off"):
+    with pytest.raises(DataError, match="1 of its files missing, damaged or cut off"):
         io.read(tmp_path / "a")
     assert io.read(tmp_path / "b").geometry.shape == (3, 4, 5)
 

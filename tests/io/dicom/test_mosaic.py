@@ -44,6 +44,35 @@ def test_a_mosaic_whose_private_header_lies_is_refused(make: Any, tmp_path: Path
             io.read(tmp_path / "m.dcm")
 
 
+def uih(make: Any, tiles: np.ndarray, places: list[list[float]], count: int) -> Any:
+    """A grid as United Imaging writes it."""
+    data = make.mosaic(tiles, (0, 0, 1), ImageType=["ORIGINAL", "PRIMARY", "M", "VFRAME"])
+    del data[0x0029, 0x1010]
+    block = data.private_block(0x0065, "Image Private Header", create=True)
+    block.add_new(0x50, "DS", str(count))
+    block.add_new(0x51, "SQ", [make.item(ImagePositionPatient=place)[0] for place in places])
+    return data
+
+
+def test_tiles_of_united_imaging_lie_where_each_says(make: Any, tmp_path: Path) -> None:
+    tiles = np.stack([make.slab(n) for n in range(5)])
+    uih(make, tiles, [[1, 2, 10 - 2.5 * n] for n in range(5)], 5).save_as(tmp_path / "m.dcm")
+    volume = io.read(tmp_path / "m.dcm")
+    for n in range(5):
+        index = np.rint(volume.geometry.to_index((-1, -2, 10 - 2.5 * n))).astype(int)
+        assert index[:2].tolist() == [0, 0]
+        assert np.array_equal(volume.array[0, :, :, index[2]], tiles[n].T)
+
+
+@pytest.mark.parametrize(("places", "count"), [([[0, 0, 1]] * 4, 5), ([[0, 0]] * 5, 5), ([], 0)])
+def test_a_grid_whose_private_header_lies_is_refused(
+    make: Any, tmp_path: Path, places: list[list[float]], count: int
+) -> None:
+    uih(make, np.stack([make.slab(n) for n in range(5)]), places, count).save_as(tmp_path / "m.dcm")
+    with pytest.raises(DataError, match="mosaic"):
+        io.read(tmp_path / "m.dcm")
+
+
 @pytest.mark.parametrize("cut", [4, 20, 90, 200])
 def test_a_private_header_that_is_cut_off_is_refused(make: Any, tmp_path: Path, cut: int) -> None:
     data = make.mosaic(np.stack([make.slab(n) for n in range(5)]), (0, 0, 1))

@@ -45,18 +45,23 @@ def test_a_copy_of_a_cd_in_small_letters_is_read(make: Any, tmp_path: Path) -> N
     assert len(dicom.find(root / "DICOMDIR").volumes) == 2
 
 
-def test_a_dicomdir_that_names_what_is_not_there_or_elsewhere_is_refused(make: Any, tmp_path: Path) -> None:
+def test_a_file_that_a_dicomdir_names_and_is_not_there_refuses_its_series_alone(make: Any, tmp_path: Path) -> None:
     root = cd(make, tmp_path / "cd")
-    shutil.copytree(root, tmp_path / "elsewhere")
     next(path for path in sorted(root.rglob("*")) if path.is_file() and path.name != "DICOMDIR").unlink()
-    with pytest.raises(DataError, match="names 6 files, of which 1 do not lie in its folder"):
-        dicom.find(root / "DICOMDIR")
+    first, second = dicom.find(root / "DICOMDIR").volumes
+    assert first.refusal.startswith("1 of its files missing")
+    assert not second.refusal
+
+
+def test_a_dicomdir_leads_nowhere_else(make: Any, tmp_path: Path) -> None:
+    cd(make, tmp_path / "cd")
+    shutil.copytree(tmp_path / "cd", tmp_path / "elsewhere")
     names = (tmp_path / "elsewhere" / "DICOMDIR").read_bytes()
     first = pydicom.dcmread(tmp_path / "elsewhere" / "DICOMDIR").DirectoryRecordSequence[3].ReferencedFileID[0]
     (tmp_path / "elsewhere" / "DICOMDIR").write_bytes(
         names.replace(first.encode() + b"\\", b"../cd/..\\"[-len(first) - 1 :])
     )
-    with pytest.raises(DataError, match="of which 6 do not lie in its folder"):
+    with pytest.raises(DataError, match="names 6 files, none of which lies in its folder"):
         dicom.find(tmp_path / "elsewhere" / "DICOMDIR")
 
 
@@ -83,6 +88,15 @@ def test_a_zip_is_read_in_place(make: Any, tmp_path: Path) -> None:
     assert volume.geometry == io.read_geometry(path)
     assert io.stem(path) == io.stem(folder)
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_zip_within_a_folder_or_a_zip_is_said(make: Any, tmp_path: Path) -> None:
+    zipped(tmp_path / "in" / "s.zip", make.series(tmp_path / "in" / "s"))
+    shutil.rmtree(tmp_path / "in" / "s")
+    for path in (tmp_path / "in", zipped(tmp_path / "out.zip", tmp_path / "in")):
+        assert dicom.find(path).aside == {"zip, to be named by itself": 1}
+        with pytest.raises(DataError, match="set aside: 1 x zip, to be named by itself"):
+            io.read(path)
 
 
 def test_volumes_in_a_zip_have_addresses(make: Any, tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import base64
 import io as text_io
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,9 @@ import pytest
 from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
+    HTJ2K,
+    HTJ2KLossless,
+    HTJ2KLosslessRPCL,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -142,3 +146,21 @@ def test_lossy_jpeg_of_12_bits_names_its_own_decoder(shared_data: Path, tmp_path
     data.save_as(tmp_path / "placed.dcm")
     with pytest.raises(DataError, match=r"JPEG Extended .*pip install pylibjpeg pylibjpeg-libjpeg"):
         io.read(tmp_path / "placed.dcm")
+
+
+# 16 rows of 12 columns, -300, -293, -286 ..., as OpenJPH 0.26 encodes them.
+_HIGH_THROUGHPUT = (
+    "/0//UQApQAAAAAAMAAAAEAAAAAAAAAAAAAAADAAAABAAAAAAAAAAAAABjwEB/1AACAACAAAACv9SAAwAAgABAAUEBEAB/1wAEyCIkJCQkJCQkJCQkJCQ"
+    "iIiI/2QAFwABT3BlbkpQSCBWZXIgMC4yNi4zLv+QAAoAAAAAAHIAAf+TwAAl4AEHdAAAwAASwAATAPYAh3QA/v0Ch3QAwAARwAATgBtzAPzy+wCDVADA"
+    "ABPAABVA3t2Bfst1AHjx8P7AGMCMtgDAACqgABXgJEmS3qenp0J3AKYmk8lk+vwAEPYhAey5AP/Z"
+)
+
+
+@pytest.mark.parametrize("syntax", [HTJ2KLossless, HTJ2KLosslessRPCL, HTJ2K])
+def test_high_throughput_jpeg_2000_is_read(make: Any, tmp_path: Path, syntax: str) -> None:
+    pixels = (np.arange(16 * 12).reshape(16, 12) * 7 - 300).astype(np.int16)
+    data = make.image((0, 0, 0), pixels)
+    data.PixelData = encapsulate([base64.b64decode(_HIGH_THROUGHPUT)])
+    data.file_meta.TransferSyntaxUID = syntax
+    data.save_as(tmp_path / "a.dcm")
+    assert np.array_equal(io.read(tmp_path / "a.dcm").array[0, :, :, 0], pixels.T)
