@@ -133,10 +133,10 @@ class _Keeper:
     def sum_up(self, seconds: float) -> None:
         """Say what it took."""
         if self.work:
-            passes, air = np.mean(self.work, axis=0)
+            passes, air = np.median([passes for passes, _ in self.work]), np.mean([air for _, air in self.work])
             left_out = f", {air:.0%} of the windows were left out as air" if air else ""
             scans = f"{len(self.work)} scan{'s' if len(self.work) > 1 else ''}"
-            progress.say(f"{scans} in {seconds:.1f} s: a voxel was computed {passes:.1f} times in the mean{left_out}")
+            progress.say(f"{scans} in {seconds:.1f} s: a voxel was computed {passes:.1f} times{left_out}")
 
     def _written(self, scan: Scan, target: Path, found: Prediction | str) -> Outcome:
         if isinstance(found, Prediction):

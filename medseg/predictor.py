@@ -123,8 +123,9 @@ class Predictor:
         """What comes before the network: read a scan, find where to look, and bring that to the model's grid and values."""
         volume = scan if isinstance(scan, Volume) else preprocess.read_image(_paths(scan))
         box, warnings = self._box(volume)
-        prepared = preprocess.prepare(region.cut(volume, box), self.bundle.preprocess)
-        odd = suitability.warnings(volume, prepared.geometry, self.bundle.preprocess, self.bundle.inference.window)
+        bundle, how = self.bundle, self.bundle.preprocess
+        prepared = preprocess.prepare(region.cut(volume, box), how)
+        odd = suitability.warnings(volume, prepared.geometry, how, bundle.inference.window, bundle.channels)
         meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "axes")}
         image = torch.tensor(prepared.array)
         return Ready(image, prepared.geometry, volume.geometry, box, meta, (*odd, *warnings))

@@ -62,7 +62,9 @@ def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
     here = sorted(folder.iterdir())
     found = without_probabilities([path for path in here if path.is_file() and _is_volume(path)])
     series = _volumes([folder, *(path for path in here if path.suffix.lower() == ".zip")])
-    below = (path for path in folder.rglob("*") if path.parent != folder and path.is_file())
+    below = (
+        path for path in folder.rglob("*") if path.parent != folder and path.is_file() and not _hidden(path, folder)
+    )
     deeper = sum(_is_volume(path) and not raster.matches(path) for path in below)
     if not series and not found:
         where = f" {deeper} lie in folders below it: name those." if deeper else ""
@@ -81,6 +83,11 @@ def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
         ids = few(scan.id for scan in series)
         progress.warn(f"{len(found)} picture(s) lie in the folder of the DICOM series {ids} and are set aside")
     return series or _grouped(found, channels)
+
+
+def _hidden(path: Path, folder: Path) -> bool:
+    """Whether a file lies in a hidden folder below a folder: what a killed process left, a trash."""
+    return any(part.startswith(".") for part in path.relative_to(folder).parts)
 
 
 def _folder(path: Path) -> Path:

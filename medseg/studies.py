@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medseg import drawings, io, progress, pseudonym
+from medseg import drawings, io, progress, pseudonym, volume
 from medseg.cases import Case, Dataset, Structures, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.labels import Label, Labels
@@ -15,7 +15,6 @@ from medseg.reading import each
 from medseg.series import Series, listing
 
 LAYOUT = "DICOM studies with SEG or RTSTRUCT"
-_MODALITIES = {"PET": "PT", "MRI": "MR"}  # as people write those of DICOM
 
 
 class _Seen(NamedTuple):
@@ -139,7 +138,7 @@ def _choose(drawn: dict[Series, Structures], modality: str | None) -> list[Serie
         ConfigError: there is none of the one that was asked for, or several and none was.
     """
     counts = Counter(series.modality for series in drawn)
-    wanted = _MODALITIES.get(modality.upper(), modality.upper()) if modality else next(iter(counts))
+    wanted = volume.modality(modality) if modality else next(iter(counts))
     if (modality is None and len(counts) > 1) or wanted not in counts:
         known = ", ".join(f"{name} ({count} series)" for name, count in sorted(counts.items()))
         raise ConfigError(f"structures were drawn on {known}; a model learns from one. Choose with --modality.")

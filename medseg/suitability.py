@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from medseg import volume
 from medseg.io import raster
 from medseg.preprocess import Config
 from medseg.volume import Geometry, Volume
@@ -17,7 +18,9 @@ _TURNED_DEG = 38.0
 _AIR_HU = -200  # whatever a CT shows, there is air or padding around it
 
 
-def warnings(scan: Volume, prepared: Geometry, config: Config, window: Sequence[int]) -> tuple[str, ...]:
+def warnings(
+    scan: Volume, prepared: Geometry, config: Config, window: Sequence[int], channels: Sequence[str] = ()
+) -> tuple[str, ...]:
     """What speaks against a scan, one line each with its numbers.
 
     Args:
@@ -25,9 +28,11 @@ def warnings(scan: Volume, prepared: Geometry, config: Config, window: Sequence[
         prepared: its grid as the model sees it.
         config: how the model prepares scans.
         window: voxels of the model's window on that grid.
+        channels: what the model says that each channel is, if it says so.
     """
     found = (
         _noted(scan),
+        _modality(scan, channels),
         _values(scan, config),
         _turn(scan.geometry),
         _spacing(scan, config),
@@ -39,6 +44,15 @@ def warnings(scan: Volume, prepared: Geometry, config: Config, window: Sequence[
 def _noted(scan: Volume) -> list[str]:
     """What was odd about the file; that a picture has no place in space is not."""
     return [note for note in scan.meta.get("notes", ()) if note != raster.NOTE]
+
+
+def _modality(scan: Volume, channels: Sequence[str]) -> list[str]:
+    """DICOM says what a scan is, and a model's channels often do."""
+    known, learnt = set(volume.MODALITIES.values()), [volume.modality(name) for name in channels[:1]]
+    own = scan.meta.get("modality", "")
+    if own not in known or not known.intersection(learnt) or own in learnt:
+        return []
+    return [f"the scan is {own}, by its DICOM files, and the model learnt from {channels[0]}"]
 
 
 def _values(scan: Volume, config: Config) -> list[str]:

@@ -22,6 +22,19 @@ from medseg.errors import GeometryError
 
 Kind = Literal["image", "labels"]
 Array = npt.NDArray[Any]
+MODALITIES = {
+    "CT": "CT",
+    "CBCT": "CT",
+    "MR": "MR",
+    "MRI": "MR",
+    "PET": "PT",
+    "PT": "PT",
+}  # as people write them: DICOM's code
+
+
+def modality(word: str) -> str:
+    """DICOM's code for a modality as people write it; what is not known as it is, in capitals."""
+    return MODALITIES.get(word.upper(), word.upper())
 
 
 def axes_of(axcodes: str) -> list[int]:

@@ -121,7 +121,7 @@ def test_series_below_a_folder_of_volumes_are_not_passed_over_in_silence(
 
 
 def test_scans_in_folders_below_are_told_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write(tmp_path / "study", "a.nii.gz", "Doe^Jane/b.nii.gz", "Doe^Jane/later/c.nrrd")
+    write(tmp_path / "study", "a.nii.gz", "Doe^Jane/b.nii.gz", "Doe^Jane/later/c.nrrd", ".medseg-x/half.nii.gz")
     assert found(tmp_path / "study") == {"a": ["a.nii.gz"]}
     assert "2 scan(s) lie in folders below and are left out" in caplog.text
     assert "Doe" not in caplog.text

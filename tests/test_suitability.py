@@ -89,3 +89,18 @@ def test_a_scan_half_way_between_two_axes(degrees: float, told: bool) -> None:
     turn = np.array([[np.cos(a), -np.sin(a), 0, 5], [np.sin(a), np.cos(a), 0, -3], [0, 0, 1, 0], [0, 0, 0, 1]])
     found = said(volume().replace(geometry=Geometry(SHAPE, turn @ grid.affine)))
     assert any("turned by" in line for line in found) == told
+
+
+@pytest.mark.parametrize(("own", "learnt"), [("MR", "CT"), ("CT", "MRI"), ("PT", "ct")])
+def test_a_scan_of_another_modality_than_the_model_s(own: str, learnt: str) -> None:
+    scan = volume().replace(meta={"modality": own})
+    config = Config(spacing_mm=(1.0, 1.0, 2.0), intensity=(Intensity(),))
+    (said_,) = warnings(scan, scan.geometry, config, (16, 16, 16), (learnt,))
+    assert said_ == f"the scan is {own}, by its DICOM files, and the model learnt from {learnt}"
+
+
+@pytest.mark.parametrize(("own", "learnt"), [("MR", "MRI"), ("CT", "image"), ("MR", "T1"), ("-", "CT"), ("", "CT")])
+def test_modalities_that_agree_or_are_not_known_are_no_matter(own: str, learnt: str) -> None:
+    scan = volume().replace(meta={"modality": own})
+    config = Config(spacing_mm=(1.0, 1.0, 2.0), intensity=(Intensity(),))
+    assert not warnings(scan, scan.geometry, config, (16, 16, 16), (learnt,))

@@ -8,6 +8,8 @@ import typer
 
 from medseg import system
 
+_SHOWN = 10  # measurements of this machine
+
 
 def models(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them: all its presets.")] = None,
@@ -33,5 +35,9 @@ def doctor() -> None:
 
     for name, value in system.facts().items():
         typer.echo(f"{name:18s} {value}")
-    for record in arithmetic.remembered().values():
-        typer.echo(record)
+    records = list(arithmetic.remembered().values())
+    if records:
+        shown = f", the last {_SHOWN} of {len(records)}" if len(records) > _SHOWN else ""
+        typer.echo(f"how models were found to be computed quickest{shown}:")
+    for record in records[-_SHOWN:]:
+        typer.echo(f"  {record}")
