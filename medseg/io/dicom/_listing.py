@@ -96,9 +96,15 @@ def find(path: Path) -> Listing:
 
 
 def _with_paths(path: Path, volumes: Sequence[Found], stray: Sequence[File]) -> tuple[Found, ...]:
-    files = [{plane.file.source.path for plane in found.stack.planes} or {found.file.source.path} for found in volumes]
+    files = [_files(found) for found in volumes]
     paths = addresses(path, [found.id for found in volumes], files, (file.source.path for file in stray))
     return tuple(replace(found, path=own) for found, own in zip(volumes, paths, strict=True))
+
+
+def _files(found: Found) -> set[Path]:
+    """The files of a volume, with those that hold copies of its images."""
+    planes = [each for plane in found.stack.planes for each in (plane, *plane.copies)]
+    return {plane.file.source.path for plane in planes} or {found.file.source.path}
 
 
 def _lost(reads: Sequence[Read]) -> tuple[Counter[str], list[File]]:

@@ -94,6 +94,15 @@ def test_files_of_one_uid_that_differ_are_refused(make: Any, tmp_path: Path) -> 
         io.read(make.save(tmp_path / "s", images))
 
 
+def test_a_copy_in_another_folder_belongs_to_the_path_of_its_volume(make: Any, tmp_path: Path) -> None:
+    images = [make.image((0, 0, 2 * n), make.slab(n)) for n in range(3)]
+    make.save(tmp_path / "s" / "a", images)
+    make.save(tmp_path / "s" / "b", [make.image((0, 0, 2), make.slab(9), SOPInstanceUID=images[1].SOPInstanceUID)])
+    (found,) = dicom.find(tmp_path / "s").volumes
+    with pytest.raises(DataError, match="two files of one SOPInstanceUID"):
+        io.read(found.path)
+
+
 def test_phases_are_in_the_order_of_their_time(make: Any, tmp_path: Path) -> None:
     folder = cube(make, tmp_path / "s", lambda k, t: {"TriggerTime": (0, 480, 240)[t]})
     assert [found.label for found in dicom.find(folder).volumes] == [
