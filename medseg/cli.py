@@ -255,12 +255,15 @@ def report(folder: Annotated[Path, typer.Argument(help="Folder of a run or an ev
 
 
 @app.command()
-def models() -> None:
-    """List architectures and their presets."""
-    from medseg import models as zoo
+def models(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them: all its presets.")] = None,
+    dims: Annotated[int, typer.Option(help="2 or 3: count for images or for volumes.")] = 3,
+    page: Annotated[bool, typer.Option("--page", help="Print docs/models.md.")] = False,
+) -> None:
+    """List architectures with paper, family and parameters; of one, presets with operations and memory."""
+    from medseg.models import _table
 
-    for name in zoo.names():
-        typer.echo(f"{name:20s} {', '.join(zoo.presets(name))}")
+    typer.echo(_table.page() if page else _table.presets(name, dims) if name else _table.overview(dims), nl=not page)
 
 
 @app.command()

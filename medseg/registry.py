@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
+import re
 from collections.abc import Iterable
 from types import ModuleType
 
@@ -40,11 +41,35 @@ def load(package: ModuleType, name: str, *, dotted: bool = False) -> ModuleType:
     """
     if name in names(package):
         return importlib.import_module(f"{package.__name__}.{name}")
-    kind = package.__name__.rpartition(".")[2].replace("losses", "loss").replace("models", "model")
     if dotted and "." in name:
         try:
             return importlib.import_module(name)
         except ImportError as error:
-            raise ConfigError(f"{kind} '{name}' cannot be imported: {error}") from error
+            raise ConfigError(f"{_kind(package)} '{name}' cannot be imported: {error}") from error
+    raise _unknown(package, name)
+
+
+def check(package: ModuleType, name: str) -> None:
+    """See that a component exists, without importing it.
+
+    Raises:
+        ConfigError: no such component; names the nearest one.
+    """
+    if name not in names(package):
+        raise _unknown(package, name)
+
+
+def _unknown(package: ModuleType, name: str) -> ConfigError:
     hint, known = did_you_mean(name, names(package)), f"Known: {', '.join(names(package))}."
-    raise ConfigError(f"unknown {kind} '{name}'. {hint}" + ("" if known in hint else f" {known}"))
+    return ConfigError(f"unknown {_kind(package)} '{name}'. {hint}" + ("" if known in hint else f" {known}"))
+
+
+def _kind(package: ModuleType) -> str:
+    return package.__name__.rpartition(".")[2].replace("losses", "loss").replace("models", "model")
+
+
+def said(docstring: str | None) -> tuple[str, dict[str, str]]:
+    """What a component says of itself: the first paragraph, and its fields (`Paper: ...`, further lines by four spaces)."""
+    summary, *rest = (docstring or "").strip().split("\n\n", 1)
+    fields = re.findall(r"^(\w+): (.+(?:\n {4}.+)*)", rest[0] if rest else "", re.MULTILINE)
+    return " ".join(summary.split()), {key.lower(): " ".join(text.split()) for key, text in fields}

@@ -21,6 +21,12 @@ QUICK: dict[str, Any] = {
 }
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what takes half an hour, unless it is asked for."""
+    if "zoo" not in config.option.markexpr:
+        items[:] = [item for item in items if not item.get_closest_marker("zoo")]
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """Real scans beside the checkout; tests that need them are skipped where they are not."""

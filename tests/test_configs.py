@@ -28,11 +28,6 @@ def test_the_general_ones_are_there() -> None:
     assert {"fast", "balanced", "accurate"} <= set(PRESETS)
 
 
-@pytest.mark.parametrize("name", models.names())
-def test_every_architecture_has_one(name: str) -> None:
-    assert config.preset(name)["model"]["name"] == name
-
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_it_is_a_valid_configuration(name: str) -> None:
     checked = config.check(config.preset(name))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Any
 
+from medseg import registry
 from medseg.losses._factory import module, names, title
 
 
@@ -54,12 +54,10 @@ def about(name: str) -> About:
     from medseg.losses._options import Options
 
     loss = module(name)
-    summary, *rest = (loss.__doc__ or "").strip().split("\n\n", 1)
-    fields = re.findall(r"^(\w+): (.+(?:\n {4}.+)*)", rest[0] if rest else "", re.MULTILINE)
-    said = {key.lower(): " ".join(text.split()) for key, text in fields}
+    summary, said = registry.said(loss.__doc__)
     options = loss.Config().model_dump(mode="json")
     defaults = {key: value for key, value in options.items() if key not in Options.model_fields}
-    return About(name, " ".join(summary.split()), said["formula"], said["paper"], said["equation"], defaults)
+    return About(name, summary, said["formula"], said["paper"], said["equation"], defaults)
 
 
 def _plain(value: Any) -> str:

@@ -1,6 +1,6 @@
 """Architectures: one file each, found by its name, written once for 2D and 3D.
 
-An architecture's file holds its `Config`, its `PRESETS` (the paper's variants, and `tiny`: the same topology with few channels)
+An architecture's file says in its docstring what it is (`list_models`), and holds its `Config`, its `PRESETS` (the paper's variants, and `tiny`: the same topology with few channels)
 and `build(config, *, spatial_dims, in_channels, out_channels)`. Listing names loads no torch; building does.
 """
 
@@ -13,12 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 from medseg import registry
 from medseg.errors import ConfigError
+from medseg.models._about import About as About
+from medseg.models._about import about as about
+from medseg.models._about import list_models as list_models
+from medseg.models._about import parsed as _parsed
 from medseg.settings import parse
 
 if TYPE_CHECKING:
     from torch import nn
 
     from medseg.models._blocks import Output as Output
+    from medseg.models._counting import Cost
+
+SIZES = {2: (256, 256), 3: (96, 96, 96)}  # of the images for which operations and memory are stated
 
 
 def names() -> tuple[str, ...]:
@@ -115,11 +122,43 @@ def create_model(
     name, given = _split(model)
     settings = resolve({"name": name} | given | options, dotted=dotted)
     module = _module(settings.pop("name"), dotted=dotted)
+    if spatial_dims not in (allowed := _parsed(name, module.__doc__).dims):
+        raise ConfigError(f"model '{name}' is made for {allowed[0]}D alone, got spatial_dims={spatial_dims}")
     config = parse(module.Config, settings, "model")
     built: nn.Module = module.build(
         config, spatial_dims=spatial_dims, in_channels=in_channels, out_channels=out_channels
     )
     return built
+
+
+def parameters(
+    model: str | Mapping[str, Any], *, spatial_dims: int, in_channels: int = 1, out_channels: int = 2, **options: Any
+) -> int:
+    """How many numbers a network learns, counted without making them. Args, Raises: as for `create_model`."""
+    from medseg.models import _counting
+
+    ends = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": out_channels}
+    return _counting.parameters(lambda: create_model(model, **ends, **options))
+
+
+def cost(
+    model: str | Mapping[str, Any],
+    *,
+    spatial_dims: int,
+    in_channels: int = 1,
+    out_channels: int = 2,
+    size: tuple[int, ...] | None = None,
+    **options: Any,
+) -> Cost:
+    """Parameters, operations and memory of a network for one image, counted without computing.
+
+    Args, Raises: as for `create_model`; `size` is that of the image, without it one of `SIZES`.
+    """
+    from medseg.models import _counting
+
+    ends = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": out_channels}
+    image = (in_channels, *(size or SIZES[spatial_dims]))
+    return _counting.cost(lambda: create_model(model, **ends, **options), image)
 
 
 def _split(model: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -67,11 +67,22 @@ def ntuple(value: Size, n: int) -> tuple[int, ...]:
     return values
 
 
-def conv(dims: int, inputs: int, outputs: int, kernel: Size = 3, stride: Size = 1, *, bias: bool = True) -> nn.Module:
+def conv(
+    dims: int,
+    inputs: int,
+    outputs: int,
+    kernel: Size = 3,
+    stride: Size = 1,
+    *,
+    dilation: Size = 1,
+    groups: int = 1,
+    bias: bool = True,
+) -> nn.Module:
     """A convolution that keeps the size, or divides it by the stride and rounds up. Kernels are odd."""
-    sizes = ntuple(kernel, dims)
+    sizes, rates = ntuple(kernel, dims), ntuple(dilation, dims)
+    padding = tuple(rate * (k // 2) for rate, k in zip(rates, sizes, strict=True))
     layer = nn.Conv2d if dims == 2 else nn.Conv3d
-    return layer(inputs, outputs, sizes, ntuple(stride, dims), tuple(k // 2 for k in sizes), bias=bias)  # type: ignore[arg-type]
+    return layer(inputs, outputs, sizes, ntuple(stride, dims), padding, rates, groups, bias)  # type: ignore[arg-type]
 
 
 class _ChannelsLast2d(nn.Conv2d):

@@ -48,7 +48,7 @@ class _Undone(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, blocks: Sequence[Pair], *_: Tensor) -> Tensor:
         y = _forward(blocks, x)
-        ctx.blocks, ctx.device = blocks, x.device.type
+        ctx.blocks, ctx.device = blocks, "cpu" if x.is_meta else x.device.type  # on meta there is no autocast
         ctx.autocast = torch.is_autocast_enabled(ctx.device), torch.get_autocast_dtype(ctx.device)
         ctx.save_for_backward(y)
         return y

@@ -1,7 +1,11 @@
 """Attention U-Net: a U-Net whose skip connections are weighted by what the coarser level has found.
 
+Family: u-shape
+Paper: Oktay et al. 2018, Attention U-Net: learning where to look for the pancreas, arXiv:1804.03999
+Equation: 1 and 2
+
 Presets:
-    paper: Oktay et al. 2018, arXiv:1804.03999, equations 1 and 2, in its common form with 64 to 1024 channels: 34,878,573 parameters
+    paper: in its common form with 64 to 1024 channels: 34,878,573 parameters
         for 3 channels and 1 class in 2D. The gate compares the skip with the map already doubled, at the skip's own size.
     tiny: the same topology with few channels.
 """

@@ -1,7 +1,11 @@
 """FC-DenseNet, the "tiramisu": dense blocks in the shape of a U, of which only the new maps travel upward.
 
+Family: dense
+Paper: Jegou, Drozdzal, Vazquez, Romero, Bengio 2017, The one hundred layers tiramisu: fully convolutional DenseNets for semantic
+    segmentation, arXiv:1611.09326
+
 Presets: a variant's number is its count of convolutions (of dense layers, one a step down, one a step up, the first, the last).
-    103: Jegou, Drozdzal, Vazquez, Romero, Bengio 2017, arXiv:1611.09326, table 2: 9,322,091 parameters for 3 channels and 11
+    103: table 2 of the paper: 9,322,091 parameters for 3 channels and 11
         classes in 2D (9.4 M in the paper, which also counts the running figures of batch normalisation).
     67: the same, 5 layers a block: 3.5 M in the paper.
     56: the same, 4 layers a block and growth 12: 1.4 M, where the paper says 1.5 M.

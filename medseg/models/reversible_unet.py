@@ -2,8 +2,12 @@
 
 Memory in training then grows with the number of resolutions and not with the number of blocks; a step takes about a third longer.
 
+Family: u-shape
+Paper: Brügger, Baumgartner, Konukoglu 2019, A partially reversible U-Net for memory-efficient volumetric image segmentation,
+    arXiv:1906.06148
+
 Presets:
-    paper: Brügger, Baumgartner, Konukoglu 2019, arXiv:1906.06148: five resolutions of 60 to 480 channels, skip connections that
+    paper: five resolutions of 60 to 480 channels, skip connections that
         add, linear upsampling.
     tiny: the same topology with few channels.
 """

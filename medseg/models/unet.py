@@ -1,10 +1,13 @@
 """U-Net: an encoder that halves, a decoder that doubles, and skip connections by concatenation.
 
+Family: u-shape
+Paper: Ronneberger, Fischer, Brox 2015, U-Net: convolutional networks for biomedical image segmentation, arXiv:1505.04597
+
 Presets:
     residual: the default, planned from the data: residual units, normalised, deeply supervised, and its first stage at half
         resolution, where a CPU learns several times more per second. A last, narrow step at full resolution sees the image
         itself as its skip connection, so that fine borders are not lost.
-    paper: Ronneberger, Fischer, Brox 2015, arXiv:1505.04597, figure 1: 31,030,658 parameters for 1 channel and 2 classes in 2D.
+    paper: figure 1 of the paper: 31,030,658 parameters for 1 channel and 2 classes in 2D.
         Convolutions are padded, so that the size is kept; the paper's are not, and its output is smaller than its input.
     paper3d: Cicek et al. 2016, arXiv:1606.06650, figure 2: 19,069,955 parameters for 3 channels and 3 classes in 3D, scale and
         shift of the normalisation not counted, as in the paper. Padded too.

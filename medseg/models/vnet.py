@@ -1,7 +1,11 @@
 """V-Net: residual stages of large kernels, and strided convolutions in place of pooling.
 
+Family: u-shape
+Paper: Milletari, Navab, Ahmadi 2016, V-Net: fully convolutional neural networks for volumetric medical image segmentation,
+    arXiv:1606.04797
+
 Presets:
-    paper: Milletari, Navab, Ahmadi 2016, arXiv:1606.04797, figure 2 and table 1: 65,175,316 parameters for 1 channel and 2 classes
+    paper: figure 2 and table 1: 65,175,316 parameters for 1 channel and 2 classes
         in 3D. There is no normalisation, and a rectifier follows every convolution, the last one too. On the way down its stages
         see 5, 22, 72, 172 and 372 voxels.
     common: what most code calls V-Net: batch normalisation, exponential rectifiers (ELU), fewer convolutions (1, 1, 2, 3, 2 down and

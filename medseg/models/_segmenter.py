@@ -1,0 +1,54 @@
+"""The skeleton: how a trunk, a head and auxiliary heads become a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from medseg.models import _blocks
+from medseg.models._backbones import Trunk
+from medseg.models._blocks import NormName, Output
+from medseg.models._convs import unit
+from medseg.models._resizing import resize_like
+
+
+class Pick(nn.Module):
+    """One of a trunk's maps, counted from the finest (0) or from the coarsest (-1): the first part of a head on one map."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__()
+        self.index = index
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        return maps[self.index]
+
+
+class Segmenter(nn.Module):
+    """A trunk's maps, a head that makes logits of them, and the way to the input's size.
+
+    Args:
+        trunk: from the image to maps, finest first.
+        head: from all maps to logits of any size, which are then interpolated linearly.
+        auxiliary: in training, further heads: from all maps to logits at their own resolution, finest first.
+    """
+
+    def __init__(self, trunk: Trunk, head: nn.Module, auxiliary: Sequence[nn.Module] = ()) -> None:
+        super().__init__()
+        self.trunk, self.head, self.auxiliary = trunk, head, nn.ModuleList(auxiliary)
+
+    def forward(self, x: Tensor) -> Tensor | Output:
+        maps = self.trunk(x)
+        logits = resize_like(self.head(maps), x)
+        if not self.training or not self.auxiliary:
+            return logits
+        return Output(logits, tuple(head(maps) for head in self.auxiliary))
+
+
+def fcn_head(
+    dims: int, index: int, inputs: int, outputs: int, *, norm: NormName = "batch", dropout: float = 0.1
+) -> nn.Sequential:
+    """A 3x3 unit of a quarter of the channels, dropout, scores: the usual auxiliary head, on one of the trunk's maps."""
+    width = max(inputs // 4, 1)
+    scores = _blocks.conv(dims, width, outputs, 1)
+    return nn.Sequential(Pick(index), unit(dims, inputs, width, norm=norm), nn.Dropout(dropout), scores)
