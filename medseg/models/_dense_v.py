@@ -104,9 +104,3 @@ class Encoder(nn.Module):
             x = stack(self.downs[level - 1](x) if level else x)
             sides.append(side(x))
         return small, sides
-
-
-def to_size(x: Tensor, reference: Tensor) -> Tensor:
-    """A map at the size of another's, linearly."""
-    mode = {4: "bilinear", 5: "trilinear"}[x.ndim]
-    return x if x.shape[2:] == reference.shape[2:] else nn.functional.interpolate(x, reference.shape[2:], mode=mode)

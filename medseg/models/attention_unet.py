@@ -7,44 +7,40 @@ Equation: 1 and 2
 Presets:
     paper: in its common form with 64 to 1024 channels: 34,878,573 parameters
         for 3 channels and 1 class in 2D. The gate compares the skip with the map already doubled, at the skip's own size.
-    tiny: the same topology with few channels.
+    ct150: the authors' network for CT-150, 16 to 256 channels: a gate is opened by the coarser level's own map, two gates look at
+        each skip but the finest, and the scores of all levels make the last: 6.40 M weights of convolutions in 3D (table 1), with
+        their biases and normalisations 6,410,933 parameters for 1 channel and 15 classes.
+    tiny: the common form with few channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from typing import Literal
 
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Size
-from medseg.settings import Settings
+from medseg.models._blocks import NormName, Size
+from medseg.models._grid_attention import grid_attention_unet
+from medseg.models._ushape import Levels
 
 
-class Config(Settings):
-    """Options of an Attention U-Net.
+class Config(Levels):
+    """Options of an Attention U-Net: levels, and
 
     Args:
-        widths: channels of the stages, finest first.
-        strides: by how much each step down coarsens, one number or one an axis: (2, 2, 1) where slices are thick.
-        kernel: odd size of convolutions, one number or one an axis.
-        norm: normalisation after each convolution, those of the gates included.
+        gate: what opens a gate: the doubled map, at the skip's size, or the coarser level's own, on a grid of its size.
     """
 
-    widths: tuple[Positive, ...] = (64, 128, 256, 512, 1024)
-    strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
-    kernel: Kernel = 3
-    norm: NormName = "batch"
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _blocks.check_lengths(len(self.widths) - 1, strides=self.strides)
-        return self
+    gate: Literal["doubled", "grid"] = "doubled"
 
 
-PRESETS = {"paper": Config(), "tiny": Config(widths=(4, 6, 8), strides=(2, 2))}
+PRESETS = {
+    "paper": Config(),
+    "ct150": Config(widths=(16, 32, 64, 128, 256), gate="grid"),
+    "tiny": Config(widths=(4, 6, 8), strides=(2, 2)),
+}
 
 
 class Gate(nn.Module):
@@ -101,6 +97,8 @@ class AttentionUNet(nn.Module):
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """An Attention U-Net of the given widths and strides."""
     dims, widths = spatial_dims, config.widths
+    if config.gate == "grid":
+        return _blocks.initialise(grid_attention_unet(config, dims, in_channels, out_channels))
 
     def convs(inputs: int, *outputs: int) -> nn.Sequential:
         stage = nn.Sequential()

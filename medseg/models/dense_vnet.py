@@ -19,7 +19,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._dense_v import DenseV, Encoder, to_size
+from medseg.models._dense_v import DenseV, Encoder
+from medseg.models._resizing import resize_like
 
 
 class Config(DenseV):
@@ -50,10 +51,10 @@ class DenseVNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         small, sides = self.encoder(x)
-        logits = self.head(torch.cat((small, *(to_size(side, small) for side in sides)), dim=1))
+        logits = self.head(torch.cat((small, *(resize_like(side, small) for side in sides)), dim=1))
         if self.prior is not None:
-            logits = logits + to_size(self.prior, logits)
-        return to_size(logits, x)
+            logits = logits + resize_like(self.prior, logits)
+        return resize_like(logits, x)
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:

@@ -18,7 +18,8 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._blocks import Output
-from medseg.models._dense_v import DenseV, Encoder, to_size
+from medseg.models._dense_v import DenseV, Encoder
+from medseg.models._resizing import resize_like
 
 
 class Config(DenseV):
@@ -43,9 +44,9 @@ class PDVNet(nn.Module):
         seen = [(side,) for side in sides[:0:-1]] + [(small, sides[0])]
         answers: list[Tensor] = []
         for head, maps in zip(self.heads, seen, strict=True):
-            before = [to_size(answer, maps[0]) for answer in answers[-1:]]
+            before = [resize_like(answer, maps[0]) for answer in answers[-1:]]
             answers.append(head(torch.cat((*maps, *before), dim=1)))
-        logits = to_size(answers.pop(), x)
+        logits = resize_like(answers.pop(), x)
         return Output(logits, tuple(reversed(answers))) if self.training and answers else logits
 
 
