@@ -29,6 +29,7 @@ NAMES = (
     "docs/large.md",
     "docs/losses.md",
     "docs/metrics.md",
+    "docs/models.md",
     "docs/small_models.md",
 )
 PAGES = {name: (ROOT / name).read_text(encoding="utf-8") for name in NAMES}

@@ -137,7 +137,7 @@ def parameters(
     """How many numbers a network learns, counted without making them. Args, Raises: as for `create_model`."""
     from medseg.models import _counting
 
-    ends = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": out_channels}
+    ends: dict[str, Any] = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": out_channels}
     return _counting.parameters(lambda: create_model(model, **ends, **options))
 
 
@@ -156,7 +156,7 @@ def cost(
     """
     from medseg.models import _counting
 
-    ends = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": out_channels}
+    ends: dict[str, Any] = {"spatial_dims": spatial_dims, "in_channels": in_channels, "out_channels": out_channels}
     image = (in_channels, *(size or SIZES[spatial_dims]))
     return _counting.cost(lambda: create_model(model, **ends, **options), image)
 

@@ -89,5 +89,5 @@ def parsed(name: str, docstring: str | None) -> About:
     variants = (docstring or "").partition("\nPresets:")[2]
     listed = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", variants, re.MULTILINE)
     presets = {preset: " ".join(text.split()) for preset, text in listed}
-    said = (fields.get(key, "") for key in ("family", "paper"))
-    return About(name, summary, *said, dims, presets, fields.get("without", ""))
+    family, paper, without = (fields.get(key, "") for key in ("family", "paper", "without"))
+    return About(name, summary, family, paper, dims, presets, without)

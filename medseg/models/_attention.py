@@ -1,7 +1,7 @@
 """Attention among the voxels of a map and among its channels. Each takes a map and keeps its size.
 
 Memory in 3D: nothing holds a weight for each pair of voxels of a large map. Where every voxel looks at all others, these are
-averaged to at most `KEYS` first (`thinned`); lines, bases and regions are few by themselves.
+averaged to at most `KEYS` first (`thinned`); lines are short by themselves.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from medseg.models import _blocks
 from medseg.models._blocks import NormName
-from medseg.models._convs import unit
 from medseg.models._resizing import global_mean, mean_to
 
 KEYS = 4096  # voxels that are looked at: all of a 2D map of 64 x 64, or of a volume 16 an axis
@@ -53,6 +52,30 @@ class Gated(nn.Sequential):
         return x * super().forward(global_mean(x))
 
 
+class Gate(nn.Module):
+    """Additive attention, skip * sigmoid(psi(relu(W_g g + W_x skip))): one weight a voxel, from 0 to 1 (Attention U-Net,
+    Oktay et al. 2018, arXiv:1804.03999, equations 1 and 2).
+
+    Args:
+        dims: spatial axes.
+        channels: of the skip and of the gating map, which have the same size.
+        width: channels in which the two are compared.
+        norm: normalisation after each of the three 1x1 convolutions.
+    """
+
+    def __init__(self, dims: int, channels: int, width: int, norm: NormName) -> None:
+        super().__init__()
+
+        def project(inputs: int, outputs: int) -> nn.Module:
+            return nn.Sequential(_blocks.conv(dims, inputs, outputs, 1), _blocks.norm(norm, outputs))
+
+        self.gating, self.skip, self.psi = project(channels, width), project(channels, width), project(width, 1)
+
+    def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
+        agreement = (self.gating(gating) + self.skip(skip)).relu()  # (B, width, *spatial)
+        return skip * self.psi(agreement).sigmoid()  # the weights are (B, 1, *spatial)
+
+
 class NonLocal(nn.Module):
     """x + W softmax(theta(x) phi(x)^T) g(x): each voxel adds what those that are like it say.
 
@@ -64,9 +87,10 @@ class NonLocal(nn.Module):
         super().__init__()
         self.keys = keys
         self.theta, self.phi, self.g = (_blocks.conv(dims, channels, width, 1) for _ in range(3))
-        self.w = nn.Sequential(_blocks.conv(dims, width, channels, 1), _blocks.norm(norm, channels))
-        if norm != "none":
-            nn.init.zeros_(self.w[1].weight)
+        last = _blocks.norm(norm, channels)
+        self.w = nn.Sequential(_blocks.conv(dims, width, channels, 1), last)
+        for scale in list(last.parameters())[:1]:  # none without normalisation
+            nn.init.zeros_(scale)
 
     def forward(self, x: Tensor) -> Tensor:
         few = thinned(x, self.keys)
@@ -140,51 +164,3 @@ class CrissCross(nn.Module):
 def _lines(x: Tensor, axis: int) -> Tensor:
     """A map `(B, C, *spatial)` as lines along an axis: `(B, *others, n, C)`."""
     return x.movedim(1, -1).movedim(axis + 1, -2)
-
-
-class EMAttention(nn.Module):
-    """A map rebuilt from few bases, which expectation and maximisation find anew in each image.
-
-    Li et al. 2019, EMANet, arXiv:1907.13426, algorithm 1 and 3.3: the bases that an image begins from are a moving mean over
-    the training images.
-
-    Args:
-        dims: spatial axes.
-        channels: of the map.
-        bases: their number.
-        steps: of expectation and maximisation, without gradients but for the last rebuilding.
-        momentum: share of the former bases that a training step keeps.
-        norm: at the end.
-    """
-
-    mu: Tensor
-
-    def __init__(
-        self,
-        dims: int,
-        channels: int,
-        bases: int = 64,
-        steps: int = 3,
-        momentum: float = 0.9,
-        *,
-        norm: NormName = "batch",
-    ) -> None:
-        super().__init__()
-        self.steps, self.momentum = steps, momentum
-        self.register_buffer("mu", F.normalize(torch.randn(1, channels, bases), dim=1))
-        self.first = _blocks.conv(dims, channels, channels, 1)
-        self.last = unit(dims, channels, channels, 1, norm=norm, act=None)
-
-    def forward(self, x: Tensor) -> Tensor:
-        flat = self.first(x).flatten(2)  # (B, C, N)
-        with torch.no_grad():
-            bases = self.mu.expand(len(x), -1, -1)
-            for _ in range(self.steps):
-                shares = (flat.transpose(1, 2) @ bases).softmax(2)  # (B, N, K)
-                bases = F.normalize(flat @ (shares / (shares.sum(1, keepdim=True) + 1e-6)), dim=1)
-            if self.training:
-                mean = F.normalize(bases.mean(0, keepdim=True).to(self.mu), dim=1)
-                self.mu.lerp_(mean, 1 - self.momentum)
-        shares = (flat.transpose(1, 2) @ bases).softmax(2)
-        rebuilt = (bases @ shares.transpose(1, 2)).unflatten(2, x.shape[2:])
-        return (x + self.last(rebuilt.relu())).relu()

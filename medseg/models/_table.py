@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from medseg import models
 from medseg.errors import ConfigError
 from medseg.models._about import About, about, list_models
@@ -14,7 +16,7 @@ of its presets is and costs. This page is made by `medseg models --page`.
 ```bash
 medseg models --dims 2
 medseg models pspnet
-medseg train scans -o runs/psp --budget 20m model.name=pspnet model.preset=resnet50 model.aux=true
+medseg train scans -o runs/psp --budget 20m model.name=pspnet model.aux=true
 ```
 
 Counts are of the default preset, the first one, for 1 channel and 2 classes. Parameters are in millions. Multiply-adds (G) are those of convolutions
@@ -67,6 +69,6 @@ def _costs(name: str, preset: str, dims: int) -> tuple[str, str, str]:
     return f"{cost.parameters / 1e6:.2f}", f"{cost.multiply_adds / 1e9:.1f}", f"{cost.kept_bytes / 2**20:.0f}"
 
 
-def _columns(rows: list[tuple[str, ...]]) -> str:
+def _columns(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)

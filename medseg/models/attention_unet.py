@@ -16,14 +16,16 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from torch import Tensor, nn
 
 from medseg.models import _blocks
+from medseg.models._attention import Gate
 from medseg.models._blocks import NormName, Size
 from medseg.models._grid_attention import grid_attention_unet
-from medseg.models._ushape import Levels
+from medseg.models._ushape import Levels, convs
 
 
 class Config(Levels):
@@ -41,29 +43,6 @@ PRESETS = {
     "ct150": Config(widths=(16, 32, 64, 128, 256), gate="grid"),
     "tiny": Config(widths=(4, 6, 8), strides=(2, 2)),
 }
-
-
-class Gate(nn.Module):
-    """Additive attention, skip * sigmoid(psi(relu(W_g g + W_x skip))): one weight a voxel, from 0 to 1 (equations 1 and 2).
-
-    Args:
-        dims: spatial axes.
-        channels: of the skip and of the gating map, which have the same size.
-        width: channels in which the two are compared.
-        norm: normalisation after each of the three 1x1 convolutions.
-    """
-
-    def __init__(self, dims: int, channels: int, width: int, norm: NormName) -> None:
-        super().__init__()
-
-        def project(inputs: int, outputs: int) -> nn.Module:
-            return nn.Sequential(_blocks.conv(dims, inputs, outputs, 1), _blocks.norm(norm, outputs))
-
-        self.gating, self.skip, self.psi = project(channels, width), project(channels, width), project(width, 1)
-
-    def forward(self, skip: Tensor, gating: Tensor) -> Tensor:
-        agreement = (self.gating(gating) + self.skip(skip)).relu()  # (B, width, *spatial)
-        return skip * self.psi(agreement).sigmoid()  # the weights are (B, 1, *spatial)
 
 
 class AttentionUNet(nn.Module):
@@ -100,25 +79,19 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     if config.gate == "grid":
         return _blocks.initialise(grid_attention_unet(config, dims, in_channels, out_channels))
 
-    def convs(inputs: int, *outputs: int) -> nn.Sequential:
-        stage = nn.Sequential()
-        for width in outputs:
-            stage.append(_blocks.conv(dims, inputs, width, config.kernel))
-            stage.append(_blocks.norm(config.norm, width)).append(_blocks.activation("relu", width))
-            inputs = width
-        return stage
+    row = partial(convs, dims, kernel=config.kernel, norm=config.norm)
 
     def up(inputs: int, outputs: int, stride: Size) -> nn.Module:
-        return nn.Sequential(_blocks.upsample(dims, stride), convs(inputs, outputs))
+        return nn.Sequential(_blocks.upsample(dims, stride), row(inputs, outputs))
 
-    encoder: list[nn.Module] = [convs(in_channels, widths[0], widths[0])]
+    encoder: list[nn.Module] = [row(in_channels, widths[0], widths[0])]
     ups: list[nn.Module] = []
     gates: list[nn.Module] = []
     decoder: list[nn.Module] = []
     for fine, coarse, stride in zip(widths, widths[1:], config.strides, strict=False):
-        encoder.append(nn.Sequential(_blocks.max_pool(dims, stride), convs(fine, coarse, coarse)))
+        encoder.append(nn.Sequential(_blocks.max_pool(dims, stride), row(fine, coarse, coarse)))
         ups.insert(0, up(coarse, fine, stride))
         gates.insert(0, Gate(dims, fine, max(1, fine // 2), config.norm))
-        decoder.insert(0, convs(2 * fine, fine, fine))
+        decoder.insert(0, row(2 * fine, fine, fine))
     head = _blocks.conv(dims, widths[0], out_channels, 1)
     return _blocks.initialise(AttentionUNet(encoder, ups, gates, decoder, head))

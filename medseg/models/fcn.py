@@ -124,7 +124,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
 
 def _whole(dims: int, inputs: int, outputs: int, kernel: int, dropout: float) -> nn.Sequential:
     """What was a fully connected layer: it keeps the size, with the odd voxel of an even kernel at the far end."""
-    pad = (nn.ZeroPad2d if dims == 2 else nn.ZeroPad3d)(((kernel - 1) // 2, kernel // 2) * dims)
+    pad = (nn.ZeroPad2d if dims == 2 else nn.ZeroPad3d)(((kernel - 1) // 2, kernel // 2) * dims)  # type: ignore[arg-type]
     conv = (nn.Conv2d if dims == 2 else nn.Conv3d)(inputs, outputs, kernel)
     return nn.Sequential(pad, conv, relu(), nn.Dropout(dropout))
 

@@ -64,7 +64,8 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     """A SegNet on a VGG of the given depth."""
     dims, norm, convs = spatial_dims, config.norm, DEPTHS[config.depth]
     widths = (in_channels, *vgg_channels(config.width))
-    encoder, decoder = [], []
+    encoder: list[nn.Module] = []
+    decoder: list[nn.Module] = []
     for level, count in enumerate(convs):
         inputs, width = widths[level], widths[level + 1]
         encoder.append(vgg_stage(dims, inputs, width, count, norm=norm))

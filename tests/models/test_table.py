@@ -15,9 +15,21 @@ PAGE = (Path(__file__).parents[2] / "docs" / "models.md").read_text(encoding="ut
 ONE = "medseg models --page > docs/models.md writes it anew"
 
 
+def words(line):
+    """A row without its six counts."""
+    cells = [cell.strip() for cell in line.strip("| ").split("|")]
+    return cells[:4] + cells[10:]
+
+
 @pytest.mark.parametrize("row", models.list_models(), ids=lambda row: row.name)
-def test_the_page_has_each_as_it_is(row):
-    assert _table.line(row) in PAGE.splitlines(), ONE
+def test_the_page_has_the_words_of_each(row, monkeypatch):
+    monkeypatch.setattr(_table, "_costs", lambda *_: ("1", "1", "1"))
+    assert words(_table.line(row)) in [words(line) for line in PAGE.splitlines() if line.startswith("|")], ONE
+
+
+@pytest.mark.slow
+def test_the_page_has_the_counts_of_each():
+    assert _table.page() == PAGE, ONE
 
 
 def test_the_page_has_no_others(monkeypatch):

@@ -36,18 +36,27 @@ class Streams(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Each stream becomes the rectified sum of all, brought to its size: `paths[i][j]` leads from stream j to stream i."""
+    """What one stream becomes: the rectified sum of all, each by its path and brought to the stream's size."""
 
-    def __init__(self, paths: Sequence[Sequence[nn.Module]]) -> None:
+    def __init__(self, target: int, paths: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.paths = nn.ModuleList([nn.ModuleList(row) for row in paths])
+        self.target, self.paths = target, nn.ModuleList(paths)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        own = maps[self.target]
+        first, *others = (resize_like(path(x), own) for path, x in zip(self.paths, maps, strict=True))
+        return sum(others, first).relu()
+
+
+class Exchange(nn.Module):
+    """All streams from all."""
+
+    def __init__(self, fusions: Sequence[Fusion]) -> None:
+        super().__init__()
+        self.fusions = nn.ModuleList(fusions)
 
     def forward(self, maps: Sequence[Tensor]) -> list[Tensor]:
-        fused = []
-        for row, own in zip(self.paths, maps, strict=True):
-            first, *others = (resize_like(path(x), own) for path, x in zip(row, maps, strict=True))  # type: ignore[arg-type]
-            fused.append(sum(others, first).relu())
-        return fused
+        return [fusion(maps) for fusion in self.fusions]
 
 
 class HRNet(Trunk):
@@ -96,7 +105,7 @@ def _begin(dims: int, before: Sequence[int], now: Sequence[int], norm: NormName)
     return Streams([*kept, unit(dims, before[-1], now[-1], 3, 2, norm=norm)])
 
 
-def _exchange(dims: int, channels: Sequence[int], norm: NormName) -> Fusion:
+def _exchange(dims: int, channels: Sequence[int], norm: NormName) -> Exchange:
     def path(source: int, target: int) -> nn.Module:
         inputs, outputs = channels[source], channels[target]
         if source == target:
@@ -107,4 +116,4 @@ def _exchange(dims: int, channels: Sequence[int], norm: NormName) -> Fusion:
         return nn.Sequential(*steps, unit(dims, inputs, outputs, 3, 2, norm=norm, act=None))
 
     streams = range(len(channels))
-    return Fusion([[path(source, target) for source in streams] for target in streams])
+    return Exchange([Fusion(target, [path(source, target) for source in streams]) for target in streams])

@@ -7,7 +7,8 @@ table 1; Tan, Le 2019, EfficientNet, arXiv:1905.11946, table 1. Classifiers are 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
@@ -68,16 +69,11 @@ def _trunk(
             strides.append(pace.stride)
             stage = nn.Sequential()
         rate, stride = pace.dilation, pace.step(row.stride)
-        narrow = Row(
-            row.kernel,
-            scaled(row.hidden, width),
-            scaled(row.outputs, width),
-            scaled(row.squeeze, width) if row.squeeze else 0,
-            row.act,
-            row.stride,
-        )
-        how = {"stride": stride, "dilation": rate, "widen": row.hidden != before}
-        stage.append(inverted(dims, scaled(before, width), narrow, gate=gate, norm=norm, **how))
+        narrow = replace(row, hidden=scaled(row.hidden, width), outputs=scaled(row.outputs, width))
+        if row.squeeze:
+            narrow = replace(narrow, squeeze=scaled(row.squeeze, width))
+        how: dict[str, Any] = {"stride": stride, "dilation": rate, "widen": row.hidden != before, "gate": gate}
+        stage.append(inverted(dims, scaled(before, width), narrow, norm=norm, **how))
         before = row.outputs
     if last:
         stage.append(unit(dims, scaled(before, width), scaled(last[0], width), 1, norm=norm, act=last[1]))
@@ -117,8 +113,8 @@ def mobilenet_v3(
         Row(5, 672, 160, 168, swish, 2),
         *[Row(5, 960, 160, 240, swish)] * 2,
     ]
-    how = {"width": width, "norm": norm, "output_stride": output_stride, "gate": nn.Hardsigmoid}
-    return _trunk(dims, inputs, (16, swish), rows, (960, swish), **how)  # type: ignore[arg-type]
+    how: dict[str, Any] = {"width": width, "norm": norm, "output_stride": output_stride, "gate": nn.Hardsigmoid}
+    return _trunk(dims, inputs, (16, swish), rows, (960, swish), **how)
 
 
 def efficientnet_b0(
