@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._attention import Gate
-from medseg.models._blocks import NormName, Size
+from medseg.models._blocks import Size
 from medseg.models._grid_attention import grid_attention_unet
 from medseg.models._ushape import Levels, convs
 

@@ -46,7 +46,7 @@ class Config(Settings):
     norm: NormName = "none"
 
 
-PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16, units=6, ups=8)}
+PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16, units=6, patches=(1, 1), ups=8)}
 
 
 class ReSeg(nn.Module):
