@@ -147,11 +147,11 @@ class Fill(nn.Module):
         return nn.functional.pad(x, far_ends, mode="replicate") if any(missing) else x
 
 
-def strided(dims: int, inputs: int, outputs: int, stride: Size = 2) -> nn.Module:
+def strided(dims: int, inputs: int, outputs: int, stride: Size = 2, *, bias: bool = True) -> nn.Module:
     """A convolution whose kernel is its stride: each block becomes an element."""
     sizes = ntuple(stride, dims)
     layer = nn.Conv2d if dims == 2 else nn.Conv3d
-    return nn.Sequential(Fill(dims, stride), layer(inputs, outputs, sizes, sizes))  # type: ignore[arg-type]
+    return nn.Sequential(Fill(dims, stride), layer(inputs, outputs, sizes, sizes, bias=bias))  # type: ignore[arg-type]
 
 
 def max_pool(dims: int, stride: Size = 2) -> nn.Module:

@@ -7,45 +7,42 @@ Equation: 1 and 2
 Presets:
     paper: in its common form with 64 to 1024 channels: 34,878,573 parameters
         for 3 channels and 1 class in 2D. The gate compares the skip with the map already doubled, at the skip's own size.
-    tiny: the same topology with few channels.
+    ct150: the authors' network for CT-150, 16 to 256 channels: a gate is opened by the coarser level's own map, two gates look at
+        each skip but the finest, and the scores of all levels make the last: 6.40 M weights of convolutions in 3D (table 1), with
+        their biases and normalisations 6,410,933 parameters for 1 channel and 15 classes.
+    tiny: the common form with few channels.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Self
+from functools import partial
+from typing import Literal
 
-from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._attention import Gate
-from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Size
-from medseg.settings import Settings
+from medseg.models._blocks import Size
+from medseg.models._grid_attention import grid_attention_unet
+from medseg.models._ushape import Levels, convs
 
 
-class Config(Settings):
-    """Options of an Attention U-Net.
+class Config(Levels):
+    """Options of an Attention U-Net: levels, and
 
     Args:
-        widths: channels of the stages, finest first.
-        strides: by how much each step down coarsens, one number or one an axis: (2, 2, 1) where slices are thick.
-        kernel: odd size of convolutions, one number or one an axis.
-        norm: normalisation after each convolution, those of the gates included.
+        gate: what opens a gate: the doubled map, at the skip's size, or the coarser level's own, on a grid of its size.
     """
 
-    widths: tuple[Positive, ...] = (64, 128, 256, 512, 1024)
-    strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
-    kernel: Kernel = 3
-    norm: NormName = "batch"
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        _blocks.check_lengths(len(self.widths) - 1, strides=self.strides)
-        return self
+    gate: Literal["doubled", "grid"] = "doubled"
 
 
-PRESETS = {"paper": Config(), "tiny": Config(widths=(4, 6, 8), strides=(2, 2))}
+PRESETS = {
+    "paper": Config(),
+    "ct150": Config(widths=(16, 32, 64, 128, 256), gate="grid"),
+    "tiny": Config(widths=(4, 6, 8), strides=(2, 2)),
+}
 
 
 class AttentionUNet(nn.Module):
@@ -79,26 +76,22 @@ class AttentionUNet(nn.Module):
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """An Attention U-Net of the given widths and strides."""
     dims, widths = spatial_dims, config.widths
+    if config.gate == "grid":
+        return _blocks.initialise(grid_attention_unet(config, dims, in_channels, out_channels))
 
-    def convs(inputs: int, *outputs: int) -> nn.Sequential:
-        stage = nn.Sequential()
-        for width in outputs:
-            stage.append(_blocks.conv(dims, inputs, width, config.kernel))
-            stage.append(_blocks.norm(config.norm, width)).append(_blocks.activation("relu", width))
-            inputs = width
-        return stage
+    row = partial(convs, dims, kernel=config.kernel, norm=config.norm)
 
     def up(inputs: int, outputs: int, stride: Size) -> nn.Module:
-        return nn.Sequential(_blocks.upsample(dims, stride), convs(inputs, outputs))
+        return nn.Sequential(_blocks.upsample(dims, stride), row(inputs, outputs))
 
-    encoder: list[nn.Module] = [convs(in_channels, widths[0], widths[0])]
+    encoder: list[nn.Module] = [row(in_channels, widths[0], widths[0])]
     ups: list[nn.Module] = []
     gates: list[nn.Module] = []
     decoder: list[nn.Module] = []
     for fine, coarse, stride in zip(widths, widths[1:], config.strides, strict=False):
-        encoder.append(nn.Sequential(_blocks.max_pool(dims, stride), convs(fine, coarse, coarse)))
+        encoder.append(nn.Sequential(_blocks.max_pool(dims, stride), row(fine, coarse, coarse)))
         ups.insert(0, up(coarse, fine, stride))
         gates.insert(0, Gate(dims, fine, max(1, fine // 2), config.norm))
-        decoder.insert(0, convs(2 * fine, fine, fine))
+        decoder.insert(0, row(2 * fine, fine, fine))
     head = _blocks.conv(dims, widths[0], out_channels, 1)
     return _blocks.initialise(AttentionUNet(encoder, ups, gates, decoder, head))

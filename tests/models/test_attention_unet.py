@@ -3,6 +3,7 @@ import torch
 from monai.networks.nets.attentionunet import AttentionBlock
 
 from medseg.models import create_model
+from medseg.models._grid_attention import GridGate
 from medseg.models.attention_unet import Gate
 
 
@@ -47,3 +48,41 @@ def test_closed_gates_hide_the_finest_level():
     net(torch.rand(1, 1, 8, 8))
     assert not seen[0].any()
     assert seen[1].any()
+
+
+def test_weights_of_ct150():
+    """The paper's 6.40 M (table 1) are those of convolutions, without biases and normalisations."""
+    with torch.device("meta"):
+        net = create_model("attention_unet", preset="ct150", spatial_dims=3, in_channels=1, out_channels=15)
+    assert sum(weight.numel() for weight in net.parameters() if weight.ndim > 1) == 6_403_588
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_grid_gate_opens_and_closes(dims):
+    gate = GridGate(dims, 3, 5, 2, "none")
+    skip, gating = torch.randn(1, 3, *(7,) * dims), torch.randn(1, 5, *(4,) * dims)
+    for bias, share in ((100.0, 1.0), (-100.0, 0.0)):
+        torch.nn.init.constant_(gate.psi.bias, bias)
+        torch.testing.assert_close(gate(skip, gating), gate.mix(share * skip))
+
+
+@pytest.mark.parametrize("size", [(16, 16, 16), (9, 5, 7), (1, 1, 1), (13, 1, 8)], ids=str)
+def test_grids_of_any_size(size):
+    options = {"gate": "grid", "widths": (3, 4, 5), "strides": (2, (2, 1, 2))}
+    net = create_model("attention_unet", spatial_dims=3, in_channels=1, out_channels=2, **options)
+    logits = net.train()(torch.randn(1, 1, *size))
+    assert logits.shape == (1, 2, *size)
+    logits.square().sum().backward()
+    assert all(weight.grad is not None for weight in net.parameters())
+
+
+def test_scores_of_all_levels_make_the_last():
+    options = {"gate": "grid", "widths": (3, 4, 5), "strides": (2, 2)}
+    net = create_model("attention_unet", spatial_dims=2, in_channels=1, out_channels=2, **options).eval()
+    with torch.no_grad():
+        net.head.weight.zero_()[:, :2, 0, 0] = torch.eye(2)
+        net.head.bias.zero_()
+    seen = []
+    net.decoder[-1].register_forward_hook(lambda _, inputs, y: seen.append(y))
+    x = torch.rand(1, 1, 8, 8)
+    torch.testing.assert_close(net(x), net.scores[-1](seen[0]))

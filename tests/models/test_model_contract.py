@@ -182,12 +182,16 @@ def test_half_precision_is_finite_and_near(name, dims):
 @pytest.mark.parametrize("axis", range(3))
 def test_an_axis_of_its_own(name, axis):
     """Kernels of 1 and strides of 1 along an axis: planes across it are not mixed, where nothing else mixes them."""
+    if axis == 2 and about(name).family == "recurrent":
+        pytest.skip("slices along the last axis are a sequence")
     kernel = tuple(1 if n == axis else 3 for n in range(3))
     stride = tuple(1 if n == axis else 2 for n in range(3))
-    steps = 3 if name == "unet" else 2
-    kernels = {"kernels": (kernel,) * 3} if name == "unet" else {"kernel": kernel}
-    norm = "none" if name == "reversible_unet" else "batch"
-    net = make(name, 3, **kernels, strides=(stride,) * steps, norm=norm)
+    tiny = resolve({"name": name, "preset": "tiny"})
+    options = {"kernels": (kernel,) * 3} if name == "unet" else {"kernel": kernel}
+    if "strides" in tiny:
+        options["strides"] = (stride,) * len(tiny["strides"])
+    options["norm"] = "none" if name == "reversible_unet" else "batch"
+    net = make(name, 3, **options)
     x = image((7, 9, 11))
     before = net(x)
     x.select(2 + axis, 3).add_(1)
@@ -259,6 +263,8 @@ def test_wrong_strides_are_one_line(name, wrong, message):
     ids=["norm", "name"],
 )
 def test_wrong_options_are_one_line(name, wrong, message):
+    if "strides" in wrong and "strides" not in resolve(name):
+        pytest.skip("keeps one resolution")
     with pytest.raises(ConfigError, match=message):
         make(name, 3, **wrong)
 

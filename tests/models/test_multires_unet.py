@@ -1,0 +1,29 @@
+import pytest
+import torch
+
+from medseg.models import create_model
+from medseg.models.multires_unet import MultiRes
+
+
+def test_weights_of_the_paper(count):
+    assert 7.24e6 <= count("multires_unet", "paper", 2, 3, 1) <= 7.26e6
+
+
+def test_channels_of_the_stages():
+    """A sixth, a third and a half of 1.67 times the level's width, each rounded down: 51, 105, 212, 426, 853."""
+    with torch.device("meta"):
+        net = create_model("multires_unet", spatial_dims=2, in_channels=3, out_channels=1)
+    assert [stage[-1].end.num_features for stage in net.encoder] == [51, 105, 212, 426, 853]
+    assert [len(path) for path in net.skips] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("part", "reach"), [(0, 3), (1, 5), (2, 7)])
+def test_the_three_convolutions_see_3_5_and_7_voxels(part, reach):
+    block = MultiRes(2, 1, (1, 1, 1), 3, "none").double()
+    image = torch.rand(1, 1, 15, 15, dtype=torch.float64, requires_grad=True)
+    x = image
+    for conv in block.convs[: part + 1]:
+        torch.nn.init.uniform_(conv[0].weight)
+        x = conv(x)
+    (slope,) = torch.autograd.grad(x[0, 0, 7, 7], image)
+    assert int((slope[0, 0].abs().sum(1) > 0).sum()) == reach

@@ -1,0 +1,23 @@
+import itertools
+
+import torch
+from torch import nn
+
+from medseg.models.res_unet import Residual
+
+
+def test_weights(count):
+    """By hand: two 3x3 convolutions a stage and a 1x1 beside them, scale and shift, steps up of 2x2, nine stages."""
+    widths = (64, 128, 256, 512, 1024)
+    stages = [(3, 64), *itertools.pairwise(widths), *((2 * n, n) for n in widths[:-1])]
+    convolutions = sum(9 * (a * b + b * b) + 2 * b + a * b + b + 4 * b for a, b in stages)
+    steps = sum(4 * 2 * n * n + n for n in widths[:-1])
+    assert count("res_unet", "paper", 2, 3, 1) == convolutions + steps + 64 + 1
+
+
+def test_a_unit_without_weights_rectifies_its_input():
+    unit = Residual(2, 3, 3, 3, "none")
+    for weight in unit.parameters():
+        nn.init.zeros_(weight)
+    x = torch.randn(1, 3, 5, 5)
+    assert torch.equal(unit(x), x.relu())
