@@ -43,7 +43,7 @@ class Config(Settings):
     norm: NormName = "batch"
 
 
-PRESETS = {"resnet34": Config(), "tiny": Config(depth=10, width=1 / 13, pools=(2, 3))}
+PRESETS = {"resnet34": Config(), "tiny": Config(depth=10, width=1 / 16, pools=(2, 3))}
 
 
 class DenseAtrous(nn.Module):
