@@ -88,10 +88,11 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     """A front end (section 4) and a context module (section 3)."""
     dims, hidden = spatial_dims, config.hidden
     trunk = vgg(dims, in_channels, config.depth, width=config.width, output_stride=8)
+    scores = (nn.Conv2d if dims == 2 else nn.Conv3d)(hidden, out_channels, 1)
     front = nn.Sequential(
         Pick(-1),
         vgg_hidden(dims, trunk.channels[-1], hidden, config.reach, dilation=4, dropout=config.dropout),
-        _blocks.conv(dims, hidden, out_channels, 1),
+        scores,
     )
     context = nn.Sequential()
     if config.context:
@@ -101,6 +102,8 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
             inputs = multiple * out_channels
         context.append(_blocks.conv(dims, inputs, out_channels, 1))
     net = _blocks.initialise(DilatedNet(trunk, front, context, aux=config.aux))
+    if config.context:
+        nn.init.ones_(scores.bias)  # type: ignore[arg-type]  # the context's rectifiers let positive scores pass
     for part in context.modules():
         if isinstance(part, nn.Conv2d | nn.Conv3d):
             _let_pass(part, out_channels)

@@ -26,6 +26,7 @@ from medseg.models._resizing import max_pool_where, unpool
 from medseg.settings import Settings
 
 ROUND = (1, 2, "lines", 4, 1, 8, "lines", 16)  # bottlenecks of the coarsest map: dilations, or asymmetric
+LATE = 4.0  # He initialisation divided by about so much
 LINE = 5  # voxels of an asymmetric convolution
 
 
@@ -51,7 +52,7 @@ class Config(Settings):
         return self
 
 
-PRESETS = {"paper": Config(), "tiny": Config(channels=(8, 16, 24), rounds=1)}
+PRESETS = {"paper": Config(), "tiny": Config(channels=(8, 12, 16), rounds=1)}
 
 
 class Initial(nn.Module):
@@ -140,7 +141,12 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         for channels, count in ((middle, 2), (fine, 1))
     ]
     head = _blocks.transposed(dims, fine, out_channels, 2, 3, bias=norm == "none")
-    return _blocks.initialise(ENet(first, downs, encoder, ups, decoder, head))
+    net = _blocks.initialise(ENet(first, downs, encoder, ups, decoder, head))
+    for part in net.modules():
+        if isinstance(part, Residual):
+            *_, last = (layer for layer in part.modules() if isinstance(layer, nn.Conv2d | nn.Conv3d))
+            nn.init.kaiming_normal_(last.weight, a=LATE)  # many are added up: small ones keep the scale
+    return net
 
 
 def _regular(dims: int, channels: int, kind: int | str, *, norm: NormName, dropout: float) -> nn.Module:

@@ -38,7 +38,7 @@ class Config(Settings):
     norm: NormName = "batch"
 
 
-PRESETS = {"resnet18": Config(), "resnet34": Config(depth=34), "tiny": Config(depth=10, width=0.1)}
+PRESETS = {"resnet18": Config(), "resnet34": Config(depth=34), "tiny": Config(depth=10, width=0.11)}
 
 
 class LinkNet(nn.Module):
@@ -75,7 +75,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         return finished(layer, outputs, norm)
 
     def block(inputs: int, outputs: int, stride: int) -> nn.Sequential:
-        narrow = max(inputs // 4, 1)
+        narrow = max(inputs // 4, 2)
         return nn.Sequential(
             unit(dims, inputs, narrow, 1, norm=norm),
             up(narrow, narrow, stride),

@@ -48,26 +48,26 @@ class Config(Settings):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
 
 
-PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16, hidden=8, rate=2, dropout=0.1)}
+PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16, hidden=16, rate=2, dropout=0.1)}
 
 
 class OneLength(nn.Module):
     """Divides the channels of each place by their Euclidean length, and scales each (section 3.3, equations 1 to 3)."""
 
-    def __init__(self, dims: int, channels: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.scale = nn.Parameter(torch.full((channels, *[1] * dims), LENGTH))
+        self.scale = nn.Parameter(torch.full((channels,), LENGTH))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.normalize(x, dim=1) * self.scale
+        return F.normalize(x, dim=1) * self.scale.view(-1, *[1] * (x.ndim - 2))
 
 
 class WithGlobal(nn.Module):
     """The map and its mean, which is repeated at every place: joined (figure 1)."""
 
-    def __init__(self, dims: int, channels: int) -> None:
+    def __init__(self, channels: int) -> None:
         super().__init__()
-        self.local, self.whole = OneLength(dims, channels), OneLength(dims, channels)
+        self.local, self.whole = OneLength(channels), OneLength(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         whole = self.whole(global_mean(x)).expand_as(x)
@@ -78,11 +78,14 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     """A dilated VGG, its hidden convolutions, the global mean, scores."""
     dims, hidden = spatial_dims, config.hidden
     trunk = vgg(dims, in_channels, config.depth, width=config.width, output_stride=config.stride, pool=3)
+    scores = (nn.Conv2d if dims == 2 else nn.Conv3d)(2 * hidden, out_channels, 1)
     head = nn.Sequential(
         Pick(-1),
         still_pools(dims),
         vgg_hidden(dims, trunk.channels[-1], hidden, 3, dilation=config.rate, dropout=config.dropout),
-        WithGlobal(dims, hidden),
-        _blocks.conv(dims, 2 * hidden, out_channels, 1),
+        WithGlobal(hidden),
+        scores,
     )
-    return _blocks.initialise(Segmenter(trunk, head))
+    net = _blocks.initialise(Segmenter(trunk, head))
+    nn.init.normal_(scores.weight, std=0.01)  # what it sees is not of variance 1, but of a length
+    return net

@@ -11,7 +11,7 @@ def test_weights():
 
 
 def test_each_place_has_one_length_and_so_has_the_image():
-    part, x = WithGlobal(2, 6), torch.randn(2, 6, 4, 5) * torch.rand(1, 1, 4, 5)
+    part, x = WithGlobal(6), torch.randn(2, 6, 4, 5) * torch.rand(1, 1, 4, 5)
     local, whole = part(x).split(6, dim=1)
     torch.testing.assert_close(local.norm(dim=1), torch.full((2, 4, 5), LENGTH))
     mean = x.mean((2, 3))
