@@ -49,16 +49,23 @@ class ImagePooling(nn.Module):
         return self.conv(global_mean(x)).expand(-1, -1, *x.shape[2:])
 
 
-class SumASPP(nn.Module):
-    """Scores of 3x3 convolutions of several dilations, summed (DeepLab v2, Chen et al. 2018, arXiv:1606.00915, figure 7)."""
+class Summed(nn.Module):
+    """Branches that see the same map; the sum of their maps."""
 
-    def __init__(self, dims: int, inputs: int, outputs: int, rates: Sequence[int] = (6, 12, 18, 24)) -> None:
+    def __init__(self, branches: Sequence[nn.Module]) -> None:
         super().__init__()
-        self.branches = nn.ModuleList([_blocks.conv(dims, inputs, outputs, dilation=rate) for rate in rates])
+        self.branches = nn.ModuleList(branches)
 
     def forward(self, x: Tensor) -> Tensor:
         first, *others = (branch(x) for branch in self.branches)
         return sum(others, first)
+
+
+class SumASPP(Summed):
+    """Scores of 3x3 convolutions of several dilations, summed (DeepLab v2, Chen et al. 2018, arXiv:1606.00915, figure 7)."""
+
+    def __init__(self, dims: int, inputs: int, outputs: int, rates: Sequence[int] = (6, 12, 18, 24)) -> None:
+        super().__init__([_blocks.conv(dims, inputs, outputs, dilation=rate) for rate in rates])
 
 
 class ASPP(nn.Sequential):
@@ -137,24 +144,20 @@ class DenseASPP(nn.Module):
         return x
 
 
-class LargeKernel(nn.Module):
+class LargeKernel(Summed):
     """A kernel of k voxels an axis by lines of k: along each axis in turn, in every cyclic order, summed.
 
     Peng et al. 2017, Large kernel matters, arXiv:1703.02719, 3.1: (k x 1, 1 x k) + (1 x k, k x 1); in 3D three orders.
     """
 
     def __init__(self, dims: int, inputs: int, outputs: int, k: int = 15) -> None:
-        super().__init__()
         lines = [tuple(k if n == axis else 1 for n in range(dims)) for axis in range(dims)]
-        self.branches = nn.ModuleList()
+        branches = []
         for start in range(dims):
             first, *others = lines[start:] + lines[:start]
             after = [_blocks.conv(dims, outputs, outputs, line) for line in others]
-            self.branches.append(nn.Sequential(_blocks.conv(dims, inputs, outputs, first), *after))
-
-    def forward(self, x: Tensor) -> Tensor:
-        first, *others = (branch(x) for branch in self.branches)
-        return sum(others, first)
+            branches.append(nn.Sequential(_blocks.conv(dims, inputs, outputs, first), *after))
+        super().__init__(branches)
 
 
 def boundary_refinement(dims: int, channels: int) -> nn.Module:

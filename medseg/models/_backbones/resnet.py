@@ -72,6 +72,7 @@ def resnet(
     norm: NormName = "batch",
     output_stride: int = 32,
     multi_grid: Sequence[int] = (),
+    hybrid: Sequence[Sequence[int]] = (),
     deep_stem: bool = False,
 ) -> Trunk:
     """Five maps: of the stem (stride 2) and of the four residual stages.
@@ -84,6 +85,7 @@ def resnet(
         norm: after each convolution.
         output_stride: 8, 16 or 32: later strides become dilations, which begin after the convolution that had the stride.
         multi_grid: of the blocks of the last stage: what each multiplies the stage's dilation by, the first one's too.
+        hybrid: of the last two stages, if any: dilations that their blocks take in turn (Wang et al. 2018, arXiv:1702.08502, 3.2).
         deep_stem: three 3x3 convolutions of 64, 64 and 128 channels in place of the 7x7.
     """
     pace, base = Pace(output_stride), scaled(64, width)
@@ -96,6 +98,9 @@ def resnet(
         rates = [(before, pace.dilation), *[(pace.dilation,) * 2] * (count - 1)]
         if multi_grid and index == 3:
             rates = [(pace.dilation * multi_grid[n % len(multi_grid)],) * 2 for n in range(count)]
+        if hybrid and index >= 2:
+            turn = hybrid[index - 2]
+            rates = [(turn[n % len(turn)],) * 2 for n in range(count)]
         outputs = base * 2**index * expansion
         for n, pair in enumerate(rates):
             step = stride if n == 0 else 1

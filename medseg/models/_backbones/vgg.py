@@ -9,8 +9,8 @@ from torch import nn
 
 from medseg.models import _blocks
 from medseg.models._backbones._trunk import Pace, Trunk, scaled
-from medseg.models._blocks import NormName
-from medseg.models._convs import finished
+from medseg.models._blocks import NormName, Size
+from medseg.models._convs import finished, relu
 
 # Convolutions of the five stages. A name counts three fully connected layers too, which trunks do not have.
 DEPTHS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
@@ -62,6 +62,24 @@ def vgg(
         strides.append(pace.stride)
         inputs = outputs
     return Trunk(stages, vgg_channels(width), strides)
+
+
+def vgg_hidden(
+    dims: int, inputs: int, hidden: int, kernel: Size, *, dilation: int = 1, dropout: float = 0.5
+) -> nn.Sequential:
+    """The two hidden fully connected layers as convolutions that keep the size: of the kernel, and of 1x1."""
+    parts: list[nn.Module] = []
+    for conv in (_blocks.conv(dims, inputs, hidden, kernel, dilation=dilation), _blocks.conv(dims, hidden, hidden, 1)):
+        parts += [conv, relu(), nn.Dropout(dropout)]
+    return nn.Sequential(*parts)
+
+
+def still_pools(dims: int) -> nn.Sequential:
+    """What DeepLab has in place of the last pooling: maxima, then means, of 3 voxels an axis, without a stride."""
+    maximum, pad, mean = (
+        (nn.MaxPool2d, nn.ZeroPad2d, nn.AvgPool2d) if dims == 2 else (nn.MaxPool3d, nn.ZeroPad3d, nn.AvgPool3d)
+    )
+    return nn.Sequential(maximum(3, 1, 1), pad(1), mean(3, 1))  # a mean's own padding is refused on small maps in 3D
 
 
 def _pool(dims: int, size: int, stride: int) -> nn.Module:

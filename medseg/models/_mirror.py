@@ -1,0 +1,54 @@
+"""A VGG and its mirror, which puts each value back where the pooling had found it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from medseg.models._backbones.vgg import DEPTHS, vgg_channels, vgg_stage
+from medseg.models._blocks import NormName
+from medseg.models._resizing import max_pool_where, unpool
+
+
+class Mirror(nn.Module):
+    """The network of given stages: of the encoder from the finest, of the decoder from the coarsest.
+
+    Args:
+        encoder: stages, each followed by a pooling.
+        decoder: stages, each after the step back from that pooling.
+        middle: between the two, on the coarsest pooled map.
+    """
+
+    def __init__(
+        self, encoder: Sequence[nn.Module], decoder: Sequence[nn.Module], middle: nn.Module | None = None
+    ) -> None:
+        super().__init__()
+        self.encoder, self.decoder = nn.ModuleList(encoder), nn.ModuleList(decoder)
+        self.middle = middle or nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        pooled = []
+        for stage in self.encoder:
+            x = stage(x)
+            size = x.shape[2:]
+            x, where = max_pool_where(x)
+            pooled.append((where, size))
+        x = self.middle(x)
+        for stage in self.decoder:
+            x = stage(unpool(x, *pooled.pop()))
+        return x
+
+
+def mirrored_vgg(
+    dims: int, inputs: int, last: nn.Module, *, depth: int, width: float, norm: NormName
+) -> tuple[list[nn.Sequential], list[nn.Sequential]]:
+    """Stages of a VGG, and of its mirror, in which `last` stands for the mirror of the first convolution."""
+    widths, convs = (inputs, *vgg_channels(width)), DEPTHS[depth]
+    encoder, decoder = [], []
+    for level, count in enumerate(convs):
+        finer, channels = widths[level], widths[level + 1]
+        encoder.append(vgg_stage(dims, finer, channels, count, norm=norm))
+        back = vgg_stage(dims, channels, channels, count - 1, norm=norm)
+        decoder.insert(0, back.extend(vgg_stage(dims, channels, finer, 1, norm=norm) if level else [last]))
+    return encoder, decoder

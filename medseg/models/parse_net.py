@@ -1,0 +1,91 @@
+"""ParseNet: each place sees the mean of the whole image beside its own map, both brought to one length.
+
+Family: fcn
+Paper: Liu, Rabinovich, Berg 2016, ParseNet: Looking wider to see better, arXiv:1506.04579
+
+Presets:
+    vgg16: on the VGG16 of DeepLab v1: 20,528,981 parameters for 3 channels and 21 classes in 2D.
+    tiny: one narrow convolution a stage.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from medseg.models import _blocks
+from medseg.models._backbones import vgg
+from medseg.models._backbones.vgg import still_pools, vgg_hidden
+from medseg.models._blocks import Positive
+from medseg.models._resizing import global_mean
+from medseg.models._segmenter import Pick, Segmenter
+from medseg.settings import Settings
+
+LENGTH = 10.0  # of each place's values at the beginning, as in the authors' code
+
+
+class Config(Settings):
+    """Options of a ParseNet.
+
+    Args:
+        depth: of the VGG, its three fully connected layers included: 8 is smaller than any of that paper.
+        width: of the trunk, 1 for 64 to 512 channels.
+        stride: of the trunk's last map, 8 or 16.
+        hidden: channels of the convolutions in place of fully connected layers.
+        rate: dilation of the first of these.
+        dropout: share of values dropped after each of the hidden convolutions, 0 to 1.
+    """
+
+    depth: Literal[8, 11, 13, 16, 19] = 16
+    width: Annotated[float, Field(gt=0)] = 1.0
+    stride: Literal[8, 16] = 8
+    hidden: Positive = 1024
+    rate: Positive = 12
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+
+
+PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16, hidden=16, rate=2, dropout=0.1)}
+
+
+class OneLength(nn.Module):
+    """Divides the channels of each place by their Euclidean length, and scales each (section 3.3, equations 1 to 3)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((channels,), LENGTH))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.normalize(x, dim=1) * self.scale.view(-1, *[1] * (x.ndim - 2))
+
+
+class WithGlobal(nn.Module):
+    """The map and its mean, which is repeated at every place: joined (figure 1)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.local, self.whole = OneLength(channels), OneLength(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        whole = self.whole(global_mean(x)).expand_as(x)
+        return torch.cat((self.local(x), whole), dim=1)
+
+
+def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    """A dilated VGG, its hidden convolutions, the global mean, scores."""
+    dims, hidden = spatial_dims, config.hidden
+    trunk = vgg(dims, in_channels, config.depth, width=config.width, output_stride=config.stride, pool=3)
+    scores = (nn.Conv2d if dims == 2 else nn.Conv3d)(2 * hidden, out_channels, 1)
+    head = nn.Sequential(
+        Pick(-1),
+        still_pools(dims),
+        vgg_hidden(dims, trunk.channels[-1], hidden, 3, dilation=config.rate, dropout=config.dropout),
+        WithGlobal(hidden),
+        scores,
+    )
+    net = _blocks.initialise(Segmenter(trunk, head))
+    nn.init.normal_(scores.weight, std=0.01)  # what it sees is not of variance 1, but of a length
+    return net
