@@ -58,7 +58,7 @@ class Ascent(nn.Module):
         arrived = []
         for level, path in enumerate(self.paths):
             x = maps[level]
-            for step, part in enumerate(path, start=1):  # type: ignore[arg-type]
+            for step, part in enumerate(path.children(), start=1):
                 x = resize_like(part(x), maps[max(level - step, 0)])
             arrived.append(x)
         return sum(arrived[1:], arrived[0])

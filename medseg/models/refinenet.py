@@ -24,8 +24,7 @@ from torch import Tensor, nn
 from medseg.models import _blocks
 from medseg.models._backbones import resnet
 from medseg.models._blocks import NormName, Positive
-from medseg.models._context import ChainedPooling, residual_conv_unit
-from medseg.models._convs import Residual
+from medseg.models._context import ChainedPooling, begin_small, residual_conv_unit
 from medseg.models._resizing import resize_like
 from medseg.models._segmenter import Segmenter
 from medseg.settings import Settings
@@ -55,7 +54,7 @@ PRESETS = {
     "resnet101": Config(),
     "resnet50": Config(depth=50),
     "resnet152": Config(depth=152),
-    "tiny": Config(depth=10, width=1 / 13, channels=5, pools=2, dropout=0.1),
+    "tiny": Config(depth=10, width=1 / 13, channels=6, pools=2, dropout=0.1),
 }
 
 
@@ -99,8 +98,10 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     blocks = [_block(dims, (own, coarser), config.pools) for own, coarser in pairwise(widths)]
     blocks.append(_block(dims, widths[-1:], config.pools))
     units = [residual_conv_unit(dims, width) for _ in range(2)]
-    scores = _blocks.conv(dims, width, out_channels)
-    return _calmed(Segmenter(trunk, nn.Sequential(Cascade(narrow, blocks), *units, scores)))
+    head = nn.Sequential(Cascade(narrow, blocks), *units, _blocks.conv(dims, width, out_channels))
+    model = _blocks.initialise(Segmenter(trunk, head))
+    begin_small(head)
+    return model
 
 
 def _block(dims: int, inputs: Sequence[int], pools: int) -> Refine:
@@ -111,13 +112,3 @@ def _block(dims: int, inputs: Sequence[int], pools: int) -> Refine:
         for path, channels in zip(paths, inputs, strict=True):
             path.append(_blocks.conv(dims, channels, outputs, bias=False))
     return Refine(paths, nn.Sequential(ChainedPooling(dims, outputs, pools), residual_conv_unit(dims, outputs)))
-
-
-def _calmed(model: Segmenter) -> nn.Module:
-    """Residual branches of the refinement begin small: nothing normalises it, and each full one would double the variance."""
-    _blocks.initialise(model)
-    for part in model.head.modules():
-        if isinstance(part, Residual | ChainedPooling):
-            for weight in part.parameters():
-                nn.init.normal_(weight, std=0.01 if weight.ndim > 1 else 0.0)  # the authors' scale
-    return model

@@ -29,7 +29,7 @@ def test_maps_go_up_in_steps_of_two():
             return x
 
     maps = [torch.ones(1, 1, size, size) for size in (16, 8, 4, 2)]
-    total = Ascent([[Size()] * max(level, 1) for level in range(4)])(maps)
+    total = Ascent([[Size() for _ in range(max(level, 1))] for level in range(4)])(maps)
     assert seen == [16, 8, 4, 8, 2, 4, 8]
     assert torch.equal(total, torch.full((1, 1, 16, 16), 4.0))
 

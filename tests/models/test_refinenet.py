@@ -31,7 +31,7 @@ def test_residual_units_that_say_nothing_leave_fusion_and_pooling():
     for part in block.modules():
         if isinstance(part, nn.ReLU):
             part.register_forward_hook(lambda module, inputs, y: y * 0)
-    fine, coarse = torch.randn(1, 5, 8, 8), torch.randn(1, 5, 4, 4)
+    fine, coarse = torch.randn(1, 6, 8, 8), torch.randn(1, 6, 4, 4)
     grown = nn.functional.interpolate(block.paths[1][-1](coarse), (8, 8), mode="bilinear")
     y = (block.paths[0][-1](fine) + grown).relu()
     one = block.after[0].steps[0](y)
