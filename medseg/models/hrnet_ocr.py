@@ -1,0 +1,100 @@
+"""HRNet + OCR: each voxel of a fine map learns from the regions that coarse scores assign to the classes.
+
+Family: attention
+Paper: Yuan, Chen, Wang 2020, Object-contextual representations for semantic segmentation, arXiv:1909.11065
+
+Presets:
+    w48: HRNetV2-W48, 512 channels for voxels and 256 where they are compared with regions: 70,372,678 parameters for 3 channels
+        and 19 classes in 2D.
+    w18: a smaller trunk.
+    tiny: a small trunk, narrow.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from medseg.models import _blocks
+from medseg.models._backbones import Trunk, hrnet
+from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._convs import finished
+from medseg.models._pyramids import Join
+from medseg.models._regions import ObjectContext
+from medseg.models._resizing import resize_like
+from medseg.settings import Settings
+
+
+class Config(Settings):
+    """Options of an HRNet with OCR.
+
+    Args:
+        trunk: channels of its finest stream.
+        width: of all streams, 1 for those in the trunk's name.
+        channels: of the voxels' and of the regions' representations; half of them where these are compared.
+        norm: after each convolution.
+        dropout: share of values dropped before the scores, 0 to 1.
+        aux: in training also the coarse scores, which make the regions; the paper always compares them with the truth.
+    """
+
+    trunk: Literal["w18_small", "w18", "w32", "w48"] = "w48"
+    width: Annotated[float, Field(gt=0)] = 1.0
+    channels: Positive = 512
+    norm: NormName = "batch"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    aux: bool = False
+
+
+PRESETS = {
+    "w48": Config(),
+    "w18": Config(trunk="w18"),
+    "tiny": Config(trunk="w18_small", width=1 / 8, channels=8),
+}
+
+
+class HRNetOCR(nn.Module):
+    """The network of given parts (figure 3).
+
+    Args:
+        trunk: from the image to maps.
+        coarse: from the joined maps to scores, whose likely voxels are the regions.
+        voxels: from the joined maps to a representation of each voxel.
+        context: from both to representations that know of the regions.
+        scores: from these to logits.
+        aux: in training, give the coarse scores too.
+    """
+
+    def __init__(
+        self,
+        trunk: Trunk,
+        coarse: nn.Module,
+        voxels: nn.Module,
+        context: ObjectContext,
+        scores: nn.Module,
+        *,
+        aux: bool,
+    ) -> None:
+        super().__init__()
+        self.trunk, self.join, self.coarse, self.voxels = trunk, Join(), coarse, voxels
+        self.context, self.scores, self.aux = context, scores, aux
+
+    def forward(self, x: Tensor) -> Tensor | Output:
+        joined = self.join(self.trunk(x))
+        coarse = self.coarse(joined)
+        logits = resize_like(self.scores(self.context(self.voxels(joined), coarse)), x)
+        return Output(logits, (coarse,)) if self.aux and self.training else logits
+
+
+def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    """HRNetV2, coarse scores, object context, scores."""
+    dims, norm, width = spatial_dims, config.norm, config.channels
+    trunk = hrnet(dims, in_channels, config.trunk, width=config.width, norm=norm)
+    total = sum(trunk.channels)
+    mixed = finished(_blocks.conv(dims, total, total, 1), total, norm)
+    coarse = nn.Sequential(mixed, _blocks.conv(dims, total, out_channels, 1))
+    voxels = finished(_blocks.conv(dims, total, width), width, norm)
+    context = ObjectContext(dims, width, max(width // 2, 1), dropout=config.dropout, norm=norm)
+    scores = _blocks.conv(dims, width, out_channels, 1)
+    return _blocks.initialise(HRNetOCR(trunk, coarse, voxels, context, scores, aux=config.aux))

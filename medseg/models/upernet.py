@@ -1,0 +1,71 @@
+"""UPerNet: a feature pyramid whose coarsest map begins with pyramid pooling, and scores of all its maps joined.
+
+Family: pyramid
+Paper: Xiao, Liu, Zhou, Jiang, Sun 2018, Unified perceptual parsing for scene understanding, arXiv:1807.10221
+
+Presets:
+    resnet50: ResNet-50 of stride 32 with its plain 7x7 stem, 512 channels: with the auxiliary head 66,496,876 parameters for
+        3 channels and 150 classes in 2D.
+    resnet101: the deeper trunk.
+    tiny: ResNet-10, narrow.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import nn
+
+from medseg.models import _blocks
+from medseg.models._backbones import resnet
+from medseg.models._blocks import NormName, Positive
+from medseg.models._context import PyramidPooling
+from medseg.models._convs import unit
+from medseg.models._pyramids import FeaturePyramid, Join
+from medseg.models._segmenter import Segmenter, fcn_head
+from medseg.settings import Settings
+
+
+class Config(Settings):
+    """Options of a UPerNet.
+
+    Args:
+        depth: layers of the ResNet.
+        width: of the trunk, 1 for 64 channels after its stem.
+        channels: of the pyramid's maps.
+        bins: elements an axis of the grids over which means are taken.
+        norm: after each convolution.
+        dropout: share of values dropped before the scores, 0 to 1.
+        aux: in training also the scores of the trunk's last map but one.
+    """
+
+    depth: Literal[10, 18, 34, 50, 101, 152] = 50
+    width: Annotated[float, Field(gt=0)] = 1.0
+    channels: Positive = 512
+    bins: tuple[Positive, ...] = (1, 2, 3, 6)
+    norm: NormName = "batch"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    aux: bool = False
+
+
+PRESETS = {"resnet50": Config(), "resnet101": Config(depth=101), "tiny": Config(depth=10, width=1 / 13, channels=10)}
+
+
+def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    """A ResNet, a feature pyramid of its maps of strides 4 to 32, all joined at stride 4, scores (figure 4)."""
+    dims, norm, width = spatial_dims, config.norm, config.channels
+    trunk = resnet(dims, in_channels, config.depth, width=config.width, norm=norm)
+    _, *finer, last = trunk.channels
+    pooling = PyramidPooling(dims, last, config.bins, norm=norm, width=width)
+    coarsest = nn.Sequential(pooling, unit(dims, pooling.outputs, width, norm=norm))
+    laterals = [*(unit(dims, channels, width, 1, norm=norm) for channels in finer), coarsest]
+    head = nn.Sequential(
+        FeaturePyramid(laterals, [unit(dims, width, width, norm=norm) for _ in finer]),
+        Join(),
+        unit(dims, width * len(laterals), width, norm=norm),
+        nn.Dropout(config.dropout),
+        _blocks.conv(dims, width, out_channels, 1),
+    )
+    auxiliary = [fcn_head(dims, -2, finer[-1], out_channels, norm=norm)] if config.aux else []
+    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
