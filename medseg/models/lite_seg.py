@@ -6,7 +6,7 @@ Paper: Emara, Abd El Munim, Abbas 2019, LiteSeg: A novel lightweight ConvNet for
 Presets:
     mobilenet_v2: MobileNetV2 of stride 32: 3,101,707 parameters for 3 channels and 19 classes in 2D; the paper's 4.38 million are
         these and the 1,281,000 of the trunk's idle classifier.
-    tiny: a narrow trunk of stride 16.
+    tiny: a narrow trunk of stride 8.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Config(Settings):
     norm: NormName = "batch"
 
 
-PRESETS = {"mobilenet_v2": Config(), "tiny": Config(width=1 / 8, stride=16, channels=8, rates=(2, 4))}
+PRESETS = {"mobilenet_v2": Config(), "tiny": Config(width=1 / 8, stride=8, channels=8, rates=(2, 4))}
 FINE = 1  # the map of stride 4
 
 

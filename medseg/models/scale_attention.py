@@ -21,7 +21,7 @@ from medseg.models import _blocks
 from medseg.models._backbones import vgg
 from medseg.models._blocks import Output, Positive
 from medseg.models._convs import unit
-from medseg.models._resizing import resize_like
+from medseg.models._resizing import resize_by, resize_like
 from medseg.models._segmenter import Pick
 from medseg.settings import Settings
 
@@ -68,19 +68,13 @@ class ScaleAttention(nn.Module):
         self.scales, self.aux = scales, aux
 
     def forward(self, x: Tensor) -> Tensor | Output:
-        maps = [self.maps(resized(x, scale)) for scale in self.scales]
+        maps = [self.maps(resize_by(x, scale)) for scale in self.scales]
         scores = [self.scores(map_) for map_ in maps]
         weights = self.attention(torch.cat([resize_like(map_, maps[0]) for map_ in maps], dim=1)).softmax(1)
         shares = weights.split(1, dim=1)  # equations 1 and 2: (B, 1, *spatial), one a size
         weighed = [share * resize_like(score, maps[0]) for share, score in zip(shares, scores, strict=True)]
         logits = resize_like(sum(weighed[1:], weighed[0]), x)
         return Output(logits, tuple(scores)) if self.aux and self.training else logits
-
-
-def resized(x: Tensor, scale: float) -> Tensor:
-    """The image in another size, of one element an axis at least."""
-    size = [max(1, round(n * scale)) for n in x.shape[2:]]
-    return resize_like(x, x.new_empty(1, 1, *size))
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
