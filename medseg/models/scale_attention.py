@@ -44,7 +44,7 @@ class Config(Settings):
     width: Annotated[float, Field(gt=0)] = 1.0
     hidden: Positive = 1024
     rate: Positive = 12
-    scales: tuple[Annotated[float, Field(gt=0, le=1)], ...] = Field((1.0, 0.75, 0.5), min_length=1)
+    scales: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0, 0.75, 0.5)
     channels: Positive = 512
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
     aux: bool = False
