@@ -23,6 +23,12 @@ def resize_like(x: Tensor, reference: Tensor) -> Tensor:
     return F.interpolate(x, size, mode="bilinear" if x.ndim == 4 else "trilinear", align_corners=False)
 
 
+def resize_by(x: Tensor, scale: float) -> Tensor:
+    """The same in a map whose axes have been multiplied by the scale, of one element at least."""
+    size = [max(1, round(n * scale)) for n in x.shape[2:]]
+    return resize_like(x, x.new_empty(1, 1, *size))
+
+
 def mean_to(x: Tensor, bins: Size) -> Tensor:
     """Means over `bins` ranges an axis: adaptive average pooling, of which each axis is a small matrix.
 

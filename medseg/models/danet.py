@@ -1,0 +1,101 @@
+"""DANet: attention over the voxels and attention over the channels, side by side on a dilated trunk, and summed.
+
+Family: attention
+Paper: Fu, Liu, Tian, Li, Bao, Fang, Lu 2019, Dual attention network for scene segmentation, arXiv:1809.02983
+
+Presets:
+    resnet50: ResNet-50 of stride 8, whose last stage has the multi-grid 1, 2, 4; queries of 512 / 8 channels: 47,462,651 parameters
+        for 3 channels and 19 classes in 2D, with the scores of each attention alone.
+    resnet101: the deeper trunk: 66,454,779.
+    tiny: ResNet-10, narrow.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+
+from medseg.models import _blocks
+from medseg.models._attention import ChannelAttention, PositionAttention
+from medseg.models._backbones import Trunk, resnet
+from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._convs import unit
+from medseg.models._resizing import resize_like
+from medseg.settings import Settings
+
+
+class Config(Settings):
+    """Options of a DANet.
+
+    Args:
+        depth: layers of the ResNet.
+        width: of the trunk, 1 for 64 channels after its stem.
+        stride: of the trunk's last map, 8, 16 or 32.
+        multi_grid: what each block of the last stage multiplies its dilation by; empty for none.
+        channels: of each attention; queries and keys have an eighth.
+        norm: after each 3x3 convolution.
+        dropout: share of channels dropped before the scores, 0 to 1.
+        aux: in training also the scores of each attention alone: the paper trains with all three (figure 2).
+    """
+
+    depth: Literal[10, 18, 34, 50, 101, 152] = 50
+    width: Annotated[float, Field(gt=0)] = 1.0
+    stride: Literal[8, 16, 32] = 8
+    multi_grid: tuple[Positive, ...] = (1, 2, 4)
+    channels: Positive = 512
+    norm: NormName = "batch"
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    aux: bool = True
+
+
+PRESETS = {"resnet50": Config(), "resnet101": Config(depth=101), "tiny": Config(depth=10, width=1 / 16, channels=8)}
+
+
+class DANet(nn.Module):
+    """The network of given parts.
+
+    Args:
+        trunk: maps, of which the last is used.
+        branches: the two attentions, each with its convolutions.
+        scores: of the branches' sum, and where training has more outputs, of each branch.
+    """
+
+    def __init__(self, trunk: Trunk, branches: list[nn.Module], scores: list[nn.Module]) -> None:
+        super().__init__()
+        self.trunk, self.branches = trunk, nn.ModuleList(branches)
+        self.scores, *alone = scores
+        self.alone = nn.ModuleList(alone)
+
+    def forward(self, x: Tensor) -> Tensor | Output:
+        last = self.trunk(x)[-1]
+        position, channel = (branch(last) for branch in self.branches)
+        logits = resize_like(self.scores(position + channel), x)
+        if not self.training or not self.alone:
+            return logits
+        both = zip(self.alone, (position, channel), strict=True)
+        return Output(logits, tuple(score(map_) for score, map_ in both))
+
+
+def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    """A dilated ResNet; each attention between two 3x3 units; scores."""
+    dims, norm, width = spatial_dims, config.norm, config.channels
+    trunk = resnet(
+        dims,
+        in_channels,
+        config.depth,
+        width=config.width,
+        norm=norm,
+        output_stride=config.stride,
+        multi_grid=config.multi_grid,
+    )
+    branches: list[nn.Module] = [
+        nn.Sequential(unit(dims, trunk.channels[-1], width, norm=norm), attention, unit(dims, width, width, norm=norm))
+        for attention in (PositionAttention(dims, width, max(width // 8, 2)), ChannelAttention())
+    ]
+    scores: list[nn.Module] = [
+        nn.Sequential(_blocks.dropout(dims, config.dropout), _blocks.conv(dims, width, out_channels, 1))
+        for _ in range(3 if config.aux else 1)
+    ]
+    return _blocks.initialise(DANet(trunk, branches, scores))

@@ -1,0 +1,97 @@
+"""Attention to scale: one network sees the image in several sizes, and each voxel weighs what it says of each.
+
+Family: attention
+Paper: Chen, Yang, Wang, Xu, Yuille 2016, Attention to scale: Scale-aware semantic image segmentation, arXiv:1511.03339
+
+Presets:
+    vgg16: DeepLab's VGG16 of stride 8 on sizes of 1, 0.75 and 0.5: 34,663,256 parameters for 3 channels and 21 classes in 2D.
+    two: sizes of 1 and 0.5.
+    tiny: one narrow convolution a stage, two sizes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from medseg.models import _blocks
+from medseg.models._backbones import vgg
+from medseg.models._blocks import Output, Positive
+from medseg.models._convs import unit
+from medseg.models._resizing import resize_by, resize_like
+from medseg.models._segmenter import Pick
+from medseg.settings import Settings
+
+
+class Config(Settings):
+    """Options of an attention to scale.
+
+    Args:
+        depth: of the VGG, its three fully connected layers included: 8 is smaller than any of that paper.
+        width: of the trunk, 1 for 64 to 512 channels.
+        hidden: channels of the two convolutions after the trunk.
+        rate: dilation of the first of them.
+        scales: sizes of the image, against its own, greatest first.
+        channels: of the attention.
+        dropout: share of values dropped after each of the two convolutions, 0 to 1.
+        aux: in training also the scores of each size alone.
+    """
+
+    depth: Literal[8, 11, 13, 16, 19] = 16
+    width: Annotated[float, Field(gt=0)] = 1.0
+    hidden: Positive = 1024
+    rate: Positive = 12
+    scales: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0, 0.75, 0.5)
+    channels: Positive = 512
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    aux: bool = False
+
+
+PRESETS = {
+    "vgg16": Config(),
+    "two": Config(scales=(1.0, 0.5)),
+    "tiny": Config(depth=8, width=1 / 16, hidden=8, rate=2, scales=(1.0, 0.5), channels=8, dropout=0.1),
+}
+
+
+class ScaleAttention(nn.Module):
+    """Maps of each size by the same weights, their scores, and what weighs the sizes at each voxel (figure 2 b)."""
+
+    def __init__(
+        self, maps: nn.Module, scores: nn.Module, attention: nn.Module, scales: tuple[float, ...], *, aux: bool
+    ) -> None:
+        super().__init__()
+        self.maps, self.scores, self.attention = maps, scores, attention
+        self.scales, self.aux = scales, aux
+
+    def forward(self, x: Tensor) -> Tensor | Output:
+        maps = [self.maps(resize_by(x, scale)) for scale in self.scales]
+        scores = [self.scores(map_) for map_ in maps]
+        weights = self.attention(torch.cat([resize_like(map_, maps[0]) for map_ in maps], dim=1)).softmax(1)
+        shares = weights.split(1, dim=1)  # equations 1 and 2: (B, 1, *spatial), one a size
+        weighed = [share * resize_like(score, maps[0]) for share, score in zip(shares, scores, strict=True)]
+        logits = resize_like(sum(weighed[1:], weighed[0]), x)
+        return Output(logits, tuple(scores)) if self.aux and self.training else logits
+
+
+def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
+    """DeepLab's VGG, shared by all sizes; scores; two convolutions that weigh the sizes."""
+    dims, hidden, count = spatial_dims, config.hidden, len(config.scales)
+    trunk = vgg(dims, in_channels, config.depth, width=config.width, output_stride=8, pool=3)
+    maps = nn.Sequential(
+        trunk,
+        Pick(-1),
+        (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, 1, 1),
+        unit(dims, trunk.channels[-1], hidden, dilation=config.rate, norm="none"),
+        nn.Dropout(config.dropout),
+        unit(dims, hidden, hidden, 1, norm="none"),
+        nn.Dropout(config.dropout),
+    )
+    attention = nn.Sequential(
+        unit(dims, count * hidden, config.channels, norm="none"), _blocks.conv(dims, config.channels, count, 1)
+    )
+    scores = _blocks.conv(dims, hidden, out_channels, 1)
+    return _blocks.initialise(ScaleAttention(maps, scores, attention, config.scales, aux=config.aux))
