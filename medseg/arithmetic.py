@@ -19,7 +19,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from medseg import files, system, thin
+from medseg import files, system
 from medseg.errors import MedsegError
 from medseg.settings import Settings, parse
 
@@ -54,8 +54,7 @@ class Way(Settings):
 
     def compute(self, network: nn.Module, windows: Tensor) -> Tensor:
         """Logits of windows, in float32."""
-        device, bf16 = windows.device, self.precision == "bf16"
-        with torch.no_grad(), thin.in_full(device), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        with torch.no_grad(), torch.autocast(windows.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             logits: Tensor = network(windows.contiguous(memory_format=self._format(windows)))
         return logits.float()
 

@@ -14,7 +14,7 @@ PACKAGE = Path(__file__).parents[1] / "medseg"
 # From the ground up; a part may import from the rows below its own, never from its own.
 LAYERS = """
 errors progress extent runner mistakes
-registry resources files pseudonym picture system memory thin
+registry resources files pseudonym picture system memory
 settings declaration choices laterality logits
 volume labels interpolation stitching windows
 regrid

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from medseg import thin
 from medseg.engine import optim, together
 from medseg.engine.shards import whole
 from medseg.engine.state import Run
@@ -94,8 +93,7 @@ class Step:
             context = LossContext(image, self.batches.spacing_mm, progress=share, predict=self.network, total=total)
             # divided gradients are added up divided: whole ones may be what does not fit
             alone = part + 1 < self.accumulate and not self.divided
-            waits = self.fabric.no_backward_sync(self.network, enabled=alone)  # type: ignore[arg-type]
-            with waits, thin.in_full(self.fabric.device):
+            with self.fabric.no_backward_sync(self.network, enabled=alone):  # type: ignore[arg-type]
                 value = self.loss(self.network(image), target, context) / self.accumulate
                 self.fabric.backward(value)
             values.append(value.detach())

@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from medseg import progress, system, thin
+from medseg import progress, system
 from medseg.engine import optim
 from medseg.engine.fit import Config
 from medseg.engine.stages import recompute
@@ -122,9 +122,8 @@ class _Steps:
                 began = time.perf_counter()
                 image, target = self.batches(step)
                 context = LossContext(image, self.batches.spacing_mm, predict=predict)
-                with thin.in_full(self.device):
-                    value = loss(predict(image), target, context)
-                    value.backward()
+                value = loss(predict(image), target, context)
+                value.backward()
                 optimiser.step()
                 average.update()
                 optimiser.zero_grad(set_to_none=True)

@@ -116,6 +116,8 @@ def create_model(
     Example:
         >>> net = create_model("unet", spatial_dims=3, in_channels=1, out_channels=3, preset="tiny")
     """
+    from medseg.models import _thin
+
     if spatial_dims not in (2, 3):
         raise ConfigError(f"model: spatial_dims must be 2 or 3, got {spatial_dims}")
     if min(in_channels, out_channels) < 1:
@@ -129,7 +131,7 @@ def create_model(
     channels = {"in_channels": in_channels, "out_channels": out_channels}
     with system.enough_memory("The model is too large for this machine: make it narrower, or take fewer blocks."):
         built: nn.Module = module.build(config, spatial_dims=spatial_dims, **channels)
-    return built
+    return _thin.guard(built)
 
 
 def parameters(

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
+from medseg.models import _thin
 
 Size = int | tuple[int, ...]
 NormName = Literal["none", "instance", "batch", "group"]
@@ -85,12 +86,12 @@ def conv(
     return layer(inputs, outputs, sizes, ntuple(stride, dims), padding, rates, groups, bias)  # type: ignore[arg-type]
 
 
-class _ChannelsLast2d(nn.Conv2d):
+class _ChannelsLast2d(_thin.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         return _with_channels_last(super().forward, x, torch.channels_last)
 
 
-class _ChannelsLast3d(nn.Conv3d):
+class _ChannelsLast3d(_thin.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         return _with_channels_last(super().forward, x, torch.channels_last_3d)
 

@@ -45,7 +45,8 @@ def mirrored_vgg(
 ) -> tuple[list[nn.Sequential], list[nn.Sequential]]:
     """Stages of a VGG, and of its mirror, in which `last` stands for the mirror of the first convolution."""
     widths, convs = (inputs, *vgg_channels(width)), DEPTHS[depth]
-    encoder, decoder = [], []
+    encoder: list[nn.Sequential] = []
+    decoder: list[nn.Sequential] = []
     for level, count in enumerate(convs):
         finer, channels = widths[level], widths[level + 1]
         encoder.append(vgg_stage(dims, finer, channels, count, norm=norm))

@@ -13,7 +13,7 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import Field, model_validator
@@ -117,4 +117,5 @@ def _let_pass(conv: nn.Conv2d | nn.Conv3d, classes: int) -> None:
     share = classes / outputs
     same = torch.arange(outputs)[:, None] * classes // outputs == torch.arange(inputs) * classes // inputs
     conv.weight.normal_(std=0.01 * share if max(inputs, outputs) > classes else 0)
-    conv.weight[(..., *(size // 2 for size in conv.kernel_size))] += share * same
+    middle: tuple[Any, ...] = (..., *(size // 2 for size in conv.kernel_size))
+    conv.weight[middle] += share * same
