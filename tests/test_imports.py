@@ -19,10 +19,10 @@ settings declaration
 volume labels interpolation stitching windows
 regrid
 io geometry distance
-region series
-objects
+region series lattice
+objects mean_field
 cases preprocess sample augment metrics plot prediction
-reading manifest bids findings postprocess
+reading manifest bids findings postprocess dense_crf
 studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion
