@@ -25,6 +25,7 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 from torch import nn
 
+from medseg.errors import ConfigError
 from medseg.models._blocks import Positive
 from medseg.models._monai import Adapted, monai
 from medseg.settings import Settings
@@ -78,6 +79,8 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     dints, size = monai("nets.dints"), (config.blocks, 3 * config.depths - 2)
     paths = np.array(config.paths or np.ones(size), dtype=int)
     operations = np.array(config.operations or np.full(size, _FULL))
+    if spatial_dims == 2 and operations.max() > _FULL:
+        raise ConfigError(f"model.operations: images have 0 and 1 alone, got {operations.max()}")
     with contextlib.redirect_stdout(io.StringIO()):  # MONAI prints which sizes fit
         space = dints.TopologyInstance(
             [paths, operations],

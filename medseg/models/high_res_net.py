@@ -6,15 +6,16 @@ Paper: Li, Wang, Fidon, Ourselin, Cardoso, Vercauteren 2017, On the compactness,
 Needs: monai
 
 Presets:
-    paper: figure 2: 16, 32 and 64 channels of dilations 1, 2 and 4; 0.81 million parameters for 1 channel and 160 classes in 3D.
+    paper: figure 2: 16, 32 and 64 channels of dilations 1, 2 and 4; 821,904 parameters for 1 channel and 160 classes in 3D
+        (0.81 million in the paper).
     tiny: of 4, 6 and 8 channels, with one block each.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from medseg.models._blocks import Positive
@@ -38,6 +39,12 @@ class Config(Settings):
     hidden: Positive = 80
     norm: MonaiNorm = "batch"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if list(self.channels) != sorted(self.channels):
+            raise ValueError(f"expected channels that do not fall, got {self.channels}")
+        return self
 
 
 PRESETS = {"paper": Config(), "tiny": Config(channels=(4, 6, 8), blocks=1, hidden=8)}

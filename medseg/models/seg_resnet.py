@@ -14,9 +14,9 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import nn
 
 from medseg.models._blocks import Positive
@@ -40,6 +40,12 @@ class Config(Settings):
     up_blocks: Positive = 1
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     levels: Annotated[int, Field(ge=0)] = 0
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        if self.levels and self.dropout:
+            raise ValueError(f"expected a dropout of 0 beside levels: SegResNetDS has none; got {self.dropout}")
+        return self
 
 
 PRESETS = {

@@ -6,7 +6,7 @@ Paper: Hatamizadeh, Nath, Tang, Yang, Roth, Xu 2022, Swin UNETR: Swin transforme
 Needs: monai
 
 Presets:
-    paper: of 48 channels: 61.98 million parameters for 4 channels and 3 classes in 3D.
+    paper: of 48 channels: 62,191,941 parameters for 4 channels and 3 classes in 3D (61.98 million in the paper).
     24: of 24 channels, MONAI's default.
     v2: of 48 channels, with residual convolutions before each stage (He et al. 2023, SwinUNETR-V2).
     tiny: of 2 channels, with windows of 4.
@@ -15,9 +15,9 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medseg.models._blocks import Positive
@@ -47,6 +47,13 @@ class Config(Settings):
     convolutions: bool = False
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+    @model_validator(mode="after")
+    def _fit(self) -> Self:
+        widths = [self.channels * 2**stage for stage in range(4)]
+        if any(width % heads for width, heads in zip(widths, self.heads, strict=True)):
+            raise ValueError(f"expected heads that divide the stages' channels {widths}, got {self.heads}")
+        return self
 
 
 PRESETS = {

@@ -9,7 +9,8 @@ Paper: Hatamizadeh, Tang, Nath, Yang, Myronenko, Landman, Roth, Xu 2022, UNETR: 
 Needs: monai
 
 Presets:
-    paper: ViT-B16 for images of 96 voxels an axis, and 16 channels at full resolution.
+    paper: ViT-B16 for images of 96 voxels an axis, and 16 channels at full resolution: 92,784,046 parameters for 1 channel and
+        14 classes in 3D (92.58 million in the paper).
     large: the same with 32 channels at full resolution.
     tiny: 16 values a block, and 2 channels at full resolution.
 """

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from medseg.errors import ConfigError
-from medseg.models import _table, create_model, list_models, parameters
+from medseg.models import _table, about, create_model, list_models, parameters
 from medseg.models._monai import monai
 
 MILLIONS = [  # as the papers give them, which do not say for how many classes
@@ -25,6 +25,7 @@ MILLIONS = [  # as the papers give them, which do not say for how many classes
 @pytest.mark.parametrize(("name", "preset", "inputs", "outputs", "millions"), MILLIONS, ids=str)
 def test_published_sizes(name, preset, inputs, outputs, millions):
     count = parameters(name, preset=preset, spatial_dims=3, in_channels=inputs, out_channels=outputs)
+    assert f"{count:,}" in about(name).presets[preset] or preset not in ("paper", "s")
     assert count / 1e6 == pytest.approx(millions, rel=0.02)
 
 
@@ -97,6 +98,24 @@ def test_a_path_that_dints_leaves_out_is_not_there():
     assert made("dints", 2, preset="tiny", paths=kept).eval()(image(9, 8)).shape[2:] == (9, 8)
     with pytest.raises(ConfigError, match=r"expected 2 rows of 4 in paths, got rows of \[4\]"):
         made("dints", 2, preset="tiny", paths=kept[:1])
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "message"),
+    [
+        ("swin_unetr", {"channels": 10}, r"heads that divide the stages' channels \[10, 20, 40, 80\]"),
+        ("unetr", {"heads": 7}, "hidden to be a multiple of heads, got 768 and 7"),
+        ("high_res_net", {"channels": (8, 4)}, "channels that do not fall"),
+        ("seg_resnet", {"levels": 2, "dropout": 0.1}, "a dropout of 0 beside levels"),
+        ("dyn_unet", {"stage_strides": (2,) * 6}, "a first stride of 1, so that the size is kept, got 2"),
+        ("dyn_unet", {"stage_strides": (1, 2)}, r"expected 6 item\(s\) in stage_strides"),
+        ("dints", {"operations": ((4,) * 7,) * 6}, "images have 0 and 1 alone, got 4"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_one_line(name, wrong, message):
+    with pytest.raises(ConfigError, match=rf"^model.*{message}.*$"):
+        made(name, 2, **wrong)
 
 
 def test_without_the_package_one_line_says_what_to_install(monkeypatch):
