@@ -53,6 +53,10 @@ def refine(probabilities: Volume, image: Volume, config: Config | None = None) -
 
     Raises:
         ConfigError: the grids differ, there is a single class, or the thetas are too small to number places.
+
+    Example:
+        >>> found = predictor(scan, probabilities=True)
+        >>> likely = refine(found.probabilities, scan, Config(theta_beta=20))  # a CT: 20 HU
     """
     config = config or Config()
     if probabilities.array.shape[1:] != image.array.shape[1:]:
