@@ -84,7 +84,7 @@ class CRFRNN(nn.Module):
         alpha, beta, gamma = self.thetas
         where = places(image.shape[1:], [1] * (image.ndim - 1), image.device)
         appearance = torch.cat([where / alpha, image.flatten(1).T / beta], 1)
-        kernels = [Gaussian(appearance), Gaussian(where / gamma)]
+        kernels = [Gaussian(features, exact=len(where) == 1) for features in (appearance, where / gamma)]
         found = mean_field(unary.flatten(1).T, kernels, tuple(self.weights), self.compatibility, rounds)
         return found.T.reshape(unary.shape)
 

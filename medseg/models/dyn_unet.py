@@ -82,7 +82,8 @@ class DynUNet(nn.Module):
         skips = [self.input_block(x)]
         for down in self.downsamples:
             skips.append(down(skips[-1]))
-        x, maps = self.bottleneck(skips[-1]), list[Tensor]()
+        x = self.bottleneck(skips[-1])
+        maps: list[Tensor] = []
         for up, skip in zip(self.upsamples, reversed(skips), strict=True):
             x = up(x, skip)
             maps.insert(0, x)

@@ -121,14 +121,14 @@ class PointRend(nn.Module):
     def forward(self, x: Tensor) -> Tensor | Output:
         maps = self.trunk(x)
         coarse, size = self.coarse(maps), x.shape[2:]
-        count = math.prod(-(-n // self.points) for n in size)
+        count = math.prod([-(-n // self.points) for n in size])  # a list: torch.compile takes no generator
         if self.training:
             logits = resize_like(coarse, x)
             logits = self._asked(logits, _drawn(logits, count), coarse, maps[1])
             return Output(logits, (coarse,)) if self.aux else logits
         logits = coarse
-        for level in reversed(range(int(math.log2(self.stride)))):
-            finer = x.new_empty(1, 1, *(-(-n // 2**level) for n in size))
+        for level in reversed(range(self.stride.bit_length() - 1)):
+            finer = x.new_empty(1, 1, *[-(-n // 2**level) for n in size])
             logits = resize_like(logits, finer)
             least_sure = _unsure(logits).topk(min(count, finer.numel())).indices
             logits = self._asked(logits, least_sure, coarse, maps[1])
