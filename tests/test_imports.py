@@ -19,10 +19,10 @@ settings declaration choices laterality logits
 volume labels interpolation stitching windows
 regrid
 io geometry distance
-region series
-objects drawings
+region series lattice
+objects drawings mean_field
 cases preprocess sample augment metrics plot prediction
-reading manifest bids findings postprocess division
+reading manifest bids findings postprocess division dense_crf
 studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion

@@ -37,6 +37,7 @@ class About:
         dims: spatial axes that it can have.
         presets: what each of its variants is; the first is the one without `preset`.
         without: what it cannot do of what the others can, and why.
+        needs: the optional package that it is made of, if any.
     """
 
     name: str
@@ -46,6 +47,7 @@ class About:
     dims: tuple[int, ...]
     presets: dict[str, str]
     without: str
+    needs: str = ""
 
     @property
     def year(self) -> int:
@@ -89,5 +91,5 @@ def parsed(name: str, docstring: str | None) -> About:
     variants = (docstring or "").partition("\nPresets:")[2]
     listed = re.findall(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", variants, re.MULTILINE)
     presets = {preset: " ".join(text.split()) for preset, text in listed}
-    family, paper, without = (fields.get(key, "") for key in ("family", "paper", "without"))
-    return About(name, summary, family, paper, dims, presets, without)
+    family, paper, without, needs = (fields.get(key, "") for key in ("family", "paper", "without", "needs"))
+    return About(name, summary, family, paper, dims, presets, without, needs)

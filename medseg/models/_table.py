@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 
 from medseg import models
 from medseg.errors import ConfigError
@@ -33,9 +34,14 @@ def overview(dims: int) -> str:
         raise ConfigError(f"--dims: expected 2 or 3, got {dims}")
     rows = [("name", "paper", "family", "M", "presets")]
     for row in list_models(dims):
-        count = f"{models.parameters(row.name, spatial_dims=dims) / 1e6:.2f}"
-        rows.append((row.name, f"{row.authors} {row.year}", row.family, count, ", ".join(row.presets)))
+        rows.append((row.name, f"{row.authors} {row.year}", row.family, _millions(row, dims), ", ".join(row.presets)))
     return f"{_columns(rows)}\nM: parameters in millions, {dims}D, 1 channel, 2 classes, first preset"
+
+
+def _millions(row: About, dims: int) -> str:
+    if row.needs and find_spec(row.needs) is None:
+        return f"needs {row.needs}"
+    return f"{models.parameters(row.name, spatial_dims=dims) / 1e6:.2f}"
 
 
 def presets(name: str, dims: int) -> str:
