@@ -195,7 +195,7 @@ def test_compare_models(tmp_path: Path, preset: Path, make_dataset: Callable[...
     rows = {row["name"]: row for row in json.loads((out / "table.json").read_text(encoding="utf-8"))}
     assert rows.keys() == {"unet_tiny", "vnet_tiny"}
     for name, row in rows.items():
-        network = medseg.create_model(name[:4], preset="tiny", spatial_dims=3, in_channels=1, out_channels=2)
+        network = medseg.create_model(name[:4], preset="tiny", spatial_dims=3, in_channels=1, out_channels=3)
         assert row["parameters"] == sum(weight.numel() for weight in network.parameters())
         assert row["seconds a scan"] > 0
         assert row["steps"] == 3

@@ -32,6 +32,11 @@ _TYPES = {
     "ByteStorage": torch.uint8,
     "BoolStorage": torch.bool,
 }
+# What reading a file that is none ends in.
+_ODD = (
+    *(ArithmeticError, AttributeError, LookupError, MemoryError, OSError, RuntimeError, StopIteration, TypeError),
+    *(ValueError, struct.error, zipfile.BadZipFile),
+)
 Bytes = Callable[[str, int], bytes]  # of the storage of a key, so many
 
 
@@ -46,17 +51,7 @@ def read(path: str | Path) -> dict[str, Tensor]:
         raise BundleError(f"no file of weights '{path.name}'. Name a .safetensors, .pt or .pth file.")
     try:
         return _safe(path) if path.suffix == ".safetensors" else _torch(path)
-    except (
-        OSError,
-        RuntimeError,
-        zipfile.BadZipFile,
-        struct.error,
-        LookupError,
-        AttributeError,
-        TypeError,
-        StopIteration,
-        ValueError,
-    ) as error:
+    except _ODD as error:
         raise BundleError(f"'{path.name}' is damaged, or holds no weights. Copy it again.") from error
 
 
@@ -91,6 +86,7 @@ def _zipped(archive: zipfile.ZipFile) -> tuple[Any, Bytes]:
 
 def _before_1_6(stream: IO[bytes]) -> dict[str, Tensor]:
     """What an older file holds: three pickles of form, one of content, one of keys, then the storages with their lengths."""
+    end = stream.seek(0, io.SEEK_END)
     stream.seek(0)
     (magic, _), *_, (content, storages), (keys, _) = [_pickled.load(stream) for _ in range(5)]
     if magic != _MAGIC:
@@ -103,7 +99,7 @@ def _before_1_6(stream: IO[bytes]) -> dict[str, Tensor]:
 
     def part(key: str, count: int) -> bytes:
         stream.seek(places[key])
-        return stream.read(count)
+        return stream.read(min(count, end))
 
     return _tensors(content, part)
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
-from medseg.models import _backbones, create_model
+from medseg.models import _backbones, create_model, names
 from medseg.transfer import _densenet, _hrnet, _mobilenet, _vgg, matched
 from medseg.transfer._rules import words
 
@@ -136,6 +136,61 @@ def test_nnunet_computes_what_it_did() -> None:
     image = torch.randn(1, 1, 16, 24)
     assert torch.allclose(ours(image), theirs(image), rtol=1e-4, atol=1e-4)
     assert start.layout == "nnU-Net"
+    assert start.share == 1
+
+
+class ResidualBlock(nn.Module):
+    """nnU-Net's BasicBlockD."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.conv2 = Unit(inputs, outputs, stride), Unit(outputs, outputs, 1)
+        self.skip = nn.Sequential(*([nn.AvgPool2d(stride, stride)] if stride > 1 else []))
+        if inputs != outputs:
+            self.skip.append(Unit(inputs, outputs, 1))
+            self.skip[-1].conv = nn.Conv2d(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        past = x
+        for part in self.skip:
+            past = part.norm(part.conv(past)) if isinstance(part, Unit) else part(past)
+        return nn.functional.leaky_relu(self.conv2.norm(self.conv2.conv(self.conv1(x))) + past, 0.01)
+
+
+class ResidualEncoderUNet(PlainConvUNet):
+    """nnU-Net's, of three levels with one, one and two blocks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder.stem = nn.Module()
+        self.encoder.stem.convs = nn.Sequential(Unit(1, 4, 1))
+        levels = (((4, 4, 1),), ((4, 6, 2),), ((6, 8, 2), (8, 8, 1)))
+        self.encoder.stages = nn.Sequential(*(Blocks(level) for level in levels))
+        for stage in self.decoder.stages:
+            del stage.convs[1]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(self.encoder.stem.convs(x))
+
+
+class Blocks(nn.Module):
+    def __init__(self, shapes: tuple[tuple[int, int, int], ...]) -> None:
+        super().__init__()
+        self.blocks = nn.Sequential(*(ResidualBlock(*shape) for shape in shapes))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.blocks(x)
+
+
+@pytest.mark.skipif("resenc_unet" not in names(), reason="no resenc_unet yet")
+def test_nnunets_residual_encoder_computes_what_it_did() -> None:
+    theirs = shaken(ResidualEncoderUNet())
+    ours = shaken(create_model("resenc_unet", preset="tiny", spatial_dims=2, in_channels=1, out_channels=3))
+    start = matched(theirs.state_dict(), ours, "a file")
+    ours.load_state_dict(start.weights, strict=False)
+    image = torch.randn(1, 1, 16, 24)
+    assert torch.allclose(ours(image), theirs(image), rtol=1e-4, atol=1e-4)
+    assert start.layout == "nnU-Net ResEnc"
     assert start.share == 1
 
 

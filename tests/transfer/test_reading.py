@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import collections
+import contextlib
 import io
 import os
 import pickle
@@ -179,3 +180,16 @@ def test_a_tensor_larger_than_its_storage_is_refused(tmp_path: Path) -> None:
     torch.save({"w": torch.zeros(1).expand(1000, 1000, 1000)}, tmp_path / "a.pth")
     with pytest.raises(BundleError):
         read(tmp_path / "a.pth")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_files_with_any_bytes_changed_are_read_or_refused(tmp_path: Path, zipped: bool) -> None:
+    rng, path, stream = np.random.default_rng(0), tmp_path / "a.pth", io.BytesIO()
+    torch.save({"state_dict": state(), "epoch": 3}, stream, _use_new_zipfile_serialization=zipped)
+    whole = np.frombuffer(stream.getvalue(), np.uint8)
+    for _ in range(150):
+        changed, places = whole.copy(), rng.integers(0, len(whole), 3)
+        changed[places] = rng.integers(0, 256, 3)
+        path.write_bytes(changed.tobytes())
+        with contextlib.suppress(BundleError):  # and nothing else
+            read(path)
