@@ -25,6 +25,7 @@ from medseg.prune import Config as Prune
 from medseg.registry import did_you_mean
 from medseg.sample import Config as Sample
 from medseg.settings import Settings, parse
+from medseg.transfer import Config as Init
 from medseg.windows import Config as Inference
 
 Tree = dict[str, Any]
@@ -48,6 +49,7 @@ class RunConfig(Settings):
         windows: predict with larger windows and less overlap where the inner split shows that nothing is lost ("measured"), or
             as `inference` says ("planned"; so it is where you set its window or overlap).
         model, loss: `name` and options of the architecture and of the loss, or of each loss in a sum, with its `weight`.
+        init: begin with the weights of a file or of a stored model, as far as they fit.
         distill, prune, locate: learn from a stored model too, set out from one made narrower, or look only where one finds something.
     """
 
@@ -67,6 +69,7 @@ class RunConfig(Settings):
     augment: Augment = Augment()
     model: Tree = Field(default_factory=lambda: {"name": "unet"})
     loss: Tree | tuple[Tree, ...] = Field(default_factory=lambda: {"name": "dice_ce"})
+    init: Init = Init()
     distill: Distill = Distill()
     prune: Prune = Prune()
     locate: Locate = Locate()
@@ -101,6 +104,8 @@ _GROUPS = {
 }
 # What prediction takes from training, where a user sets the one and not the other.
 _FOLLOWED = (("sample", "patch", "window"), ("augment", "mirror_axes", "mirror_axes"))
+# Groups that may be written as one word, and what that word then is.
+_SHORT = {"model": "name", "loss": "name", "init": "from"}
 # What only a plan can know, filled with anything valid, so that the rest can be checked before one is made.
 _UNPLANNED: Tree = {"sample": {"patch": (8, 8, 8)}, "inference": {"window": (8, 8, 8)}}
 
@@ -204,7 +209,8 @@ def preset(name: str) -> Tree:
     Raises:
         ConfigError: no such preset or file, or no mapping in it.
     """
-    known = {path.stem: path for path in resources.shipped("configs").glob("*.yaml")}
+    folder = resources.shipped("configs")
+    known = {path.relative_to(folder).with_suffix("").as_posix(): path for path in folder.rglob("*.yaml")}
     path = known.get(name, Path(name))
     if path.suffix not in (".yaml", ".yml") or not path.is_file():
         raise ConfigError(f"no preset or file '{name}'. {did_you_mean(name, known)}")
@@ -227,14 +233,14 @@ def read(path: Path) -> Tree:
 
 
 def named(tree: Mapping[str, Any]) -> Tree:
-    """`model: vnet` written out as `model: {name: vnet}`; likewise for the loss, and each loss in a sum."""
-    return {key: _named(value) if key in ("model", "loss") else value for key, value in tree.items()}
+    """`model: vnet` written out as `model: {name: vnet}`; likewise for the loss, each loss in a sum, and `init: FILE`."""
+    return {key: _named(value, _SHORT[key]) if key in _SHORT else value for key, value in tree.items()}
 
 
-def _named(value: Any) -> Any:
+def _named(value: Any, name: str) -> Any:
     if isinstance(value, list | tuple):
-        return [_named(part) for part in value]
-    return {"name": value} if isinstance(value, str) else value
+        return [_named(part, name) for part in value]
+    return {name: str(value)} if isinstance(value, str | Path) else value
 
 
 def dump(config: RunConfig) -> str:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
-from medseg import lineage, planning, progress, prune
+import torch
+from torch import nn
+
+from medseg import lineage, models, planning, progress, prune, transfer
 from medseg.choices import Choice, nested
 from medseg.config import RunConfig
 from medseg.division import Fold
@@ -17,6 +21,7 @@ from medseg.lineage import Ancestor, Setting
 from medseg.settings import Settings
 
 Ancestors = Mapping[Setting, Ancestor]
+_FOLLOWED = ("distill.from", "prune.from")  # whose grid and intensities a run takes over
 
 
 def find(config: RunConfig) -> dict[Setting, Ancestor]:
@@ -43,6 +48,7 @@ def find(config: RunConfig) -> dict[Setting, Ancestor]:
 def folders(config: RunConfig) -> dict[Setting, str]:
     """Where the stored models lie that the settings name."""
     named: dict[Setting, str | None] = {
+        "init.from": config.init.source if Path(config.init.source or "").is_dir() else None,
         "distill.from": config.distill.source,
         "prune.from": config.prune.source,
         "locate.from": config.locate.source,
@@ -62,7 +68,7 @@ def plan(
         ConfigError: that model cannot be made narrower.
     """
     dims: Any = asked.dims
-    first = next((ancestor for setting, ancestor in ancestors.items() if setting != "locate.from"), None)
+    first = next((ancestor for setting, ancestor in ancestors.items() if setting in _FOLLOWED), None)
     if first and dims == "auto":
         dims = str(first.bundle.spatial_dims)
     given, wanted = first.bundle.preprocess if first else None, asked.preprocess
@@ -99,15 +105,39 @@ def check(
     for setting, ancestor in ancestors.items():
         if setting == "locate.from":
             ancestor.check_locates(channels)
-        else:
+        elif setting in _FOLLOWED:
             ancestor.check(labels, channels, dims, config.preprocess, config.locate.region())
         _check_seen(ancestor, folds)
+    if config.init.source and config.prune.source:
+        raise ConfigError("init.from and prune.from both say with which weights a run begins. Leave one out.")
     if wide := ancestors.get("prune.from"):
         if config.model != prune.narrowed(wide.bundle.model, config.prune.keep):
             raise ConfigError(
                 "model: prune.from and prune.keep decide the architecture. Leave model out, or prune.from."
             )
         prune.start(wide, config.model)  # refused now, rather than when all cases are prepared
+
+
+def untrained(config: RunConfig, labels: Labels, dims: Literal[2, 3]) -> nn.Module:
+    """The network of a run with random weights; on the meta device without any."""
+    return models.create_model(
+        config.model,
+        spatial_dims=dims,
+        in_channels=len(config.preprocess.intensity),
+        out_channels=labels.channels,
+        dotted=True,
+    )
+
+
+def start(config: RunConfig, labels: Labels, dims: Literal[2, 3]) -> transfer.Start:
+    """What `init` has for the network of a run, from shapes alone: said before all cases are prepared.
+
+    Raises:
+        BundleError: nothing usable lies there.
+        ConfigError: nothing of it fits.
+    """
+    with torch.device("meta"):
+        return transfer.find(config.init, untrained(config, labels, dims))
 
 
 def _check_seen(ancestor: Ancestor, folds: Sequence[Fold]) -> None:

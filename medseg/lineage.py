@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Setting = Literal["distill.from", "prune.from", "locate.from"]
+Setting = Literal["init.from", "distill.from", "prune.from", "locate.from"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from medseg import distill, losses, models, prune, region, system
+from medseg import descent, distill, losses, progress, prune, region, system, transfer
+from medseg.errors import RunError
 from medseg.loader import Batches
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared, prepare_cases
@@ -30,14 +31,20 @@ def first_stage(study: Study, device: torch.device) -> Predictor | None:
 
 
 def network(study: Study) -> nn.Module:
-    """The network of a study before its first step: untrained, or a stored one made narrower."""
-    made = models.create_model(
-        study.config.model,
-        spatial_dims=study.spatial_dims,
-        in_channels=len(study.config.preprocess.intensity),
-        out_channels=study.labels.channels,
-        dotted=True,
-    )
+    """The network of a study before its first step: untrained, with the weights that `init` names, or a stored one made narrower.
+
+    Raises:
+        RunError: `init` names other weights than when the study was settled.
+    """
+    made = descent.untrained(study.config, study.labels, study.spatial_dims)
+    if study.config.init.source:
+        start = transfer.find(study.config.init, made)
+        if str(start) != study.plan["init"]:
+            raise RunError(
+                "init.from: other weights lie there than when the run began. Put the old ones back, or name a new folder with -o."
+            )
+        made.load_state_dict(start.weights, strict=False)
+        progress.say(f"begins with {start}")
     if wide := study.ancestor("prune.from"):
         made.load_state_dict(prune.start(wide, study.config.model))
     return made

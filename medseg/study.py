@@ -126,6 +126,8 @@ def settle(data: str | Path, user: Mapping[str, Any], keys: Path | None = None) 
     if ancestors:
         descent.check(ancestors, config, labels, [channel.name for channel in found.channels], folds)
         plan["ancestors"] = {setting: str(ancestor) for setting, ancestor in ancestors.items()}
+    if config.init.source:
+        plan["init"] = str(descent.start(config, labels, 2 if config.sample.patch[2] == 1 else 3))
     return tuple(Study(dataset, labels, *parts, config, plan) for parts in zip(folds, inner, strict=True))
 
 

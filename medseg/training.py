@@ -131,6 +131,7 @@ def _store(
         "seed": study.config.seed,
         "loss": losses.title(study.config.loss),
         **study.plan.get("ancestors", {}),
+        **({"init": study.plan["init"]} if "init" in study.plan else {}),
     }
     described = inner.predictor.bundle.model_copy(
         update={

@@ -68,7 +68,7 @@ def message(*words: str) -> str:
         ("seed=-1", "seed: expected a number greater than or equal to 0, got -1"),
         ("train.steps=0", "train.steps: expected a number greater than or equal to 1, got 0"),
         ("optim.learning_rate=fast", "optim.learning_rate: expected a number, got 'fast'"),
-        ("optim.name=adam", "optim.name: expected 'muon', 'adamw' or 'sgd', got 'adam'"),
+        ("optim.name=adam", "optim.name: expected 'muon', 'adamw', 'sgd' or 'rmsprop', got 'adam'"),
         ("train.tensorboard=maybe", "train.tensorboard: expected true or false, got 'maybe'"),
         ("train=3", "train: expected names and values, got 3"),
         ("model=3", "model: expected names and values, such as model.name=unet; got 3"),

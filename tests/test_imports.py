@@ -30,7 +30,7 @@ bundle tables pairing summaries loader doctor gridding restore ensemble suitabil
 networks repairing pooling planning translation
 predictor
 lineage
-cohort engine distill prune locating
+cohort engine distill prune locating transfer
 config evaluation reporting inner
 comparison
 gallery

@@ -21,7 +21,13 @@ import medseg
 
 pytestmark = pytest.mark.usefixtures("no_charts")
 FOLDER = Path(__file__).parents[1] / "pipelines"
-RECIPES = sorted(FOLDER.glob("*.py"))
+RECIPES = sorted(FOLDER.glob("[!_]*.py"))  # the others are what several have in common
+
+
+@pytest.fixture(autouse=True)
+def beside_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes import what they have in common, as they do when one is started."""
+    monkeypatch.syspath_prepend(str(FOLDER))
 
 
 def load(name: str) -> ModuleType:
@@ -177,3 +183,22 @@ def test_cross_validate_as_a_program(
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit, match=r"\Aerror: .* already holds a run.*\Z"):
         runpy.run_path(words[0], run_name="__main__")
+
+
+def test_compare_models(tmp_path: Path, preset: Path, make_dataset: Callable[..., Path]) -> None:
+    data, out, recipe = make_dataset(tmp_path / "data"), tmp_path / "out", load("compare_models")
+    words = ["--config", str(preset), "--steps", "3"]
+    with pytest.raises(medseg.MedsegError, match="Did you mean 'vnet'"):
+        recipe.main([str(data), str(out), "unet:tiny", "vnett", *words])
+    assert not out.exists()
+    recipe.main([str(data), str(out), "unet:tiny", "vnet:tiny", *words])
+    rows = {row["name"]: row for row in json.loads((out / "table.json").read_text(encoding="utf-8"))}
+    assert rows.keys() == {"unet_tiny", "vnet_tiny"}
+    for name, row in rows.items():
+        network = medseg.create_model(name[:4], preset="tiny", spatial_dims=3, in_channels=1, out_channels=3)
+        assert row["parameters"] == sum(weight.numel() for weight in network.parameters())
+        assert row["seconds a scan"] > 0
+        assert row["steps"] == 3
+        assert {"Dice", "HD95, mm", "NSD"} <= row.keys()
+    assert (out / "quality.png").stat().st_size > 5_000
+    assert (out / "dice.png").stat().st_size > 5_000

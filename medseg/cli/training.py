@@ -30,6 +30,9 @@ def train(
     seed: Annotated[int | None, typer.Option(help="Of splits, weights, sampling and augmentation.")] = None,
     device: Device = None,
     modality: Modality = None,
+    init: Annotated[
+        str | None, typer.Option(help="Weights to begin with: .safetensors, .pt or .pth, or a model's folder.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan, make a few real steps, and say what the run would take.")
@@ -39,7 +42,7 @@ def train(
     from medseg import api
 
     named = {"fold": fold, "seed": seed, "device": device, "modality": modality}
-    options = _options(settings, named)
+    options = _options(settings, named | {"init": {"from": init} if init else None})
     if dry_run:
         typer.echo(api.plan(data, preset=config, budget=budget, **options).table())
         return

@@ -21,22 +21,25 @@ class Config(Settings):
     """How weights move.
 
     Args:
-        name: "muon" (with AdamW for what is no matrix), "adamw", or "sgd" with Nesterov momentum.
+        name: "muon" (with AdamW for what is no matrix), "adamw", "sgd" with Nesterov momentum, or "rmsprop".
         learning_rate: highest rate.
         weight_decay: of weights; biases and normalisation are left alone.
-        momentum: of "sgd" and "muon"; None takes 0.99 and 0.95.
-        schedule: "cosine" or "poly" (power 0.9) from the highest rate to 0, or "constant".
+        momentum: of "sgd", "muon" and "rmsprop"; None takes 0.99, 0.95 and 0.
+        schedule: "cosine" or "poly" (power 0.9) from the highest rate to 0, "constant", or ten times lower `drops` times: "step"
+            at once after equal parts of the run, "exponential" little by little.
+        drops: of "step" and "exponential".
         warm_up: share of the run in which the rate rises from 0.
         clip_norm: largest norm of the gradient; None leaves it.
         ema: decay a step of the running average of weights, with which the model is judged and stored; 0 for none. None
             follows the length of the run: the average reaches back over 3 % of it.
     """
 
-    name: Literal["muon", "adamw", "sgd"] = "muon"
+    name: Literal["muon", "adamw", "sgd", "rmsprop"] = "muon"
     learning_rate: float = Field(default=1e-2, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     momentum: float | None = Field(default=None, ge=0, lt=1)
-    schedule: Literal["cosine", "poly", "constant"] = "cosine"
+    schedule: Literal["cosine", "poly", "constant", "step", "exponential"] = "cosine"
+    drops: float = Field(default=2, ge=0)
     warm_up: float = Field(default=0.02, ge=0, lt=1)
     clip_norm: float | None = Field(default=12.0, gt=0)
     ema: float | None = Field(default=None, ge=0, lt=1)
@@ -56,6 +59,8 @@ def build(modules: Iterable[nn.Module], config: Config) -> torch.optim.Optimizer
         return Muon(groups, config.learning_rate, 0.95 if config.momentum is None else config.momentum)
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    if config.name == "rmsprop":
+        return torch.optim.RMSprop(groups, config.learning_rate, momentum=config.momentum or 0)
     momentum = 0.99 if config.momentum is None else config.momentum
     fused = not any(map(_is_divided, parameters))  # torch 2.13 has no fused SGD for them
     return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
@@ -76,8 +81,12 @@ def learning_rate(config: Config, progress: float) -> float:
     if progress < config.warm_up:
         return config.learning_rate * max(progress / config.warm_up, 1e-2)
     left = 1 - min(1.0, (progress - config.warm_up) / (1 - config.warm_up))
-    shape = {"cosine": (1 - math.cos(math.pi * left)) / 2, "poly": left**0.9, "constant": 1.0}
-    return config.learning_rate * shape[config.schedule]
+    done = {
+        "step": min(math.floor((1 - left) * (config.drops + 1)), config.drops),
+        "exponential": (1 - left) * config.drops,
+    }
+    shape = {"cosine": (1 - math.cos(math.pi * left)) / 2, "poly": left**0.9}
+    return config.learning_rate * shape.get(config.schedule, 0.1 ** done.get(config.schedule, 0))
 
 
 def set_rate(optimiser: torch.optim.Optimizer, config: Config, progress: float) -> float:

@@ -27,6 +27,14 @@ from medseg.settings import parse
         ("poly", 1.0, 0.0),
         ("constant", 0.0, 1.0),
         ("constant", 1.0, 1.0),
+        ("step", 0.0, 1.0),
+        ("step", 0.3, 1.0),
+        ("step", 0.4, 0.1),
+        ("step", 0.7, 0.01),
+        ("step", 1.0, 0.01),
+        ("exponential", 0.0, 1.0),
+        ("exponential", 0.5, 0.1),
+        ("exponential", 1.0, 0.01),
     ],
 )
 def test_schedules(schedule: str, progress: float, expected: float) -> None:
@@ -49,7 +57,7 @@ def test_a_run_that_overruns_keeps_the_last_rate() -> None:
 # --- the optimiser
 
 
-@pytest.mark.parametrize("name", ["muon", "adamw", "sgd"])
+@pytest.mark.parametrize("name", ["muon", "adamw", "sgd", "rmsprop"])
 def test_only_weights_decay(name: str) -> None:
     module = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2))
     decayed, others = build([module], parse(Config, {"name": name, "weight_decay": 0.1})).param_groups
@@ -87,6 +95,16 @@ def test_adamw_steps_by_its_rate_and_decays() -> None:
     module.weight.grad = torch.full((1, 1), 3.0)
     optimiser.step()
     assert module.weight.item() == pytest.approx(1 - 0.01 * 0.5 - 0.01, abs=1e-6)
+
+
+def test_rmsprop_divides_by_the_running_size_of_the_gradient() -> None:
+    """Tieleman and Hinton 2012: with a share of 0.99, one step of a gradient g is rate * g / (0.1 |g|)."""
+    module = nn.Linear(1, 1, bias=False)
+    before = module.weight.item()
+    optimiser = build([module], Config(name="rmsprop", learning_rate=0.01, weight_decay=0))
+    (5 * module.weight).sum().backward()
+    optimiser.step()
+    assert module.weight.item() == pytest.approx(before - 0.1, abs=1e-5)
 
 
 def test_muon_turns_kernels_and_leaves_the_rest_to_adamw() -> None:
@@ -128,7 +146,7 @@ def test_a_run_by_muon_can_be_restored() -> None:
 
 
 def test_unknown_values_are_named() -> None:
-    with pytest.raises(ConfigError, match=r"optim\.name: expected 'muon', 'adamw' or 'sgd', got 'adam'"):
+    with pytest.raises(ConfigError, match=r"optim\.name: expected 'muon', 'adamw', 'sgd' or 'rmsprop', got 'adam'"):
         parse(Config, {"name": "adam"}, "optim")
 
 

@@ -1,0 +1,83 @@
+"""Which network is best on a dataset, and what it costs: a model of each, all else the same, judged on the same held-out cases.
+
+    python pipelines/compare_models.py DATA OUT --budget 10m unet pspnet deeplab_v3:resnet50 fc_densenet:67
+
+Needs:  labelled scans, as for pipelines/train.py. Names after OUT are of `medseg models`; NAME:PRESET takes another preset than
+        the first, whatever its size, so that most want a GPU or `tiny`.
+Takes:  the budget (or --steps) for each; it goes on where it was, and shares the work, as compare_losses.py does.
+Leaves: OUT/NAME or OUT/NAME_PRESET, a run each; OUT/table.md, OUT/table.json and OUT/dice.png as compare_losses.py, with
+        parameters, and seconds for a scan of the data's median size; OUT/quality.png, Dice against those seconds.
+Expect: under one clock, light networks to lead: they see more of the data. Seconds follow the load of the machine.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import _comparison
+import numpy as np
+from matplotlib.figure import Figure
+
+import medseg
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Train, judge and compare."""
+    given = _comparison.parsed(arguments, __doc__, nargs="+", help="of `medseg models`: NAME or NAME:PRESET")
+    models = {name.replace(":", "_"): {"model": described(name)} for name in given.pop("names")}
+    _comparison.compare(models, show, **given)
+
+
+def described(name: str) -> dict[str, str]:
+    """The settings that NAME or NAME:PRESET stands for; what is misspelt is told before hours have gone by."""
+    model = dict(zip(("name", "preset"), name.split(":"), strict=False))
+    medseg.create_model(model, spatial_dims=2, in_channels=1, out_channels=2)
+    return model
+
+
+def show(runs: list[Path], out: Path) -> None:
+    """Tables and plots of runs."""
+    rows = [row(run) for run in runs]
+    _comparison.show(rows, out)
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    axes = figure.add_subplot(xlabel="seconds a scan", ylabel="Dice, mean over structures", xscale="log")
+    for each in rows:
+        axes.plot(each["seconds a scan"], each["Dice"], "o", color="#1f5fa8")
+        axes.annotate(each["name"], (each["seconds a scan"], each["Dice"]), (4, 4), textcoords="offset points")
+    _comparison.save(out / "quality.png", _comparison.drawn(figure))
+
+
+def row(run: Path) -> dict[str, Any]:
+    """What a run reached and cost."""
+    reached = _comparison.row(run)
+    if not (path := run / "cost.json").exists():
+        _comparison.save(path, json.dumps(cost(run)).encode())
+    return {"name": reached.pop("name"), **json.loads(path.read_bytes()), **reached}
+
+
+def cost(run: Path) -> dict[str, Any]:
+    """Parameters of a run's network, and seconds for a scan of noise, of the data's median size."""
+    predictor = medseg.load(run)
+    model, found = predictor.bundle, json.loads((run / "plan.json").read_bytes())["fingerprint"]
+    sizes = {"in_channels": len(model.channels), "out_channels": model.labels.channels}
+    network = medseg.create_model(model.model, spatial_dims=model.spatial_dims, **sizes)
+    noise = np.random.default_rng(0).normal(size=(len(model.channels), *found["shape"])).astype(np.float32)
+    scan = medseg.Volume(noise, medseg.Geometry(tuple(found["shape"]), np.diag([*found["spacing_mm"], 1.0])))
+    predictor(scan)  # the first looks for the quickest way
+    began = time.perf_counter()
+    predictor(scan)
+    seconds = time.perf_counter() - began
+    return {"parameters": sum(weight.numel() for weight in network.parameters()), "seconds a scan": seconds}
+
+
+if __name__ == "__main__":
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("medseg").setLevel(logging.INFO)  # say what is being done
+    try:
+        main()
+    except medseg.MedsegError as error:
+        raise SystemExit(f"error: {error}") from None
