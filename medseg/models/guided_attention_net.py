@@ -48,7 +48,7 @@ class Config(Settings):
     deep_supervision: bool = True
 
 
-PRESETS = {"resnet101": Config(), "resnet50": Config(depth=50), "tiny": Config(depth=10, width=1 / 16, channels=8)}
+PRESETS = {"resnet101": Config(), "resnet50": Config(depth=50), "tiny": Config(depth=10, width=1 / 16, channels=6)}
 
 
 class Attention(nn.Module):

@@ -168,7 +168,7 @@ def test_channels_last_gives_the_same(name, dims):
 
 @every_case
 def test_half_precision_is_finite_and_near(name, dims):
-    net, x = steady(make(name, dims)).train(), image(SIZE[dims])
+    net, x = steady(make(name, dims)).train(), image(HALVES[dims])
     expected = logits_of(net(x))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         logits = logits_of(net(x))
@@ -195,7 +195,7 @@ def test_an_axis_of_its_own(name, axis):
     before = net(x)
     x.select(2 + axis, 3).add_(1)
     changed = (net(x) - before).abs().amax(dim=[n for n in range(5) if n != 2 + axis])
-    assert changed[3] > 1e-3
+    assert changed[3] > 1e-4
     changed[3] = 0
     assert changed.max() < 1e-5
 

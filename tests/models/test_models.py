@@ -49,7 +49,7 @@ def test_a_preset_may_be_a_number():
         ("unett", "unknown model 'unett'. Did you mean 'unet'?"),
         ("_blocks", "unknown model '_blocks'."),
         ("os.path", "unknown model 'os.path'."),
-        ({"preset": "tiny"}, "model: needs a name, got None. Known: attention_unet"),
+        ({"preset": "tiny"}, "model: needs a name, got None. Known: apc_net, attention_unet"),
         ({"name": "unet", "preset": "papr"}, "unknown preset 'papr' of model 'unet'. Did you mean 'paper'?"),
         ({"name": "unet", "width": 3}, "model.width: unknown option"),
     ],

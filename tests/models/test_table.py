@@ -27,7 +27,7 @@ def test_the_page_has_the_words_of_each(row, monkeypatch):
     assert words(_table.line(row)) in [words(line) for line in PAGE.splitlines() if line.startswith("|")], ONE
 
 
-@pytest.mark.slow
+@pytest.mark.zoo
 def test_the_page_has_the_counts_of_each():
     assert _table.page() == PAGE, ONE
 
@@ -49,8 +49,8 @@ def test_a_docstring_is_read():
     row = models.about("fcn")
     assert (row.family, row.year, row.authors, row.dims) == ("fcn", 2015, "Long et al.", (2, 3))
     assert row.presets["32s"] == "scores of stride 32 alone."
-    with pytest.raises(ConfigError, match=r"unknown model 'fnc'\. Did you mean 'fcn'"):
-        models.about("fnc")
+    with pytest.raises(ConfigError, match=r"unknown model 'segnit'\. Did you mean 'segnet'"):
+        models.about("segnit")
 
 
 def test_a_model_without_volumes_says_so(monkeypatch):
