@@ -140,7 +140,7 @@ def test_the_plan_is_made_for_what_is_shown(make_dataset: Make, make_bundle: Mak
     data = make_dataset(tmp_path / "data", shape=(90, 80, 60), spacing_mm=(1, 1, 1))
     model = make_bundle(tmp_path / "model")
     whole, part = (
-        settled(data, {"locate": {"from": source, "margin_mm": 4.0}, "fold": "none"}) for source in (None, str(model))
+        settled(data, {"locate": locate, "fold": "none"}) for locate in ({}, {"from": str(model), "margin_mm": 4.0})
     )
     assert whole.plan["fingerprint"]["shape"] == (90, 80, 60)
     assert whole.region is None
@@ -184,7 +184,7 @@ def test_a_dry_run_prepares_what_is_shown(data: Path, quick: dict[str, Any], mak
     model = make_bundle(tmp_path / "model")
     sizes = [
         rehearse(data, asked(quick, Path(source), margin_mm=0.0, fold="none", **changes)).disk_gb
-        for source, changes in ((model, {}), (model, {"locate": {"from": None}}))
+        for source, changes in ((model, {}), (model, {"locate": {"from": None, "margin_mm": 20.0}}))
     ]
     assert sizes[0] < sizes[1]
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import torch
 
 from medseg import config as configs
 from medseg import parts
+from medseg.errors import ConfigError
 from medseg.study import Study, settle
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -34,3 +36,12 @@ def test_overlapping_labels_have_a_channel_each(tmp_path: Path, quick: dict[str,
     cases = parts.prepared(study, study.inner.train, tmp_path / "cache")
     assert parts.batches(study, cases, torch.device("cpu"))(0)[1].shape == (2, 2, 16, 16, 8)
     assert parts.network(study).eval()(torch.zeros(1, 1, 16, 16, 8)).shape == (1, 2, 16, 16, 8)
+
+
+def test_what_cannot_be_divided_is_said(study: Study) -> None:
+    model = {"name": "icnet", "preset": "tiny"}
+    divided = study.config.model_copy(
+        update={"model": model, "train": study.config.train.model_copy(update={"strategy": "fsdp"})}
+    )
+    with pytest.raises(ConfigError, match="model 'icnet' cannot be divided between processes"):
+        parts.network(dataclasses.replace(study, config=divided))

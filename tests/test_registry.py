@@ -31,7 +31,7 @@ def test_every_name_loads_its_own_file() -> None:
 
 
 def test_unknown_names_suggest_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"^unknown model 'uunet'\. Did you mean 'unet'\? Known: .*vnet\.$"):
+    with pytest.raises(ConfigError, match=r"^unknown model 'uunet'\. Did you mean 'unet'\? Known: .*wide_resnet38\.$"):
         registry.load(models, "uunet")
     with pytest.raises(ConfigError, match=r"^unknown loss 'dicee'\. Did you mean 'dice"):
         registry.load(losses, "dicee")

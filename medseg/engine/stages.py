@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
@@ -42,15 +42,20 @@ def _contexts(
     stage: nn.Module,
 ) -> tuple[contextlib.AbstractContextManager[None], contextlib.AbstractContextManager[None]]:
     """Around the first computation, and around the second."""
-    return contextlib.nullcontext(), _unmoved(stage)
+    return contextlib.nullcontext(), _as_before(stage, [buffer.clone() for buffer in stage.buffers()])
 
 
 @contextlib.contextmanager
-def _unmoved(stage: nn.Module) -> Iterator[None]:
-    """Put buffers back: running figures have seen the batch already."""
-    before = [(buffer, buffer.clone()) for buffer in stage.buffers()]
+def _as_before(stage: nn.Module, before: Sequence[Tensor]) -> Iterator[None]:
+    """With the buffers of the first computation, and then with those that it left: they have seen the batch already."""
+    now = [buffer.clone() for buffer in stage.buffers()]
+    _set(stage, before)
     try:
         yield
     finally:
-        for buffer, old in before:
-            buffer.copy_(old)
+        _set(stage, now)
+
+
+def _set(stage: nn.Module, values: Sequence[Tensor]) -> None:
+    for buffer, value in zip(stage.buffers(), values, strict=True):
+        buffer.copy_(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -31,12 +32,33 @@ def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
     return path.name.lower().endswith(suffixes)
 
 
+class _Quiet:
+    """Filters of warnings belong to all threads: the first one in sets them, and the last one out puts them back."""
+
+    def __init__(self) -> None:
+        self.lock, self.inside, self.filters = threading.Lock(), 0, contextlib.ExitStack()
+
+    def move(self, step: int) -> None:
+        with self.lock:
+            if self.inside == 0:
+                self.filters.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore")
+            self.inside += step
+            if self.inside == 0:
+                self.filters.close()
+
+
+_QUIET = _Quiet()
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without a DICOM library's warnings of oddities, which are checked here. The filter is that of all threads."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    """Without a DICOM library's warnings of oddities, which are checked here, in whatever threads."""
+    _QUIET.move(1)
+    try:
         yield
+    finally:
+        _QUIET.move(-1)
 
 
 @contextlib.contextmanager

@@ -6,7 +6,7 @@ Family: search
 Paper: He, Yang, Roth, Zhao, Xu 2021, DiNTS: differentiable neural network topology search for 3D medical image segmentation,
     arXiv:2103.15954
 Needs: monai
-Without: torch.compile, ONNX (MONAI asks tensors which paths there are)
+Without: torch.compile, ONNX, strategy=fsdp (MONAI asks tensors which paths there are)
 
 Presets:
     all: every path of MONAI's grid of 6 blocks and 3 resolutions, a full convolution in each cell.

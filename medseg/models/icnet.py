@@ -2,6 +2,7 @@
 
 Family: real-time
 Paper: Zhao, Qi, Shen, Shi, Jia 2018, ICNet for real-time semantic segmentation on high-resolution images, arXiv:1704.08545
+Without: strategy=fsdp (stages of the trunk run one by one)
 
 Presets:
     resnet50: a whole ResNet-50: 26,120,736 parameters for 3 channels and 19 classes in 2D, with the auxiliary scores 26,125,600.

@@ -7,6 +7,7 @@ Family: transformer
 Paper: Hatamizadeh, Tang, Nath, Yang, Myronenko, Landman, Roth, Xu 2022, UNETR: transformers for 3D medical image segmentation,
     arXiv:2103.10504
 Needs: monai
+Without: strategy=fsdp (blocks of the transformer run one by one)
 
 Presets:
     paper: ViT-B16 for images of 96 voxels an axis, and 16 channels at full resolution: 92,784,046 parameters for 1 channel and

@@ -25,7 +25,7 @@ from medseg.engine.shards import whole
 from medseg.errors import Interrupted
 from medseg.loader import Batches
 from medseg.losses import create_loss
-from medseg.models import create_model, names
+from medseg.models import about, create_model, names
 from medseg.prepared import Prepared
 from medseg.settings import parse
 from medseg.volume import Geometry
@@ -125,7 +125,7 @@ def divided(name: str) -> float:
 if __name__ == "__main__":
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
-    apart = {name: divided(name) for name in names()}
+    apart = {name: divided(name) for name in names() if "fsdp" not in about(name).without}
     if system.ranks()[0] == 0:
         files.write_json(root / "divided.json", apart)
     for name, changes in RUNS.items():

