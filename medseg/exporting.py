@@ -12,7 +12,7 @@ import torch
 from pydantic import model_validator
 
 from medseg import bundle as bundles
-from medseg import files, networks, progress, quantising, translation
+from medseg import files, models, networks, progress, quantising, translation
 from medseg.description import Bundle
 from medseg.errors import BundleError, DataError
 from medseg.predictor import Predictor
@@ -65,6 +65,9 @@ def export(model: str | Path, out: str | Path, config: Config, module: str | Non
         raise BundleError(
             "the model has two stages, and one alone can be exported. Predict with its bundle, or train one stage, without locate.from."
         )
+    name = described.model["name"]
+    if config.to != "bundle" and name in models.names() and "ONNX" in models.about(name).without:
+        raise BundleError(f"model '{name}' cannot be exported: it is without {models.about(name).without}.")
     if config.to == "bundle":
         _shrink(source, out, config.weights or "fp32", module)
     else:

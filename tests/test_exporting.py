@@ -91,7 +91,7 @@ def test_every_architecture_computes_the_same(tmp_path: Path, name: str, dims: i
         return
     path = api.export(source, tmp_path / "onnx") / "model.onnx"
     expected = logits(whole, *shape)
-    assert expected.std() > 0.01
+    assert expected.std() > 1e-4
     torch.testing.assert_close(logits(Exported(path, "onnx"), *shape), expected, rtol=0, atol=1e-4)
     assert str(Path.cwd()).encode() not in path.read_bytes(), "paths may name people"
     assert b".py" not in path.read_bytes()

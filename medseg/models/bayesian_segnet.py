@@ -3,6 +3,7 @@
 Family: fcn
 Paper: Kendall, Badrinarayanan, Cipolla 2017, Bayesian SegNet: Model uncertainty in deep convolutional encoder-decoder architectures,
     arXiv:1511.02680
+Without: ONNX (max-unpooling by places has no ONNX of any size)
 
 Presets:
     vgg16: SegNet, with half of the values dropped after the central six stages, three down and three up: 29,455,125 parameters

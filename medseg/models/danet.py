@@ -2,6 +2,7 @@
 
 Family: attention
 Paper: Fu, Liu, Tian, Li, Bao, Fang, Lu 2019, Dual attention network for scene segmentation, arXiv:1809.02983
+Without: torch.compile (blocks of attention are computed again)
 
 Presets:
     resnet50: ResNet-50 of stride 8, whose last stage has the multi-grid 1, 2, 4; queries of 512 / 8 channels: 47,462,651 parameters

@@ -2,6 +2,7 @@
 
 Family: fcn
 Paper: Noh, Hong, Han 2015, Learning deconvolution network for semantic segmentation, arXiv:1505.04366
+Without: ONNX (max-unpooling by places has no ONNX of any size)
 
 Presets:
     vgg16: 251,805,653 parameters for 3 channels and 21 classes in 2D, four fifths of them in the two layers of 7x7.

@@ -6,6 +6,7 @@ the trunk a further task in training, whose target is not classes.
 Family: attention
 Paper: Yu, Wang, Peng, Gao, Yu, Sang 2018, Learning a discriminative feature network for semantic segmentation,
     arXiv:1804.09337
+Without: torch.compile (stages of the trunk run one by one)
 
 Presets:
     resnet101: ResNet-101 of stride 32, 512 channels: 87,481,941 parameters for 3 channels and 21 classes in 2D.

@@ -2,6 +2,7 @@
 
 Family: attention
 Paper: Li, Zhong, Wu, Yang, Lin, Liu 2019, Expectation-maximization attention networks for semantic segmentation, arXiv:1907.13426
+Without: ONNX (it becomes one of a fixed number of windows)
 
 Presets:
     resnet50: ResNet-50 of stride 8, 64 bases of 512 channels, three steps: 34,657,107 parameters for 3 channels and 19 classes in 2D.

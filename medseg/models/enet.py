@@ -3,6 +3,7 @@
 Family: real-time
 Paper: Paszke, Chaurasia, Kim, Culurciello 2016, ENet: A deep neural network architecture for real-time semantic segmentation,
     arXiv:1606.02147
+Without: ONNX (max-unpooling by places has no ONNX of any size)
 
 Presets:
     paper: table 1: 350,670 parameters for 3 channels and 12 classes in 2D.

@@ -2,6 +2,7 @@
 
 Family: u-shape
 Paper: Sinha, Dolz 2021, Multi-scale self-guided attention for medical image segmentation, arXiv:1906.02849
+Without: torch.compile (blocks of attention are computed again)
 
 The paper's two further losses, which hold encoder and decoder of the guide to what they were given, are not part of a network
 and are left out: the guide learns from the masks.

@@ -3,7 +3,7 @@
 Family: real-time
 Paper: Li, Liu, Luo, Loy, Tang 2017, Not all pixels are equal: Difficulty-aware semantic segmentation via deep layer cascade,
     arXiv:1704.01344
-Without: strategy=fsdp (stages of the trunk run one by one)
+Without: torch.compile, strategy=fsdp (stages of the trunk run one by one)
 
 Presets:
     resnet101: three exits on a ResNet-101 of stride 8, where the paper has an Inception-ResNet-v2: 54,907,135 parameters for 3

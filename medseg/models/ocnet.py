@@ -2,6 +2,7 @@
 
 Family: attention
 Paper: Yuan, Huang, Guo, Zhang, Chen, Wang 2018, OCNet: Object context network for scene parsing, arXiv:1809.00916
+Without: torch.compile (blocks of attention are computed again)
 
 Presets:
     base: one attention over all voxels, on a ResNet-101 of stride 8: 52,869,203 parameters for 3 channels and 19 classes in 2D.

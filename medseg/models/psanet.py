@@ -2,6 +2,7 @@
 
 Family: attention
 Paper: Zhao, Zhang, Liu, Shi, Loy, Lin, Jia 2018, PSANet: Point-wise spatial attention network for scene parsing, ECCV 2018
+Without: ONNX (it becomes one of a fixed number of windows)
 
 Presets:
     resnet50: ResNet-50 of stride 8, attention on a grid of 30 x 30, in 3D of 10 x 10 x 10.

@@ -3,6 +3,7 @@
 Family: recurrent
 Paper: Visin, Ciccone, Romero, Kastner, Cho, Bengio, Matteucci, Courville 2016, ReSeg: a recurrent neural network-based model for
     semantic segmentation, arXiv:1511.07053
+Without: torch.compile (torch leaves its recurrent layers out)
 
 Presets:
     vgg16: the first seven convolutions of VGG-16, two layers of sweeps of 100 units, transposed convolutions of 50 channels. Four

@@ -5,6 +5,7 @@ Memory in training then grows with the number of resolutions and not with the nu
 Family: u-shape
 Paper: Brügger, Baumgartner, Konukoglu 2019, A partially reversible U-Net for memory-efficient volumetric image segmentation,
     arXiv:1906.06148
+Without: torch.compile (it has its own way back)
 
 Presets:
     paper: five resolutions of 60 to 480 channels, skip connections that

@@ -2,6 +2,7 @@
 
 Family: fcn
 Paper: Badrinarayanan, Kendall, Cipolla 2017, SegNet: A deep convolutional encoder-decoder architecture, arXiv:1511.00561
+Without: ONNX (max-unpooling by places has no ONNX of any size)
 
 Presets:
     vgg16: 13 convolutions down and 13 up, the last of which makes the scores: 29,455,125 parameters for 3 channels and 21 classes
