@@ -12,46 +12,29 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._attention import listed
-from medseg.models._backbones import resnet
 from medseg.models._blocks import NormName, Positive
 from medseg.models._context import Joined
 from medseg.models._convs import unit
+from medseg.models._dilated import Options, dilated_resnet, segmenter
 from medseg.models._resizing import global_mean, mean_to
-from medseg.models._segmenter import Pick, Segmenter, fcn_head
-from medseg.settings import Settings
+from medseg.models._segmenter import Pick
 
 
-class Config(Settings):
-    """Options of an APCNet.
+class Config(Options):
+    """Options of an APCNet, besides those of `_dilated.Options`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
-        deep_stem: three 3x3 convolutions in place of the 7x7, as in the authors' code.
-        stride: of the trunk's last map, 8, 16 or 32.
         bins: regions an axis, of each grid.
         channels: of each grid's context and of the last unit.
         norm: after each convolution but those of the weights and of the scores.
-        dropout: share of channels dropped before the scores, 0 to 1.
-        aux: in training also the scores of the trunk's last map but one.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
-    deep_stem: bool = False
-    stride: Literal[8, 16, 32] = 8
     bins: tuple[Positive, ...] = (1, 2, 3, 6)
     channels: Positive = 512
-    norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    aux: bool = False
 
 
 PRESETS = {
@@ -88,16 +71,8 @@ class AdaptiveContext(nn.Module):
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A dilated ResNet, the contexts of all grids beside its last map, one 3x3 unit, scores."""
     dims, norm, width = spatial_dims, config.norm, config.channels
-    trunk = resnet(
-        dims,
-        in_channels,
-        config.depth,
-        width=config.width,
-        norm=norm,
-        output_stride=config.stride,
-        deep_stem=config.deep_stem,
-    )
-    *_, side, last = trunk.channels
+    trunk = dilated_resnet(dims, in_channels, config)
+    last = trunk.channels[-1]
     contexts = [AdaptiveContext(dims, last, width, bins, norm) for bins in config.bins]
     head = nn.Sequential(
         Pick(-1),
@@ -106,5 +81,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         _blocks.dropout(dims, config.dropout),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    auxiliary = [fcn_head(dims, -2, side, out_channels, norm=norm)] if config.aux else []
-    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
+    return segmenter(dims, trunk, head, out_channels, config)

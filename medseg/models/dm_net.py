@@ -12,46 +12,29 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.models import _blocks
-from medseg.models._backbones import resnet
 from medseg.models._blocks import Kernel, NormName, Positive
 from medseg.models._context import Joined
 from medseg.models._convs import relu, unit
+from medseg.models._dilated import Options, dilated_resnet, segmenter
 from medseg.models._resizing import mean_to
-from medseg.models._segmenter import Pick, Segmenter, fcn_head
-from medseg.settings import Settings
+from medseg.models._segmenter import Pick
 
 
-class Config(Settings):
-    """Options of a DMNet.
+class Config(Options):
+    """Options of a DMNet, besides those of `_dilated.Options`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
-        deep_stem: three 3x3 convolutions in place of the 7x7, as in the authors' code.
-        stride: of the trunk's last map, 8, 16 or 32.
         filters: sizes of the filters that an image makes, odd.
         channels: that each of them filters, and of the last unit.
         norm: after each convolution but those of the filters and of the scores.
-        dropout: share of channels dropped before the scores, 0 to 1.
-        aux: in training also the scores of the trunk's last map but one.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
-    deep_stem: bool = False
-    stride: Literal[8, 16, 32] = 8
     filters: tuple[Kernel, ...] = (1, 3, 5, 7)
     channels: Positive = 512
-    norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    aux: bool = False
 
 
 PRESETS = {
@@ -83,16 +66,8 @@ class DynamicFilter(nn.Module):
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A dilated ResNet, what each size of filter finds beside its last map, one 3x3 unit, scores."""
     dims, norm, width = spatial_dims, config.norm, config.channels
-    trunk = resnet(
-        dims,
-        in_channels,
-        config.depth,
-        width=config.width,
-        norm=norm,
-        output_stride=config.stride,
-        deep_stem=config.deep_stem,
-    )
-    *_, side, last = trunk.channels
+    trunk = dilated_resnet(dims, in_channels, config)
+    last = trunk.channels[-1]
     found = [DynamicFilter(dims, last, width, size, norm) for size in config.filters]
     head = nn.Sequential(
         Pick(-1),
@@ -101,5 +76,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         _blocks.dropout(dims, config.dropout),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    auxiliary = [fcn_head(dims, -2, side, out_channels, norm=norm)] if config.aux else []
-    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
+    return segmenter(dims, trunk, head, out_channels, config)

@@ -21,40 +21,28 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._attention import attend, listed, thinned
-from medseg.models._backbones import resnet
 from medseg.models._blocks import NormName, Positive
 from medseg.models._context import Joined
 from medseg.models._convs import finished, unit
-from medseg.models._segmenter import Pick, Segmenter, fcn_head
-from medseg.settings import Settings
+from medseg.models._dilated import Options, dilated_resnet, segmenter
+from medseg.models._segmenter import Pick
 
 
-class Config(Settings):
-    """Options of an OCNet.
+class Config(Options):
+    """Options of an OCNet, besides those of `_dilated.Options`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
-        deep_stem: three 3x3 convolutions in place of the 7x7, as in the authors' code.
-        stride: of the trunk's last map, 8, 16 or 32.
         channels: of the map that is attended to, and of the head's last.
         grids: cells an axis of each attention; voxels see those of their cell.
         rates: of 3x3 branches beside one attention with half the channels; none for no such branches.
         norm: after each convolution but those of values and scores.
-        dropout: share of channels dropped before the scores, 0 to 1.
-        aux: in training also the scores of the trunk's last map but one.
     """
 
     depth: Literal[10, 18, 34, 50, 101, 152] = 101
-    width: Annotated[float, Field(gt=0)] = 1.0
-    deep_stem: bool = False
-    stride: Literal[8, 16, 32] = 8
     channels: Annotated[int, Field(ge=4)] = 512
     grids: tuple[Positive, ...] = (1,)
     rates: tuple[Positive, ...] = ()
-    norm: NormName = "batch"
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    aux: bool = False
 
 
 PRESETS = {
@@ -126,16 +114,8 @@ def context(dims: int, channels: int, config: Config) -> nn.Sequential:
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A dilated ResNet, one 3x3 unit, the context of objects, scores."""
     dims, norm, width = spatial_dims, config.norm, config.channels
-    trunk = resnet(
-        dims,
-        in_channels,
-        config.depth,
-        width=config.width,
-        norm=norm,
-        output_stride=config.stride,
-        deep_stem=config.deep_stem,
-    )
-    *_, side, last = trunk.channels
+    trunk = dilated_resnet(dims, in_channels, config)
+    last = trunk.channels[-1]
     head = nn.Sequential(
         Pick(-1),
         biased(dims, last, width, norm, 3),
@@ -143,5 +123,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         _blocks.dropout(dims, config.dropout),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    auxiliary = [fcn_head(dims, -2, side, out_channels, norm=norm)] if config.aux else []
-    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
+    return segmenter(dims, trunk, head, out_channels, config)
