@@ -12,14 +12,13 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import densenet
-from medseg.models._blocks import NormName, Positive
+from medseg.models._blocks import NormName, Positive, Share, Width
 from medseg.models._context import DenseASPP
 from medseg.models._convs import unit
 from medseg.models._segmenter import Pick, Segmenter
@@ -41,13 +40,13 @@ class Config(Settings):
     """
 
     depth: Literal[13, 121, 161, 169] = 161
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     stride: Literal[8, 16, 32] = 8
     channels: Positive = 512
     growth: Positive = 128
     rates: tuple[Positive, ...] = (3, 6, 12, 18, 24)
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Share = 0.1
 
 
 PRESETS = {

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import Trunk, hrnet
-from medseg.models._blocks import NormName, Output
+from medseg.models._blocks import NormName, Output, Share, Width
 from medseg.models._convs import finished, unit
 from medseg.models._regions import ObjectContext
 from medseg.models._resizing import resize_by, resize_like
@@ -43,11 +43,11 @@ class Config(Settings):
     """
 
     trunk: Literal["w18_small", "w18", "w32", "w48"] = "w48"
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     channels: Annotated[int, Field(ge=2)] = 512
     scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2)] = (0.5, 1.0)
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    dropout: Share = 0.05
     aux: bool = False
 
 

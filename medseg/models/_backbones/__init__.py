@@ -14,7 +14,9 @@ from medseg.models._backbones.hrnet import hrnet as hrnet
 from medseg.models._backbones.mobilenet import efficientnet_b0 as efficientnet_b0
 from medseg.models._backbones.mobilenet import mobilenet_v2 as mobilenet_v2
 from medseg.models._backbones.mobilenet import mobilenet_v3 as mobilenet_v3
+from medseg.models._backbones.resnet import ResNetDepth as ResNetDepth
 from medseg.models._backbones.resnet import resnet as resnet
+from medseg.models._backbones.vgg import VGGDepth as VGGDepth
 from medseg.models._backbones.vgg import vgg as vgg
 from medseg.models._backbones.wide_resnet import wide_resnet38 as wide_resnet38
 from medseg.models._backbones.xception import xception as xception
