@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
-from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._backbones import OutputStride, ResNetDepth, Trunk, resnet
 from medseg.models._blocks import NormName, Share, Width
 from medseg.settings import Settings
 
@@ -24,7 +23,7 @@ class Options(Settings):
 
     depth: ResNetDepth = 50
     width: Width = 1.0
-    stride: Literal[8, 16, 32] = 8
+    stride: OutputStride = 8
     norm: NormName = "batch"
     dropout: Share = 0.1
     aux: bool = False

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, mobilenet_v2, resnet, xception
+from medseg.models._backbones import OutputStride, Trunk, mobilenet_v2, resnet, xception
 from medseg.models._blocks import NormName, Positive, Share, Width
 from medseg.models._context import ASPP
 from medseg.models._convs import separable, unit
@@ -52,7 +52,7 @@ class Config(Settings):
         "resnet50"
     )
     width: Width = 1.0
-    stride: Literal[8, 16, 32] = 16
+    stride: OutputStride = 16
     channels: Positive = 256
     fine: Positive = 48
     rates: tuple[Positive, ...] = (6, 12, 18)

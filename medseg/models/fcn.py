@@ -21,7 +21,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, alexnet, resnet, vgg
+from medseg.models._backbones import OutputStride, Trunk, alexnet, resnet, vgg
 from medseg.models._blocks import NormName, Output, Positive, Share, Width
 from medseg.models._convs import relu, sliding_max
 from medseg.models._resizing import BilinearUp
@@ -43,7 +43,7 @@ class Config(Settings):
     """
 
     trunk: Literal["alexnet", "vgg8", "vgg11", "vgg16", "resnet50", "resnet101"] = "vgg16"
-    stride: Literal[8, 16, 32] = 8
+    stride: OutputStride = 8
     width: Width = 1.0
     hidden: Positive = 4096
     norm: NormName = "batch"

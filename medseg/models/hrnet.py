@@ -14,12 +14,10 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import hrnet
+from medseg.models._backbones import HRNetSize, hrnet
 from medseg.models._blocks import NormName, Width
 from medseg.models._convs import finished
 from medseg.models._pyramids import Join
@@ -36,7 +34,7 @@ class Config(Settings):
         norm: after each convolution.
     """
 
-    trunk: Literal["w18_small", "w18", "w32", "w48"] = "w18"
+    trunk: HRNetSize = "w18"
     width: Width = 1.0
     norm: NormName = "batch"
 

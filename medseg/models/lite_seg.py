@@ -11,13 +11,11 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import mobilenet_v2, scaled
+from medseg.models._backbones import OutputStride, mobilenet_v2, scaled
 from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._context import ImagePooling, Joined
 from medseg.models._convs import Act, finished, relu, unit
@@ -38,7 +36,7 @@ class Config(Settings):
     """
 
     width: Width = 1.0
-    stride: Literal[8, 16, 32] = 32
+    stride: OutputStride = 32
     channels: Positive = 96
     rates: tuple[Positive, ...] = (3, 6, 9)
     norm: NormName = "batch"

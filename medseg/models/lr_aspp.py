@@ -10,12 +10,10 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, mobilenet_v3
+from medseg.models._backbones import OutputStride, Trunk, mobilenet_v3
 from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._convs import unit
 from medseg.models._resizing import global_mean, resize_like
@@ -34,7 +32,7 @@ class Config(Settings):
     """
 
     width: Width = 1.0
-    stride: Literal[8, 16, 32] = 16
+    stride: OutputStride = 16
     channels: Positive = 128
     norm: NormName = "batch"
 

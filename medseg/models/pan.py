@@ -12,12 +12,11 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import ResNetDepth, resnet
+from medseg.models._backbones import OutputStride, ResNetDepth, resnet
 from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._context import ImagePooling
 from medseg.models._convs import finished
@@ -41,7 +40,7 @@ class Config(Settings):
     depth: ResNetDepth = 101
     width: Width = 1.0
     deep_stem: bool = False
-    stride: Literal[8, 16, 32] = 16
+    stride: OutputStride = 16
     channels: Positive = 32
     norm: NormName = "batch"
 

@@ -17,13 +17,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk
+from medseg.models._backbones import OutputStride, Trunk
 from medseg.models._blocks import Output, Positive, Share
 from medseg.models._context import ASPP
 from medseg.models._convs import unit
@@ -50,7 +49,7 @@ class Config(Options):
         aux: in training also the coarse scores.
     """
 
-    stride: Literal[8, 16, 32] = 16
+    stride: OutputStride = 16
     channels: Positive = 256
     rates: tuple[Positive, ...] = (6, 12, 18)
     hidden: Positive = 256

@@ -12,12 +12,10 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._backbones import OutputStride, ResNetDepth, Trunk, resnet
 from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
@@ -37,7 +35,7 @@ class Config(Settings):
 
     depth: ResNetDepth = 101
     width: Width = 1.0
-    stride: Literal[8, 16, 32] = 8
+    stride: OutputStride = 8
     rate: Positive = 12
     norm: NormName = "batch"
     aux: bool = False

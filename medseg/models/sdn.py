@@ -12,13 +12,12 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, densenet
+from medseg.models._backbones import DenseNetDepth, Trunk, densenet
 from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._convs import DenseLayer, finished, unit
 from medseg.models._resizing import resize_like
@@ -39,7 +38,7 @@ class Config(Settings):
         aux: in training also scores of the other maps on the ways up ("hierarchical supervision", section 3.3).
     """
 
-    depth: Literal[13, 121, 161, 169] = 161
+    depth: DenseNetDepth = 161
     width: Width = 1.0
     units: Positive = 3
     layers: Positive = 2

@@ -11,13 +11,13 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import wide_resnet38
+from medseg.models._backbones import OutputStride, wide_resnet38
 from medseg.models._blocks import NormName, Positive, Share, Width
 from medseg.models._convs import relu
 from medseg.models._segmenter import Pick, Segmenter
@@ -39,7 +39,7 @@ class Config(Settings):
 
     width: Width = 1.0
     blocks: Positive | None = None
-    stride: Literal[8, 16, 32] = 8
+    stride: OutputStride = 8
     hidden: Annotated[int, Field(ge=0)] = 512
     rate: Positive = 12
     norm: NormName = "batch"

@@ -6,10 +6,13 @@ the tiny presets.
 
 from __future__ import annotations
 
+from medseg.models._backbones._trunk import OutputStride as OutputStride
 from medseg.models._backbones._trunk import Trunk as Trunk
 from medseg.models._backbones._trunk import scaled as scaled
 from medseg.models._backbones.alexnet import alexnet as alexnet
+from medseg.models._backbones.densenet import DenseNetDepth as DenseNetDepth
 from medseg.models._backbones.densenet import densenet as densenet
+from medseg.models._backbones.hrnet import HRNetSize as HRNetSize
 from medseg.models._backbones.hrnet import hrnet as hrnet
 from medseg.models._backbones.mobilenet import efficientnet_b0 as efficientnet_b0
 from medseg.models._backbones.mobilenet import mobilenet_v2 as mobilenet_v2

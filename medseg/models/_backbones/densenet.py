@@ -5,6 +5,8 @@ Huang, Liu, van der Maaten, Weinberger 2017, Densely connected convolutional net
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 
 from medseg.models import _blocks
@@ -12,6 +14,7 @@ from medseg.models._backbones._trunk import Pace, Trunk, scaled
 from medseg.models._blocks import NormName
 from medseg.models._convs import DenseLayer, relu, sliding_max, unit
 
+DenseNetDepth = Literal[13, 121, 161, 169]
 # Channels of the first convolution, growth, layers of the blocks. 13 is smaller than any of the paper.
 DEPTHS = {
     13: (64, 32, (1, 1, 1, 1)),
