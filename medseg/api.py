@@ -137,7 +137,7 @@ def export(
         The folder.
 
     Raises:
-        ConfigError: options that do not go together.
+        ConfigError: options that do not go together, or an architecture without ONNX.
         DataError: the folder holds files, or the dataset cannot be used.
         BundleError: the model cannot be exported, or computes something else once it is.
     """

@@ -13,7 +13,7 @@ from medseg.region import Region
 from medseg.settings import Settings
 from medseg.windows import Config as Inference
 
-LOCATOR = "locate"  # folder of the first of two stages, in that of the second
+LOCATOR = "locator"  # folder of the first of two stages, in that of the second
 
 
 class Bundle(Settings):
@@ -27,7 +27,7 @@ class Bundle(Settings):
         channels: what each channel of a scan must be, in order.
         labels, preprocess, inference, postprocess: as trained and chosen.
         locate: of a model of two stages, how far around what the first one finds this one looks; None looks at whole scans.
-        locator: checksum of the first stage, a whole bundle in the folder `locate`.
+        locator: checksum of the first stage, a whole bundle in the folder `locator`.
         precision: the arithmetic that was measured to be right and quick where it was trained, or that it was exported with.
         runtime: what computes the networks; all but "torch" read files that were exported (see `medseg.exporting`).
         stored: how weights are stored; loaded, they are float32 (see `medseg.weights`).

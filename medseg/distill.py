@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from medseg.ensemble import Ensemble
 from medseg.lineage import Ancestor
 from medseg.losses import LossContext
+from medseg.losses._common import resolutions
 from medseg.settings import Settings
 
 
@@ -78,7 +79,7 @@ class Taught(nn.Module):
     def forward(self, output: Any, target: Tensor, context: LossContext) -> Tensor:
         """The loss of a batch; as of `losses`, with the image in the context."""
         assert context.image is not None
-        logits = output.logits if hasattr(output, "auxiliary") else output
+        logits = resolutions(output)[0]
         with torch.autocast(logits.device.type, enabled=False):
             apart = divergence(logits, self.teacher(context.image), self.config.temperature, exclusive=self.exclusive)
         value: Tensor = self.loss(output, target, context)

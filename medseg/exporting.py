@@ -65,12 +65,10 @@ def export(model: str | Path, out: str | Path, config: Config, module: str | Non
         raise BundleError(
             "the model has two stages, and one alone can be exported. Predict with its bundle, or train one stage, without locate.from."
         )
-    name = described.model["name"]
-    if config.to != "bundle" and name in models.names() and "ONNX" in models.about(name).without:
-        raise BundleError(f"model '{name}' cannot be exported: it is without {models.about(name).without}.")
     if config.to == "bundle":
         _shrink(source, out, config.weights or "fp32", module)
     else:
+        models.require(described.model, "ONNX", "Predict with its bundle.")
         predictor = Predictor(source, device="cpu", precision="fp32", module=module)
         _translate(predictor, out, config.to, quantising.divided(config.int8) if config.int8 else None)
     return out

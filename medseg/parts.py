@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from medseg import descent, distill, losses, models, progress, prune, region, system, transfer
-from medseg.errors import ConfigError, RunError
+from medseg.errors import RunError
 from medseg.loader import Batches
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared, prepare_cases
@@ -37,9 +37,8 @@ def network(study: Study) -> nn.Module:
         ConfigError: it cannot be divided between processes, and is to be.
         RunError: `init` names other weights than when the study was settled.
     """
-    name = study.config.model["name"]
-    if study.config.train.strategy == "fsdp" and name in models.names() and "fsdp" in models.about(name).without:
-        raise ConfigError(f"model '{name}' cannot be divided between processes. Use train.strategy=ddp.")
+    if study.config.train.strategy == "fsdp":
+        models.require(study.config.model, "strategy=fsdp", "Use train.strategy=ddp.")
     made = descent.untrained(study.config, study.labels, study.spatial_dims)
     if study.config.init.source:
         start = transfer.find(study.config.init, made)

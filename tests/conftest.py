@@ -5,13 +5,16 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 
 from medseg import io
 from medseg.volume import Geometry, Volume
+
+if TYPE_CHECKING:
+    from medseg.study import Study
 
 # Settings of a run that takes a second: they teach the network nothing.
 QUICK: dict[str, Any] = {
@@ -90,6 +93,14 @@ def make_bundle() -> Callable[..., Path]:
 @pytest.fixture(scope="session")
 def make_dataset() -> Callable[..., Path]:
     return write_dataset
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory, quick: dict[str, Any], make_dataset: Callable[..., Path]) -> Study:
+    """A settled study of quick settings."""
+    from medseg.study import settle
+
+    return settle(make_dataset(tmp_path_factory.mktemp("study") / "data"), quick)[0]
 
 
 @pytest.fixture(scope="session")

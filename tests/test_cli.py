@@ -80,44 +80,18 @@ def model(tmp_path_factory: pytest.TempPathFactory, make_dataset: Make, quick: d
 
 # --- words on the command line
 
+COMMANDS = ["train", "predict", "export", "evaluate", "check", "plan", "demo", "report", "models", "losses", "doctor"]
+
 
 @pytest.mark.parametrize("words", [[], ["--help"]])
 def test_help_lists_the_commands(cli: Callable[..., Ended], words: list[str]) -> None:
     ended = cli(*words)
     assert ended.code == 0
-    for command in (
-        "train",
-        "predict",
-        "export",
-        "evaluate",
-        "check",
-        "plan",
-        "demo",
-        "report",
-        "models",
-        "losses",
-        "doctor",
-    ):
+    for command in COMMANDS:
         assert f"  {command} " in ended.out
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "train",
-        "predict",
-        "export",
-        "evaluate",
-        "check",
-        "plan",
-        "demo",
-        "report",
-        "models",
-        "losses",
-        "doctor",
-        "cache",
-    ],
-)
+@pytest.mark.parametrize("command", [*COMMANDS, "cache"])
 def test_every_command_has_help(cli: Callable[..., Ended], command: str) -> None:
     ended = cli(command, "--help")
     assert ended.code == 0

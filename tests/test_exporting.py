@@ -289,7 +289,7 @@ def test_nothing_is_written_over(pair: tuple[Path, Path], tmp_path: Path) -> Non
 
 def test_two_stages_are_not_exported(make_bundle: Make, tmp_path: Path) -> None:
     """A runner knows of one network, and half of such a model would look at whole scans."""
-    make_bundle(tmp_path / "two/locate")
+    make_bundle(tmp_path / "two/locator")
     two = make_bundle(tmp_path / "two", locate={"margin_mm": 20.0})
     for options in ({}, {"to": "openvino"}, {"to": "bundle", "weights": "fp16"}):
         with pytest.raises(

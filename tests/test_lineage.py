@@ -154,11 +154,11 @@ def test_every_mistake_is_a_users(tmp_path: Path, make_bundle: Make) -> None:
 
 
 def test_any_model_of_one_stage_may_be_the_first_of_two(tmp_path: Path, make_bundle: Make) -> None:
-    make_bundle(tmp_path / "two/locate")
+    make_bundle(tmp_path / "two/locator")
     found = lineage.find("locate.from", str(make_bundle(tmp_path / "two", locate={"margin_mm": 5.0})))
     with pytest.raises(ConfigError, match=r"^locate\.from: that model has two stages"):
         found.check_locates(("image",))
-    first = lineage.find("locate.from", str(tmp_path / "two/locate"))
+    first = lineage.find("locate.from", str(tmp_path / "two/locator"))
     first.check_locates(("IMAGE",))
     with pytest.raises(ConfigError, match=r"^locate\.from: that model takes the channels image, and this run has CT"):
         first.check_locates(("CT",))

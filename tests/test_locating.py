@@ -202,7 +202,7 @@ def test_a_dry_run_prepares_what_is_shown(data: Path, quick: dict[str, Any], mak
 def test_what_cannot_be_a_first_stage(
     data: Path, quick: dict[str, Any], make_bundle: Make, tmp_path: Path, description: dict[str, Any], expected: str
 ) -> None:
-    make_bundle(tmp_path / "model/locate")
+    make_bundle(tmp_path / "model/locator")
     model = make_bundle(tmp_path / "model", **description)
     with pytest.raises(ConfigError, match=rf"^locate\.from: that model {expected}") as caught:
         settled(data, asked(quick, model, fold="none"))
@@ -225,7 +225,7 @@ def test_teachers_look_where_their_students_do(
     data: Path, quick: dict[str, Any], make_bundle: Make, tmp_path: Path
 ) -> None:
     first, everywhere = make_bundle(tmp_path / "first"), str(make_bundle(tmp_path / "teacher"))
-    make_bundle(tmp_path / "two/locate")
+    make_bundle(tmp_path / "two/locator")
     there = str(make_bundle(tmp_path / "two", locate={"margin_mm": 20.0}))
     words = "what lies around structures, by {} mm"
     for teacher, changes, its, own in (
@@ -268,7 +268,7 @@ def test_cases_are_prepared_as_at_prediction(data: Path, quick: dict[str, Any], 
 def test_a_second_stage_is_trained(fine: Path, coarse: Path, data: Path) -> None:
     described = bundles.read(fine / "bundle")
     assert described.locate == Region(margin_mm=2, least_mm=(8, 8, 16))
-    first, stored = bundles.load(coarse / "bundle"), bundles.load(fine / "bundle/locate")
+    first, stored = bundles.load(coarse / "bundle"), bundles.load(fine / "bundle/locator")
     assert first[0].preprocess == stored[0].preprocess
     assert all(torch.equal(tensor, stored[1][0][name]) for name, tensor in first[1][0].items())
     (split,) = files.read_json(fine / "splits.json")
@@ -285,7 +285,7 @@ def test_the_run_says_where_it_looked(fine: Path) -> None:
     log, card = (fine / "log.txt").read_text(), (fine / "bundle/README.md").read_text()
     assert "locate.from: that model shows" in log
     assert "- locate.from: unet of dataset (SHA-256" in card
-    assert "Two stages: the model in `locate/`" in card
+    assert "Two stages: the model in `locator/`" in card
     written = [*fine.glob("bundle/**/*.json"), *fine.glob("bundle/**/*.md"), fine / "log.txt", fine / "report.html"]
     assert not any(str(fine.parent) in path.read_text() for path in written)
     assert "unet of dataset (SHA-256" in (fine / "report.html").read_text()
@@ -305,9 +305,9 @@ def test_each_part_has_a_first_stage_that_knows_no_more(
     run = runs.train(data, tmp_path / "run", asked(quick, first, fold="all/2"))
     members = bundles.load(first / "bundle")[1]
     for number in range(2):
-        (alone,) = bundles.load(run / f"fold_{number}/bundle/locate")[1]
+        (alone,) = bundles.load(run / f"fold_{number}/bundle/locator")[1]
         assert all(torch.equal(tensor, members[number][name]) for name, tensor in alone.items())
-    assert len(bundles.load(run / "bundle/locate")[1]) == len(bundles.load(run / "bundle")[1]) == 2
+    assert len(bundles.load(run / "bundle/locator")[1]) == len(bundles.load(run / "bundle")[1]) == 2
     found = Predictor(run, device="cpu")
     assert found.locator is not None
     assert len(found.locator.networks) == 2
@@ -355,6 +355,6 @@ def test_sample_data(tmp_path: Path, quick: dict[str, Any]) -> None:
     first = runs.train(data, tmp_path / "first", configs.merge(quick, settings))
     files.write_json(data / "dataset.json", description)
     run = runs.train(data, tmp_path / "run", asked(quick, first, sample={"patch": (24, 24, 24)}))
-    assert bundles.read(run / "bundle/locate").labels.names == ("anything",)
+    assert bundles.read(run / "bundle/locator").labels.names == ("anything",)
     assert len(bundles.read(run / "bundle").labels) == 3
     assert (run / "report.html").exists()

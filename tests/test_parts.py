@@ -17,11 +17,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, quick: dict[str, Any], make_dataset: Make) -> Study:
-    return settle(make_dataset(tmp_path_factory.mktemp("study") / "data"), quick)[0]
-
-
 def test_batches_are_the_studys(study: Study, tmp_path: Path) -> None:
     drawn = parts.batches(study, parts.prepared(study, study.inner.train, tmp_path / "cache"), torch.device("cpu"))
     image, target = drawn(0)
@@ -43,5 +38,5 @@ def test_what_cannot_be_divided_is_said(study: Study) -> None:
     divided = study.config.model_copy(
         update={"model": model, "train": study.config.train.model_copy(update={"strategy": "fsdp"})}
     )
-    with pytest.raises(ConfigError, match="model 'icnet' cannot be divided between processes"):
+    with pytest.raises(ConfigError, match=r"model 'icnet' is without strategy=fsdp .* Use train.strategy=ddp"):
         parts.network(dataclasses.replace(study, config=divided))

@@ -25,11 +25,6 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Path]
 
 
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, quick: dict[str, Any], make_dataset: Make) -> Study:
-    return settle(make_dataset(tmp_path_factory.mktemp("study") / "data"), quick)[0]
-
-
 def learn(study: Study, folder: Path, resume: bool = False) -> Path:
     training.learn(study, folder, folder.parent / "cache", started=time.monotonic(), resume=resume)
     return folder

@@ -13,15 +13,10 @@ from medseg import bundle, parts, training, trials
 from medseg.engine.trial import Trial
 from medseg.errors import MedsegError
 from medseg.losses import create_loss
-from medseg.study import Study, settle
+from medseg.study import Study
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Make = Callable[..., Path]
-
-
-@pytest.fixture(scope="module")
-def study(tmp_path_factory: pytest.TempPathFactory, quick: dict[str, Any], make_dataset: Make) -> Study:
-    return settle(make_dataset(tmp_path_factory.mktemp("study") / "data"), quick)[0]
 
 
 def learn(study: Study, folder: Path, resume: bool = False) -> Path:

@@ -285,7 +285,7 @@ def test_memory_between_the_stages_is_that_of_the_part() -> None:
 @pytest.fixture
 def stored(make_bundle: Make, tmp_path: Path) -> Path:
     """Untrained: the first stage of two labels at 4 mm, the second beside it."""
-    make_bundle(tmp_path / "model/locate", seed=5, preprocess={"spacing_mm": (4, 4, 4)}, labels=Labels.of([1, 2]))
+    make_bundle(tmp_path / "model/locator", seed=5, preprocess={"spacing_mm": (4, 4, 4)}, labels=Labels.of([1, 2]))
     return make_bundle(tmp_path / "model", locate=AROUND.model_dump())
 
 
@@ -297,7 +297,7 @@ def test_one_folder_holds_both(stored: Path, tmp_path: Path) -> None:
     assert found.locator is not None
     assert found.locator.bundle.preprocess.spacing_mm == (4, 4, 4)
     assert found.locator.locator is None
-    first = Predictor(tmp_path / "elsewhere/locate", device="cpu", precision="fp32")
+    first = Predictor(tmp_path / "elsewhere/locator", device="cpu", precision="fp32")
     scan = phantom()
     box = AROUND.around(*first.find(scan), scan.geometry)
     assert found.prepare(scan).box == box
@@ -318,9 +318,9 @@ def test_both_stages_are_measured_on_first_use(stored: Path) -> None:
 
 def test_the_card_names_both_stages(stored: Path) -> None:
     text = (stored / "README.md").read_text()
-    assert "Two stages: the model in `locate/`" in text
+    assert "Two stages: the model in `locator/`" in text
     assert "a margin of 3 mm and 10 x 10 x 10 mm at least" in text
-    assert "Two stages" not in (stored / "locate/README.md").read_text()
+    assert "Two stages" not in (stored / "locator/README.md").read_text()
 
 
 def test_a_model_of_one_stage_has_none(make_bundle: Make, tmp_path: Path) -> None:
@@ -336,35 +336,35 @@ def test_a_model_of_one_stage_has_none(make_bundle: Make, tmp_path: Path) -> Non
 
 
 def test_a_first_stage_that_is_missing(stored: Path) -> None:
-    shutil.rmtree(stored / "locate")
-    with pytest.raises(BundleError, match=r"^the model lacks its first stage, the folder 'locate'\. Copy the whole"):
+    shutil.rmtree(stored / "locator")
+    with pytest.raises(BundleError, match=r"^the model lacks its first stage, the folder 'locator'\. Copy the whole"):
         Predictor(stored)
 
 
 def test_a_first_stage_that_is_another(stored: Path, make_bundle: Make) -> None:
-    make_bundle(stored / "locate", seed=6)
-    with pytest.raises(BundleError, match=r"^'locate' is not the first stage that was saved \(its checksum differs\)"):
+    make_bundle(stored / "locator", seed=6)
+    with pytest.raises(BundleError, match=r"^'locator' is not the first stage that was saved \(its checksum differs\)"):
         Predictor(stored)
 
 
 @pytest.mark.parametrize("content", ["[", "[]", "{}"])
 def test_a_first_stage_that_is_damaged(stored: Path, content: str) -> None:
-    (stored / "locate/config.json").write_text(content)
+    (stored / "locator/config.json").write_text(content)
     with pytest.raises(MedsegError) as caught:
         Predictor(stored)
     assert "\n" not in str(caught.value)
 
 
 def test_weights_of_the_first_stage_are_checked(stored: Path) -> None:
-    data = bytearray((stored / "locate/model.safetensors").read_bytes())
+    data = bytearray((stored / "locator/model.safetensors").read_bytes())
     data[-1] ^= 1
-    (stored / "locate/model.safetensors").write_bytes(data)
+    (stored / "locator/model.safetensors").write_bytes(data)
     with pytest.raises(BundleError, match="is not the file that was saved"):
         Predictor(stored)
 
 
 def test_scores_are_added_without_touching_the_first_stage(stored: Path) -> None:
-    before = (stored / "locate/config.json").read_bytes()
+    before = (stored / "locator/config.json").read_bytes()
     bundle.describe(stored, bundle.read(stored).model_copy(update={"scores": {"held_out_dice": 0.9}}))
-    assert (stored / "locate/config.json").read_bytes() == before
+    assert (stored / "locator/config.json").read_bytes() == before
     assert Predictor(stored, device="cpu").bundle.scores == {"held_out_dice": 0.9}

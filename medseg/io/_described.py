@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,27 @@ class Described:
             array = np.moveaxis(array, self.channels, 0)
         meta = {"notes": _common.shear_note(grid)}
         return _common.volume(self.path, array.reshape((-1, *grid.shape), order="A"), grid, kind, meta)
+
+
+def readers(
+    header: Callable[[Path], Described],
+) -> tuple[Callable[[Path, Kind], Volume], Callable[[Path], Geometry], Callable[[Path], list[Path]]]:
+    """What reads a format of which `header` reads the head: `read`, `read_geometry` and `parts`.
+
+    Components or time become channels, a 2D image has K == 1. The parts are the header and the file of voxels that it names.
+    All raise DataError where the file is damaged or holds something else; the first two GeometryError where its grid cannot be used.
+    """
+
+    def read(path: Path, kind: Kind) -> Volume:
+        return header(path).volume(kind)
+
+    def read_geometry(path: Path) -> Geometry:
+        return header(path).geometry()
+
+    def parts(path: Path) -> list[Path]:
+        return sorted({path, header(path).voxels["path"]})
+
+    return read, read_geometry, parts
 
 
 def lines(path: Path, name: str) -> tuple[list[str], int]:

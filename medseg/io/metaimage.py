@@ -15,7 +15,7 @@ import numpy as np
 from medseg.files import write_bytes
 from medseg.io import _common, _described
 from medseg.io._described import Described
-from medseg.volume import Geometry, Kind, Volume
+from medseg.volume import Volume
 
 SUFFIXES = (".mha", ".mhd")
 WRITTEN = (".mha",)  # the other lies in two files, which cannot appear at once
@@ -40,26 +40,6 @@ def matches(path: Path) -> bool:
     return _common.has_suffix(path, SUFFIXES)
 
 
-def read(path: Path, kind: Kind) -> Volume:
-    """Read a file in full; components or time become channels, a 2D image has K == 1.
-
-    Raises:
-        DataError: the file is damaged or holds something else.
-        GeometryError: its grid cannot be used.
-    """
-    return _header(path).volume(kind)
-
-
-def read_geometry(path: Path) -> Geometry:
-    """The grid, from the header alone."""
-    return _header(path).geometry()
-
-
-def parts(path: Path) -> list[Path]:
-    """The header, and the file of voxels that it names."""
-    return sorted({path, _header(path).voxels["path"]})
-
-
 def _header(path: Path) -> Described:
     found, end = _described.lines(path, "MetaImage")
     fields = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in found)}
@@ -78,6 +58,9 @@ def _header(path: Path) -> Described:
         return Described(path, sizes, channels, affine, dtype, _voxels(path, fields, end))
     except (KeyError, ValueError, IndexError, OverflowError) as error:
         raise _described.not_one(path) from error
+
+
+read, read_geometry, parts = _described.readers(_header)
 
 
 def _with_components(path: Path, sizes: tuple[int, ...], components: int) -> tuple[tuple[int, ...], int | None]:

@@ -17,6 +17,7 @@ from medseg.models._about import About as About
 from medseg.models._about import about as about
 from medseg.models._about import list_models as list_models
 from medseg.models._about import parsed as _parsed
+from medseg.models._about import require as require
 from medseg.settings import parse
 
 if TYPE_CHECKING:

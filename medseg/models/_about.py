@@ -5,10 +5,13 @@ from __future__ import annotations
 import ast
 import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medseg import registry
+from medseg.errors import ConfigError
 
 FAMILIES = (
     "u-shape",
@@ -82,6 +85,25 @@ def about(name: str) -> About:
     registry.check(sys.modules[__name__.rpartition(".")[0]], name)
     source = Path(__file__).with_name(f"{name}.py").read_text(encoding="utf-8")
     return parsed(name, ast.get_docstring(ast.parse(source)))
+
+
+def require(model: Mapping[str, Any], ability: str, hint: str) -> None:
+    """See that a network can do what some architectures say that they are without; a user's own module may try.
+
+    Args:
+        model: as `models.resolve` gives it; a network inside it counts too.
+        ability: as those docstrings name it: "ONNX" or "strategy=fsdp".
+        hint: what to do instead, a sentence.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    name, inner = model["name"], model.get("model")
+    without = "" if "." in name else about(name).without
+    if ability in without:
+        raise ConfigError(f"model '{name}' is without {without}. {hint}")
+    if inner:
+        require(inner, ability, hint)
 
 
 def parsed(name: str, docstring: str | None) -> About:

@@ -31,6 +31,8 @@ def _odd(size: Size) -> Size:
 Positive = Annotated[int, Field(ge=1)]
 PerAxis = Positive | tuple[Positive, ...]
 Kernel = Annotated[PerAxis, AfterValidator(_odd)]
+Width = Annotated[float, Field(gt=0)]  # of a trunk, against the published one
+Share = Annotated[float, Field(ge=0, lt=1)]  # 0 for none
 
 
 def check_lengths(expected: int, **lists: Sequence[Any]) -> None:

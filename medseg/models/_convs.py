@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+import torch
 from torch import Tensor, nn
 
 from medseg.models import _blocks
@@ -53,6 +54,11 @@ def separable(
     return nn.Sequential(each, unit(dims, inputs, outputs, 1, norm=norm, act=act))
 
 
+def sliding_max(dims: int, stride: int = 1) -> nn.Module:
+    """Maximum over 3 elements an axis, every one or every so many: blocks overlap, unlike those of `_blocks.max_pool`."""
+    return (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, stride, 1)
+
+
 class Residual(nn.Module):
     """The sum of a body and a way past it, rectified or not."""
 
@@ -63,3 +69,14 @@ class Residual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.act(self.body(x) + self.past(x))
+
+
+class DenseLayer(nn.Module):
+    """The maps so far, and those that the body makes of them."""
+
+    def __init__(self, body: nn.Module) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat((x, self.body(x)), dim=1)

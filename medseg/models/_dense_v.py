@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Self
+from typing import Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Kernel, NormName, PerAxis, Positive
+from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Share
+from medseg.models._convs import DenseLayer
 from medseg.models._ushape import convs
 from medseg.settings import Settings
 
@@ -36,7 +37,7 @@ class DenseV(Settings):
     strides: tuple[PerAxis, ...] = (2, 2, 2)
     kernel: Kernel = 3
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -54,19 +55,6 @@ class _BatchwiseDropout(nn.modules.dropout._DropoutNd):
         return x * (kept / (1 - self.p)).to(x.dtype).view(1, -1, *[1] * (x.ndim - 2))
 
 
-class _Stack(nn.Module):
-    """Layers of which each sees the input and all earlier layers' maps; the answer is all of them."""
-
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = torch.cat((x, layer(x)), dim=1)
-        return x
-
-
 class Encoder(nn.Module):
     """From an image to its coarsened self and the stacks, finest first, each in the channels of its side."""
 
@@ -81,7 +69,7 @@ class Encoder(nn.Module):
             rows = [convs(dims, inputs + n * growth, growth, kernel=kernel, norm=config.norm) for n in range(layers)]
             for row in rows[:-1]:
                 row.append(_BatchwiseDropout(config.dropout))
-            return _Stack(rows)
+            return nn.Sequential(*map(DenseLayer, rows))
 
         kernel = _blocks.ntuple(config.kernel, dims)
         further = [k + 2 if k > 1 else 1 for k in kernel]

@@ -6,9 +6,24 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medseg.models._backbones.vgg import DEPTHS, vgg_channels, vgg_stage
-from medseg.models._blocks import NormName
+from medseg.models._backbones.vgg import DEPTHS, VGGDepth, vgg_channels, vgg_stage
+from medseg.models._blocks import NormName, Width
 from medseg.models._resizing import max_pool_where, unpool
+from medseg.settings import Settings
+
+
+class Options(Settings):
+    """Options of a network that is a VGG and its mirror.
+
+    Args:
+        depth: of the VGG, its three fully connected layers included: 8 is smaller than any of that paper.
+        width: of all stages, 1 for 64 to 512 channels.
+        norm: after each convolution but the last.
+    """
+
+    depth: VGGDepth = 16
+    width: Width = 1.0
+    norm: NormName = "batch"
 
 
 class Mirror(nn.Module):
@@ -41,15 +56,15 @@ class Mirror(nn.Module):
 
 
 def mirrored_vgg(
-    dims: int, inputs: int, last: nn.Module, *, depth: int, width: float, norm: NormName
+    dims: int, inputs: int, last: nn.Module, config: Options
 ) -> tuple[list[nn.Sequential], list[nn.Sequential]]:
     """Stages of a VGG, and of its mirror, in which `last` stands for the mirror of the first convolution."""
-    widths, convs = (inputs, *vgg_channels(width)), DEPTHS[depth]
+    widths, convs = (inputs, *vgg_channels(config.width)), DEPTHS[config.depth]
     encoder: list[nn.Sequential] = []
     decoder: list[nn.Sequential] = []
     for level, count in enumerate(convs):
         finer, channels = widths[level], widths[level + 1]
-        encoder.append(vgg_stage(dims, finer, channels, count, norm=norm))
-        back = vgg_stage(dims, channels, channels, count - 1, norm=norm)
-        decoder.insert(0, back.extend(vgg_stage(dims, channels, finer, 1, norm=norm) if level else [last]))
+        encoder.append(vgg_stage(dims, finer, channels, count, norm=config.norm))
+        back = vgg_stage(dims, channels, channels, count - 1, norm=config.norm)
+        decoder.insert(0, back.extend(vgg_stage(dims, channels, finer, 1, norm=config.norm) if level else [last]))
     return encoder, decoder

@@ -45,6 +45,14 @@ class Segmenter(nn.Module):
         return Output(logits, tuple(head(maps) for head in self.auxiliary))
 
 
+def segmenter(
+    dims: int, trunk: Trunk, head: nn.Module, outputs: int, *, norm: NormName, aux: bool = False
+) -> nn.Module:
+    """Trunk and head with their first weights; with `aux`, in training also scores of the trunk's last map but one."""
+    auxiliary = [fcn_head(dims, -2, trunk.channels[-2], outputs, norm=norm)] if aux else []
+    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
+
+
 def fcn_head(
     dims: int, index: int, inputs: int, outputs: int, *, norm: NormName = "batch", dropout: float = 0.1
 ) -> nn.Sequential:

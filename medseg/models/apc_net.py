@@ -19,13 +19,13 @@ from medseg.models._attention import listed
 from medseg.models._blocks import NormName, Positive
 from medseg.models._context import Joined
 from medseg.models._convs import unit
-from medseg.models._dilated import Options, dilated_resnet, segmenter
+from medseg.models._dilated import StemOptions, dilated_resnet
 from medseg.models._resizing import global_mean, mean_to
-from medseg.models._segmenter import Pick
+from medseg.models._segmenter import Pick, segmenter
 
 
-class Config(Options):
-    """Options of an APCNet, besides those of `_dilated.Options`.
+class Config(StemOptions):
+    """Options of an APCNet, besides those of `_dilated.StemOptions`.
 
     Args:
         bins: regions an axis, of each grid.
@@ -81,4 +81,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         _blocks.dropout(dims, config.dropout),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    return segmenter(dims, trunk, head, out_channels, config)
+    return segmenter(dims, trunk, head, out_channels, norm=norm, aux=config.aux)

@@ -12,43 +12,28 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._attention import CrissCross
-from medseg.models._backbones import resnet
 from medseg.models._blocks import NormName, Positive
 from medseg.models._convs import unit
-from medseg.models._segmenter import Pick, Segmenter, fcn_head
-from medseg.settings import Settings
+from medseg.models._dilated import Options, dilated_resnet
+from medseg.models._segmenter import Pick, segmenter
 
 
-class Config(Settings):
-    """Options of a CCNet.
+class Config(Options):
+    """Options of a CCNet, besides those of `_dilated.Options`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
-        stride: of the trunk's last map, 8, 16 or 32.
         channels: of the attention and of what follows; queries and keys have an eighth.
         recurrence: times that the attention is applied; none for one an axis, which reaches every voxel.
         norm: after each 3x3 convolution.
-        dropout: share of channels dropped before the scores, 0 to 1.
-        aux: in training also the scores of the trunk's last map but one.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
-    stride: Literal[8, 16, 32] = 8
     channels: Positive = 512
     recurrence: Positive | None = None
-    norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    aux: bool = False
 
 
 PRESETS = {"resnet50": Config(), "resnet101": Config(depth=101), "tiny": Config(depth=10, width=1 / 16, channels=8)}
@@ -75,13 +60,12 @@ class Recurrent(nn.Module):
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A dilated ResNet, recurrent criss-cross attention, scores."""
     dims, norm, width = spatial_dims, config.norm, config.channels
-    trunk = resnet(dims, in_channels, config.depth, width=config.width, norm=norm, output_stride=config.stride)
-    *_, side, last = trunk.channels
+    trunk = dilated_resnet(dims, in_channels, config)
+    last = trunk.channels[-1]
     head = nn.Sequential(
         Pick(-1),
         Recurrent(dims, last, width, config.recurrence or dims, norm),
         _blocks.dropout(dims, config.dropout),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    auxiliary = [fcn_head(dims, -2, side, out_channels, norm=norm)] if config.aux else []
-    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
+    return segmenter(dims, trunk, head, out_channels, norm=norm, aux=config.aux)

@@ -13,41 +13,29 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._attention import ChannelAttention, PositionAttention
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import Trunk
+from medseg.models._blocks import Output, Positive
 from medseg.models._convs import unit
+from medseg.models._dilated import Options, dilated_resnet
 from medseg.models._resizing import resize_like
-from medseg.settings import Settings
 
 
-class Config(Settings):
-    """Options of a DANet.
+class Config(Options):
+    """Options of a DANet, besides those of `_dilated.Options`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
-        stride: of the trunk's last map, 8, 16 or 32.
         multi_grid: what each block of the last stage multiplies its dilation by; empty for none.
         channels: of each attention; queries and keys have an eighth.
         norm: after each 3x3 convolution.
-        dropout: share of channels dropped before the scores, 0 to 1.
         aux: in training also the scores of each attention alone: the paper trains with all three (figure 2).
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
-    stride: Literal[8, 16, 32] = 8
     multi_grid: tuple[Positive, ...] = (1, 2, 4)
     channels: Positive = 512
-    norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
     aux: bool = True
 
 
@@ -82,15 +70,7 @@ class DANet(nn.Module):
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A dilated ResNet; each attention between two 3x3 units; scores."""
     dims, norm, width = spatial_dims, config.norm, config.channels
-    trunk = resnet(
-        dims,
-        in_channels,
-        config.depth,
-        width=config.width,
-        norm=norm,
-        output_stride=config.stride,
-        multi_grid=config.multi_grid,
-    )
+    trunk = dilated_resnet(dims, in_channels, config, config.multi_grid)
     branches: list[nn.Module] = [
         nn.Sequential(unit(dims, trunk.channels[-1], width, norm=norm), attention, unit(dims, width, width, norm=norm))
         for attention in (PositionAttention(dims, width, max(width // 8, 2)), ChannelAttention())

@@ -11,35 +11,25 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
 from medseg.models._backbones.vgg import vgg_channels, vgg_stage
-from medseg.models._blocks import Kernel, NormName, Positive
+from medseg.models._blocks import Kernel, Positive
 from medseg.models._convs import finished
-from medseg.models._mirror import Mirror, mirrored_vgg
-from medseg.settings import Settings
+from medseg.models._mirror import Mirror, Options, mirrored_vgg
 
 
-class Config(Settings):
-    """Options of a DeconvNet. The way up mirrors the way down.
+class Config(Options):
+    """Options of a DeconvNet, besides those of `_mirror.Options`.
 
     Args:
-        depth: of the VGG, its three fully connected layers included: 8 is smaller than any of that paper.
-        width: of all stages, 1 for 64 to 512 channels.
         hidden: channels of the convolutions in place of fully connected layers.
         reach: odd number of voxels that the first of these sees along an axis of the coarsest map, and the mirror of it.
-        norm: after each convolution but the last.
     """
 
-    depth: Literal[8, 11, 13, 16, 19] = 16
-    width: Annotated[float, Field(gt=0)] = 1.0
     hidden: Positive = 4096
     reach: Kernel = 7
-    norm: NormName = "batch"
 
 
 PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16, hidden=8, reach=1)}
@@ -54,7 +44,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     dims, norm, hidden = spatial_dims, config.norm, config.hidden
     first, *_, last = vgg_channels(config.width)
     mirror = vgg_stage(dims, first, first, 1, norm=norm).append(_blocks.conv(dims, first, out_channels, 1))
-    encoder, decoder = mirrored_vgg(dims, in_channels, mirror, depth=config.depth, width=config.width, norm=norm)
+    encoder, decoder = mirrored_vgg(dims, in_channels, mirror, config)
     middle = nn.Sequential(
         finished(_blocks.conv(dims, last, hidden, config.reach), hidden, norm),
         finished(_blocks.conv(dims, hidden, hidden, 1), hidden, norm),

@@ -13,17 +13,17 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, vgg
+from medseg.models._backbones import Trunk, VGGDepth, vgg
 from medseg.models._backbones.vgg import still_pools, vgg_hidden
-from medseg.models._blocks import Positive
-from medseg.models._convs import unit
+from medseg.models._blocks import Positive, Share, Width
+from medseg.models._convs import sliding_max, unit
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
 
@@ -42,12 +42,12 @@ class Config(Settings):
         dropout: share of values dropped after each of the hidden convolutions, 0 to 1.
     """
 
-    depth: Literal[8, 11, 13, 16, 19] = 16
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: VGGDepth = 16
+    width: Width = 1.0
     hidden: Positive = 1024
     rate: Positive = 12
     side: Annotated[int, Field(ge=0)] = 0
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
 
 
 PRESETS = {
@@ -88,8 +88,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         sides = [_side(dims, in_channels, side, STRIDE)]
         for inputs, stride in zip(trunk.channels[:-1], trunk.strides[:-1], strict=True):
             step = min(2, STRIDE // stride)
-            pool = (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, step, 1)
-            sides.append(nn.Sequential(pool, _side(dims, inputs, side, STRIDE // (stride * step))))
+            sides.append(nn.Sequential(sliding_max(dims, step), _side(dims, inputs, side, STRIDE // (stride * step))))
     scores = _blocks.conv(dims, hidden + side * len(sides), out_channels, 1)
     return _blocks.initialise(DeepLabV1(trunk, nn.Sequential(still_pools(dims), view), sides, scores))
 

@@ -12,15 +12,14 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import resnet, vgg
 from medseg.models._backbones.vgg import still_pools, vgg_hidden
-from medseg.models._blocks import NormName, Positive
+from medseg.models._blocks import NormName, Positive, Share, Width
 from medseg.models._context import SumASPP, Summed
 from medseg.models._segmenter import Pick, Segmenter
 from medseg.settings import Settings
@@ -40,12 +39,12 @@ class Config(Settings):
     """
 
     trunk: Literal["resnet10", "resnet50", "resnet101", "vgg16"] = "resnet101"
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     stride: Literal[8, 16] = 8
     rates: tuple[Positive, ...] = (6, 12, 18, 24)
     hidden: Positive = 1024
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
 
 
 PRESETS = {

@@ -12,44 +12,30 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import resnet
-from medseg.models._blocks import NormName, Positive
+from medseg.models._blocks import Positive, Share
 from medseg.models._context import ASPP
 from medseg.models._convs import unit
-from medseg.models._segmenter import Pick, Segmenter, fcn_head
-from medseg.settings import Settings
+from medseg.models._dilated import Options, dilated_resnet
+from medseg.models._segmenter import Pick, segmenter
 
 
-class Config(Settings):
-    """Options of a DeepLab v3.
+class Config(Options):
+    """Options of a DeepLab v3, besides those of `_dilated.Options`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
-        stride: of the trunk's last map, 8, 16 or 32.
         multi_grid: what each block of the last stage multiplies its dilation by; empty for none.
         channels: of each branch, and of the unit before the scores.
         rates: dilations of the 3x3 branches, meant for the stride: (6, 12, 18) at 16, the double at 8.
-        norm: after each convolution.
         dropout: share of values dropped after the branches are joined, 0 to 1.
-        aux: in training also the scores of the trunk's last map but one.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
-    stride: Literal[8, 16, 32] = 8
     multi_grid: tuple[Positive, ...] = ()
     channels: Positive = 256
     rates: tuple[Positive, ...] = (12, 24, 36)
-    norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    aux: bool = False
+    dropout: Share = 0.5
 
 
 PRESETS = {
@@ -63,21 +49,12 @@ PRESETS = {
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A dilated ResNet, ASPP, one 3x3 unit, scores."""
     dims, norm, width = spatial_dims, config.norm, config.channels
-    trunk = resnet(
-        dims,
-        in_channels,
-        config.depth,
-        width=config.width,
-        norm=norm,
-        output_stride=config.stride,
-        multi_grid=config.multi_grid,
-    )
-    *_, side, last = trunk.channels
+    trunk = dilated_resnet(dims, in_channels, config, config.multi_grid)
+    last = trunk.channels[-1]
     head = nn.Sequential(
         Pick(-1),
         ASPP(dims, last, width, config.rates, dropout=config.dropout, norm=norm),
         unit(dims, width, width, norm=norm),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    auxiliary = [fcn_head(dims, -2, side, out_channels, norm=norm)] if config.aux else []
-    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
+    return segmenter(dims, trunk, head, out_channels, norm=norm, aux=config.aux)

@@ -15,19 +15,18 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, mobilenet_v2, resnet, xception
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import OutputStride, Trunk, mobilenet_v2, resnet, xception
+from medseg.models._blocks import NormName, Positive, Share, Width
 from medseg.models._context import ASPP
 from medseg.models._convs import separable, unit
 from medseg.models._resizing import resize_like
-from medseg.models._segmenter import Segmenter, fcn_head
+from medseg.models._segmenter import segmenter
 from medseg.settings import Settings
 
 FINE = 1  # which of the trunk's maps the decoder sees: that of stride 4
@@ -52,14 +51,14 @@ class Config(Settings):
     trunk: Literal["resnet10", "resnet18", "resnet34", "resnet50", "resnet101", "xception65", "mobilenet_v2"] = (
         "resnet50"
     )
-    width: Annotated[float, Field(gt=0)] = 1.0
-    stride: Literal[8, 16, 32] = 16
+    width: Width = 1.0
+    stride: OutputStride = 16
     channels: Positive = 256
     fine: Positive = 48
     rates: tuple[Positive, ...] = (6, 12, 18)
     split: bool = False
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
     aux: bool = False
 
 
@@ -88,10 +87,9 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     """A dilated trunk, ASPP, and a decoder of two 3x3 units."""
     dims, norm, width, fine = spatial_dims, config.norm, config.channels, config.fine
     trunk = _trunk(config, dims, in_channels)
-    *_, side, last = trunk.channels
     kind = separable if config.split else unit
     head = Decoder(
-        ASPP(dims, last, width, config.rates, split=config.split, dropout=config.dropout, norm=norm),
+        ASPP(dims, trunk.channels[-1], width, config.rates, split=config.split, dropout=config.dropout, norm=norm),
         unit(dims, trunk.channels[FINE], fine, 1, norm=norm),
         nn.Sequential(
             kind(dims, width + fine, width, norm=norm),
@@ -99,8 +97,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
             _blocks.conv(dims, width, out_channels, 1),
         ),
     )
-    auxiliary = [fcn_head(dims, -2, side, out_channels, norm=norm)] if config.aux else []
-    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
+    return segmenter(dims, trunk, head, out_channels, norm=norm, aux=config.aux)
 
 
 def _trunk(config: Config, dims: int, inputs: int) -> Trunk:

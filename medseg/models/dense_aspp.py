@@ -12,14 +12,11 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import densenet
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import DenseNetDepth, OutputStride, densenet
+from medseg.models._blocks import NormName, Positive, Share, Width
 from medseg.models._context import DenseASPP
 from medseg.models._convs import unit
 from medseg.models._segmenter import Pick, Segmenter
@@ -40,14 +37,14 @@ class Config(Settings):
         dropout: share of whole channels dropped before the scores, and of single values after each dilated convolution, 0 to 1.
     """
 
-    depth: Literal[13, 121, 161, 169] = 161
-    width: Annotated[float, Field(gt=0)] = 1.0
-    stride: Literal[8, 16, 32] = 8
+    depth: DenseNetDepth = 161
+    width: Width = 1.0
+    stride: OutputStride = 8
     channels: Positive = 512
     growth: Positive = 128
     rates: tuple[Positive, ...] = (3, 6, 12, 18, 24)
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Share = 0.1
 
 
 PRESETS = {

@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Self
 
-import torch
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Size
+from medseg.models._convs import DenseLayer
 from medseg.models._ushape import convs
 from medseg.settings import Settings
 
@@ -61,19 +61,6 @@ PRESETS = {
 }
 
 
-class DenseBlock(nn.Module):
-    """Layers of which each sees the input and all earlier layers' maps; the answer is all of them."""
-
-    def __init__(self, layers: Sequence[nn.Module]) -> None:
-        super().__init__()
-        self.layers = nn.ModuleList(layers)
-
-    def forward(self, x: Tensor) -> Tensor:
-        for layer in self.layers:
-            x = torch.cat((x, layer(x)), dim=1)
-        return x
-
-
 class DenseUNet(nn.Module):
     """The network of given parts; the lists on the way up begin with the coarsest, and the last of them has no side."""
 
@@ -109,11 +96,9 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         conv = _blocks.conv(dims, inputs, outputs, kernel, bias=False)
         return nn.Sequential(_blocks.norm(config.norm, inputs), nn.ReLU(), conv)
 
-    def dense(inputs: int, layers: int) -> nn.Module:
+    def dense(inputs: int, layers: int) -> list[nn.Module]:
         starts = (inputs + n * growth for n in range(layers))
-        return DenseBlock(
-            [nn.Sequential(*layer(n, 4 * growth, 1), *layer(4 * growth, growth, config.kernel)) for n in starts]
-        )
+        return [DenseLayer(layer(n, 4 * growth, 1).extend(layer(4 * growth, growth, config.kernel))) for n in starts]
 
     further = tuple(k + 4 if k > 1 else 1 for k in _blocks.ntuple(config.kernel, dims))
     stem = nn.Sequential(_blocks.conv(dims, in_channels, config.first, further, config.strides[0], bias=False))
@@ -124,7 +109,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         if level:
             stage.extend(layer(channels, channels // 2, 1)).append(_blocks.mean_pool(dims, stride))
             channels //= 2
-        encoder.append(stage.append(dense(channels, layers)))
+        encoder.append(stage.extend(dense(channels, layers)))
         channels += layers * growth
         widths.append(channels)
     encoder[-1].append(_blocks.norm(config.norm, channels)).append(nn.ReLU())

@@ -17,15 +17,13 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._context import ImagePooling
 from medseg.models._convs import Residual, relu, unit
 from medseg.models._resizing import global_mean, resize_like
@@ -43,8 +41,8 @@ class Config(Settings):
         aux: in training also the scores of the coarser stages (deep supervision, section 3.3).
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 101
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 101
+    width: Width = 1.0
     channels: Positive = 512
     norm: NormName = "batch"
     aux: bool = False

@@ -10,13 +10,10 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import NormName, Positive
+from medseg.models._blocks import NormName, Positive, Share
 from medseg.models._context import Joined
 from medseg.models._convs import relu
 from medseg.models._resizing import global_mean
@@ -36,7 +33,7 @@ class Config(Settings):
     channels: Positive = 32
     rates: tuple[Positive, ...] = (6, 12, 18, 24)
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    dropout: Share = 0.4
 
 
 PRESETS = {"paper": Config(), "tiny": Config(channels=8, rates=(2, 4), dropout=0.1)}

@@ -13,16 +13,16 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, vgg
+from medseg.models._backbones import Trunk, VGGDepth, vgg
 from medseg.models._backbones.vgg import vgg_hidden
-from medseg.models._blocks import Kernel, Output, Positive
+from medseg.models._blocks import Kernel, Output, Positive, Share, Width
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
 from medseg.models._segmenter import Pick
@@ -46,14 +46,14 @@ class Config(Settings):
         aux: in training also the scores of the front end, which the paper trains first.
     """
 
-    depth: Literal[8, 11, 13, 16, 19] = 16
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: VGGDepth = 16
+    width: Width = 1.0
     hidden: Positive = 4096
     reach: Kernel = 7
     context: bool = True
     rates: tuple[Positive, ...] = RATES
     multiples: tuple[Positive, ...] = (1,) * len(RATES)
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
     aux: bool = False
 
     @model_validator(mode="after")

@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from medseg.errors import ConfigError
-from medseg.models._blocks import Positive
+from medseg.models._blocks import Positive, Width
 from medseg.models._monai import Adapted, monai
 from medseg.settings import Settings
 
@@ -52,7 +52,7 @@ class Config(Settings):
 
     blocks: Positive = 6
     depths: Annotated[int, Field(ge=2)] = 3
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     paths: tuple[tuple[Bit, ...], ...] = ()
     operations: tuple[tuple[Operation, ...], ...] = ()
 

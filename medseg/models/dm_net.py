@@ -19,13 +19,13 @@ from medseg.models import _blocks
 from medseg.models._blocks import Kernel, NormName, Positive
 from medseg.models._context import Joined
 from medseg.models._convs import relu, unit
-from medseg.models._dilated import Options, dilated_resnet, segmenter
+from medseg.models._dilated import StemOptions, dilated_resnet
 from medseg.models._resizing import mean_to
-from medseg.models._segmenter import Pick
+from medseg.models._segmenter import Pick, segmenter
 
 
-class Config(Options):
-    """Options of a DMNet, besides those of `_dilated.Options`.
+class Config(StemOptions):
+    """Options of a DMNet, besides those of `_dilated.StemOptions`.
 
     Args:
         filters: sizes of the filters that an image makes, odd.
@@ -76,4 +76,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         _blocks.dropout(dims, config.dropout),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    return segmenter(dims, trunk, head, out_channels, config)
+    return segmenter(dims, trunk, head, out_channels, norm=norm, aux=config.aux)

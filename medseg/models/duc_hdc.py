@@ -11,14 +11,13 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._context import SumASPP
 from medseg.models._resizing import PixelShuffle
 from medseg.settings import Settings
@@ -39,8 +38,8 @@ class Config(Settings):
         norm: after each convolution of the trunk.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 101
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 101
+    width: Width = 1.0
     deep_stem: bool = True
     hybrid: tuple[tuple[Positive, ...], tuple[Positive, ...]] = ((1, 2, 5, 9), (5, 9, 17))
     rates: tuple[Positive, ...] = (6, 12, 18, 24)

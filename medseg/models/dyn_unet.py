@@ -19,7 +19,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medseg.models._blocks import Kernel, PerAxis, Positive, Size, check_lengths, ntuple
+from medseg.models._blocks import Kernel, PerAxis, Positive, Share, Size, check_lengths, ntuple
 from medseg.models._monai import NORMS, Adapted, MonaiNorm, monai
 from medseg.settings import Settings
 
@@ -42,7 +42,7 @@ class Config(Settings):
     stage_kernels: tuple[Kernel, ...] = (3, 3, 3, 3, 3, 3)
     residual: bool = False
     norm: MonaiNorm = "instance"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Share = 0.0
     aux: bool = False
 
     @model_validator(mode="after")

@@ -12,21 +12,18 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Positive
+from medseg.models._blocks import Positive, Share
 from medseg.models._convs import unit
-from medseg.models._dilated import Options, dilated_resnet, segmenter
+from medseg.models._dilated import StemOptions, dilated_resnet
 from medseg.models._regions import EMAttention
-from medseg.models._segmenter import Pick
+from medseg.models._segmenter import Pick, segmenter
 
 
-class Config(Options):
-    """Options of an EMANet, besides those of `_dilated.Options`.
+class Config(StemOptions):
+    """Options of an EMANet, besides those of `_dilated.StemOptions`.
 
     Args:
         multi_grid: what each block of the last stage multiplies its dilation by; empty for none.
@@ -41,7 +38,7 @@ class Config(Options):
     channels: Positive = 512
     bases: Positive = 64
     steps: Positive = 3
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    momentum: Share = 0.9
 
 
 PRESETS = {
@@ -64,4 +61,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         _blocks.dropout(dims, config.dropout),
         _blocks.conv(dims, width // 2, out_channels, 1),
     )
-    return segmenter(dims, trunk, head, out_channels, config)
+    return segmenter(dims, trunk, head, out_channels, norm=norm, aux=config.aux)

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks, _convs
-from medseg.models._blocks import NormName, Positive
+from medseg.models._blocks import NormName, Positive, Share
 from medseg.models._convs import Residual, finished
 from medseg.models._resizing import max_pool_where, unpool
 from medseg.settings import Settings
@@ -44,7 +44,7 @@ class Config(Settings):
     channels: tuple[Positive, Positive, Positive] = (16, 64, 128)
     rounds: Positive = 2
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Share = 0.1
 
     @model_validator(mode="after")
     def _check(self) -> Self:

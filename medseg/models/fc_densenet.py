@@ -15,14 +15,14 @@ Presets: a variant's number is its count of convolutions (of dense layers, one a
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
 import torch
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Kernel, PerAxis, Positive, Size
+from medseg.models._blocks import Kernel, PerAxis, Positive, Share, Size
 from medseg.settings import Settings
 
 
@@ -45,7 +45,7 @@ class Config(Settings):
     strides: tuple[PerAxis, ...] = (2, 2, 2, 2, 2)
     kernel: Kernel = 3
     norm: Literal["instance", "batch", "group"] = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    dropout: Share = 0.2
 
     @model_validator(mode="after")
     def _check(self) -> Self:

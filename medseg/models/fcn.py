@@ -16,15 +16,14 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, alexnet, resnet, vgg
-from medseg.models._blocks import NormName, Output, Positive
-from medseg.models._convs import relu
+from medseg.models._backbones import OutputStride, Trunk, alexnet, resnet, vgg
+from medseg.models._blocks import NormName, Output, Positive, Share, Width
+from medseg.models._convs import relu, sliding_max
 from medseg.models._resizing import BilinearUp
 from medseg.models._segmenter import Segmenter, fcn_head
 from medseg.settings import Settings
@@ -44,11 +43,11 @@ class Config(Settings):
     """
 
     trunk: Literal["alexnet", "vgg8", "vgg11", "vgg16", "resnet50", "resnet101"] = "vgg16"
-    stride: Literal[8, 16, 32] = 8
-    width: Annotated[float, Field(gt=0)] = 1.0
+    stride: OutputStride = 8
+    width: Width = 1.0
     hidden: Positive = 4096
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
     aux: bool = False
 
 
@@ -105,8 +104,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     if kind.startswith("resnet"):
         return _on_resnet(config, dims, in_channels, out_channels)
     if kind == "alexnet":
-        trunk, kernel = alexnet(dims, in_channels, width=width), 6
-        pool: nn.Module = (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, 2, 1)
+        trunk, kernel, pool = alexnet(dims, in_channels, width=width), 6, sliding_max(dims, 2)
     else:
         trunk, kernel = vgg(dims, in_channels, int(kind.removeprefix("vgg")), width=width), 7
         pool = _blocks.max_pool(dims)

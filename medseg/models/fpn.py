@@ -13,14 +13,12 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import resnet
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import ResNetDepth, resnet
+from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._convs import unit
 from medseg.models._pyramids import FeaturePyramid
 from medseg.models._resizing import resize_like
@@ -38,8 +36,8 @@ class Config(Settings):
         norm: after each convolution of the trunk and of the way up, where the paper has "group".
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 50
+    width: Width = 1.0
     channels: Positive = 256
     norm: NormName = "batch"
 

@@ -13,14 +13,13 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName
+from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._blocks import NormName, Width
 from medseg.models._context import LargeKernel, begin_small, boundary_refinement
 from medseg.models._resizing import BilinearUp
 from medseg.settings import Settings
@@ -36,8 +35,8 @@ class Config(Settings):
         norm: after each convolution of the trunk; the rest has none.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 152
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 152
+    width: Width = 1.0
     k: Literal[3, 5, 7, 9, 11, 13, 15] = 15
     norm: NormName = "batch"
 

@@ -11,15 +11,13 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, vgg
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import Trunk, VGGDepth, vgg
+from medseg.models._blocks import NormName, Output, Positive, Share, Width
 from medseg.models._convs import finished, unit
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
@@ -37,11 +35,11 @@ class Config(Settings):
         deep_supervision: in training, the coarser scores too.
     """
 
-    depth: Literal[8, 11, 13, 16, 19] = 16
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: VGGDepth = 16
+    width: Width = 1.0
     bottom: Positive = 1024
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
     deep_supervision: bool = True
 
 

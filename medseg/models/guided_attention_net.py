@@ -16,16 +16,14 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._attention import ChannelAttention, PositionAttention
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
@@ -42,8 +40,8 @@ class Config(Settings):
         deep_supervision: in training, the scores of each scale before and after its attention too.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 101
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 101
+    width: Width = 1.0
     channels: Positive = 64
     norm: NormName = "batch"
     deep_supervision: bool = True

@@ -14,16 +14,16 @@ Presets:
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, NamedTuple
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, hrnet
-from medseg.models._blocks import NormName, Output
+from medseg.models._backbones import HRNetSize, Trunk, hrnet
+from medseg.models._blocks import NormName, Output, Share, Width
 from medseg.models._convs import finished, unit
+from medseg.models._pyramids import Join
 from medseg.models._regions import ObjectContext
 from medseg.models._resizing import resize_by, resize_like
 from medseg.settings import Settings
@@ -42,12 +42,12 @@ class Config(Settings):
         aux: in training also the coarse scores of each size, from which the regions are made.
     """
 
-    trunk: Literal["w18_small", "w18", "w32", "w48"] = "w48"
-    width: Annotated[float, Field(gt=0)] = 1.0
+    trunk: HRNetSize = "w48"
+    width: Width = 1.0
     channels: Annotated[int, Field(ge=2)] = 512
     scales: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=2)] = (0.5, 1.0)
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    dropout: Share = 0.05
     aux: bool = False
 
 
@@ -77,7 +77,7 @@ class OneSize(nn.Module):
         def biased(width: int, kernel: int) -> nn.Module:
             return finished(_blocks.conv(dims, total, width, kernel), width, norm)
 
-        self.trunk = trunk
+        self.trunk, self.join = trunk, Join()
         self.coarse = nn.Sequential(biased(total, 1), _blocks.conv(dims, total, outputs, 1))
         self.voxels = biased(channels, 3)
         self.context = ObjectContext(dims, channels, half, dropout=dropout, norm=norm)
@@ -90,8 +90,7 @@ class OneSize(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Seen:
-        finest, *others = self.trunk(x)
-        joined = torch.cat([finest, *(resize_like(map_, finest) for map_ in others)], dim=1)
+        joined = self.join(self.trunk(x))
         coarse = self.coarse(joined)
         seen = self.context(self.voxels(joined), coarse)
         return Seen(self.scores(seen), self.share(seen), coarse)

@@ -13,12 +13,12 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Self
+from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import nn
 
-from medseg.models._blocks import Positive
+from medseg.models._blocks import Positive, Share
 from medseg.models._monai import NORMS, Adapted, MonaiNorm, monai
 from medseg.settings import Settings
 
@@ -38,7 +38,7 @@ class Config(Settings):
     blocks: Positive = 3
     hidden: Positive = 80
     norm: MonaiNorm = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Share = 0.0
 
     @model_validator(mode="after")
     def _fit(self) -> Self:

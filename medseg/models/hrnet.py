@@ -14,14 +14,11 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import hrnet
-from medseg.models._blocks import NormName
+from medseg.models._backbones import HRNetSize, hrnet
+from medseg.models._blocks import NormName, Width
 from medseg.models._convs import finished
 from medseg.models._pyramids import Join
 from medseg.models._segmenter import Segmenter
@@ -37,8 +34,8 @@ class Config(Settings):
         norm: after each convolution.
     """
 
-    trunk: Literal["w18_small", "w18", "w32", "w48"] = "w18"
-    width: Annotated[float, Field(gt=0)] = 1.0
+    trunk: HRNetSize = "w18"
+    width: Width = 1.0
     norm: NormName = "batch"
 
 

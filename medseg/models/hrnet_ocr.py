@@ -12,14 +12,11 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, hrnet
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import HRNetSize, Trunk, hrnet
+from medseg.models._blocks import NormName, Output, Positive, Share, Width
 from medseg.models._convs import finished
 from medseg.models._pyramids import Join
 from medseg.models._regions import ObjectContext
@@ -39,11 +36,11 @@ class Config(Settings):
         aux: in training also the coarse scores, which make the regions; the paper always compares them with the truth.
     """
 
-    trunk: Literal["w18_small", "w18", "w32", "w48"] = "w48"
-    width: Annotated[float, Field(gt=0)] = 1.0
+    trunk: HRNetSize = "w48"
+    width: Width = 1.0
     channels: Positive = 512
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    dropout: Share = 0.05
     aux: bool = False
 
 

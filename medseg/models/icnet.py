@@ -13,14 +13,14 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._convs import unit
 from medseg.models._resizing import mean_to, resize_like
 from medseg.settings import Settings
@@ -40,8 +40,8 @@ class Config(Settings):
         aux: in training also the scores of strides 8 and 16, before each fusion: the paper's label guidance.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 50
+    width: Width = 1.0
     deep_stem: bool = False
     bins: tuple[Positive, ...] = (1, 2, 3, 6)
     squeeze: Positive | None = None

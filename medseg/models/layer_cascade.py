@@ -14,15 +14,15 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName, Output
+from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._blocks import NormName, Output, Share, Width
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
@@ -40,11 +40,11 @@ class Config(Settings):
         aux: in training also the scores of the first exits, everywhere: without, they learn only from what they settle.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 101
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 101
+    width: Width = 1.0
     certainty: Annotated[float, Field(gt=0, le=1)] = 0.985
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Share = 0.1
     aux: bool = True
 
 

@@ -12,15 +12,13 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName
-from medseg.models._convs import finished, unit
+from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._blocks import NormName, Width
+from medseg.models._convs import finished, sliding_max, unit
 from medseg.settings import Settings
 
 
@@ -33,8 +31,8 @@ class Config(Settings):
         norm: after each convolution but the last.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 18
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 18
+    width: Width = 1.0
     norm: NormName = "batch"
 
 
@@ -88,5 +86,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     head = nn.Sequential(
         up(widths[0], thin), unit(dims, thin, thin, norm=norm), _blocks.transposed(dims, thin, out_channels)
     )
-    pool = (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, 2, 1)
-    return _blocks.initialise(LinkNet(trunk, pool, decoder, head))
+    return _blocks.initialise(LinkNet(trunk, sliding_max(dims, 2), decoder, head))

@@ -11,15 +11,12 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import mobilenet_v2, scaled
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import OutputStride, mobilenet_v2, scaled
+from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._context import ImagePooling, Joined
 from medseg.models._convs import Act, finished, relu, unit
 from medseg.models._resizing import resize_like
@@ -38,8 +35,8 @@ class Config(Settings):
         norm: after each convolution.
     """
 
-    width: Annotated[float, Field(gt=0)] = 1.0
-    stride: Literal[8, 16, 32] = 32
+    width: Width = 1.0
+    stride: OutputStride = 32
     channels: Positive = 96
     rates: tuple[Positive, ...] = (3, 6, 9)
     norm: NormName = "batch"

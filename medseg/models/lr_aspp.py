@@ -10,14 +10,11 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, mobilenet_v3
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import OutputStride, Trunk, mobilenet_v3
+from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._convs import unit
 from medseg.models._resizing import global_mean, resize_like
 from medseg.models._segmenter import Segmenter
@@ -34,8 +31,8 @@ class Config(Settings):
         norm: after each convolution but those of the weights and of the scores.
     """
 
-    width: Annotated[float, Field(gt=0)] = 1.0
-    stride: Literal[8, 16, 32] = 16
+    width: Width = 1.0
+    stride: OutputStride = 16
     channels: Positive = 128
     norm: NormName = "batch"
 

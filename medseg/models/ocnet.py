@@ -13,7 +13,7 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import Field
@@ -21,15 +21,16 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._attention import attend, listed, thinned
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import ResNetDepth
+from medseg.models._blocks import NormName, Positive, Share
 from medseg.models._context import Joined
 from medseg.models._convs import finished, unit
-from medseg.models._dilated import Options, dilated_resnet, segmenter
-from medseg.models._segmenter import Pick
+from medseg.models._dilated import StemOptions, dilated_resnet
+from medseg.models._segmenter import Pick, segmenter
 
 
-class Config(Options):
-    """Options of an OCNet, besides those of `_dilated.Options`.
+class Config(StemOptions):
+    """Options of an OCNet, besides those of `_dilated.StemOptions`.
 
     Args:
         channels: of the map that is attended to, and of the head's last.
@@ -38,11 +39,11 @@ class Config(Options):
         norm: after each convolution but those of values and scores.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 101
+    depth: ResNetDepth = 101
     channels: Annotated[int, Field(ge=4)] = 512
     grids: tuple[Positive, ...] = (1,)
     rates: tuple[Positive, ...] = ()
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    dropout: Share = 0.05
 
 
 PRESETS = {
@@ -123,4 +124,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         _blocks.dropout(dims, config.dropout),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    return segmenter(dims, trunk, head, out_channels, config)
+    return segmenter(dims, trunk, head, out_channels, norm=norm, aux=config.aux)

@@ -12,14 +12,12 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import resnet
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import OutputStride, ResNetDepth, resnet
+from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._context import ImagePooling
 from medseg.models._convs import finished
 from medseg.models._resizing import global_mean, resize_like
@@ -39,10 +37,10 @@ class Config(Settings):
         norm: after each convolution.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 101
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 101
+    width: Width = 1.0
     deep_stem: bool = False
-    stride: Literal[8, 16, 32] = 16
+    stride: OutputStride = 16
     channels: Positive = 32
     norm: NormName = "batch"
 

@@ -10,17 +10,16 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.models import _blocks
-from medseg.models._backbones import vgg
+from medseg.models._backbones import VGGDepth, vgg
 from medseg.models._backbones.vgg import still_pools, vgg_hidden
-from medseg.models._blocks import Positive
+from medseg.models._blocks import Positive, Share, Width
 from medseg.models._resizing import global_mean
 from medseg.models._segmenter import Pick, Segmenter
 from medseg.settings import Settings
@@ -40,12 +39,12 @@ class Config(Settings):
         dropout: share of values dropped after each of the hidden convolutions, 0 to 1.
     """
 
-    depth: Literal[8, 11, 13, 16, 19] = 16
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: VGGDepth = 16
+    width: Width = 1.0
     stride: Literal[8, 16] = 8
     hidden: Positive = 1024
     rate: Positive = 12
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
 
 
 PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16, hidden=16, rate=2, dropout=0.1)}

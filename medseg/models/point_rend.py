@@ -17,33 +17,27 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import OutputStride, Trunk
+from medseg.models._blocks import Output, Positive, Share
 from medseg.models._context import ASPP
 from medseg.models._convs import unit
+from medseg.models._dilated import Options, dilated_resnet
 from medseg.models._resizing import resize_like
 from medseg.models._segmenter import Pick
-from medseg.settings import Settings
 
-_OVERSAMPLED, _UNSURE = (
-    3,
-    0.75,
-)  # k and beta of section 3.3: so many candidates a point, and the share that are chosen from them
+_OVERSAMPLED = 3  # k of section 3.3: candidates for a point
+_UNSURE = 0.75  # beta: the share of points that are chosen from them
 
 
-class Config(Settings):
-    """Options of a PointRend.
+class Config(Options):
+    """Options of a PointRend, besides those of `_dilated.Options`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
         stride: of the coarse scores, 8, 16 or 32.
         channels: of the context before the coarse scores.
         rates: dilations of that context.
@@ -55,17 +49,13 @@ class Config(Settings):
         aux: in training also the coarse scores.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
-    stride: Literal[8, 16, 32] = 16
+    stride: OutputStride = 16
     channels: Positive = 256
     rates: tuple[Positive, ...] = (6, 12, 18)
     hidden: Positive = 256
     layers: Positive = 3
     points: Positive = 16
-    norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    aux: bool = False
+    dropout: Share = 0.5
 
 
 PRESETS = {
@@ -188,7 +178,7 @@ def sampled(x: Tensor, points: Tensor) -> Tensor:
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A dilated ResNet, ASPP for coarse scores, and the head."""
     dims, norm, width = spatial_dims, config.norm, config.channels
-    trunk = resnet(dims, in_channels, config.depth, width=config.width, norm=norm, output_stride=config.stride)
+    trunk = dilated_resnet(dims, in_channels, config)
     coarse = nn.Sequential(
         Pick(-1),
         ASPP(dims, trunk.channels[-1], width, config.rates, dropout=config.dropout, norm=norm),

@@ -12,45 +12,29 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import resnet
 from medseg.models._blocks import NormName, Positive
 from medseg.models._convs import unit
+from medseg.models._dilated import StemOptions, dilated_resnet
 from medseg.models._resizing import mean_to, resize_like
-from medseg.models._segmenter import Pick, Segmenter, fcn_head
-from medseg.settings import Settings
+from medseg.models._segmenter import Pick, segmenter
 
 PLACES = 1024  # of a grid at most: the attention has the square of it
 
 
-class Config(Settings):
-    """Options of a PSANet.
+class Config(StemOptions):
+    """Options of a PSANet, besides those of `_dilated.StemOptions`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem; attention and head follow.
-        deep_stem: three 3x3 convolutions in place of the 7x7, as in the authors' code.
-        stride: of the trunk's last map, 8, 16 or 32.
         grid: elements an axis to which the map is averaged for the attention; fewer where a grid would have over 1024 in all.
-        norm: after each convolution.
         dropout: share of values dropped before the scores, 0 to 1.
-        aux: in training also the scores of the trunk's last map but one.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
     deep_stem: bool = True
-    stride: Literal[8, 16, 32] = 8
     grid: Positive = 30
-    norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
-    aux: bool = False
 
 
 PRESETS = {"resnet50": Config(), "resnet101": Config(depth=101), "tiny": Config(depth=10, width=1 / 16, grid=4)}
@@ -109,16 +93,8 @@ class Attended(nn.Module):
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A dilated ResNet, attention in both ways, one 3x3 unit, scores."""
     dims, norm = spatial_dims, config.norm
-    trunk = resnet(
-        dims,
-        in_channels,
-        config.depth,
-        width=config.width,
-        norm=norm,
-        output_stride=config.stride,
-        deep_stem=config.deep_stem,
-    )
-    *_, side, last = trunk.channels
+    trunk = dilated_resnet(dims, in_channels, config)
+    last = trunk.channels[-1]
     width, grid = max(last // 4, 1), config.grid
     while grid**dims > PLACES:
         grid -= 1
@@ -132,5 +108,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         nn.Dropout(config.dropout),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    auxiliary = [fcn_head(dims, -2, side, out_channels, norm=norm)] if config.aux else []
-    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
+    return segmenter(dims, trunk, head, out_channels, norm=norm, aux=config.aux)

@@ -16,14 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import resnet
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import ResNetDepth, resnet
+from medseg.models._blocks import NormName, Positive, Share, Width
 from medseg.models._context import ChainedPooling, begin_small, residual_conv_unit
 from medseg.models._resizing import resize_like
 from medseg.models._segmenter import Segmenter
@@ -42,12 +40,12 @@ class Config(Settings):
         dropout: share of values of the two coarsest maps dropped, 0 to 1.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 101
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 101
+    width: Width = 1.0
     channels: Positive = 256
     pools: Positive = 4
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
 
 
 PRESETS = {

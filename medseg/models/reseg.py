@@ -14,14 +14,12 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, vgg
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import Trunk, VGGDepth, vgg
+from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._convs import finished
 from medseg.models._recurrent import Sweeps
 from medseg.settings import Settings
@@ -39,8 +37,8 @@ class Config(Settings):
         norm: normalisation after each convolution.
     """
 
-    depth: Literal[8, 11, 13, 16, 19] = 16
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: VGGDepth = 16
+    width: Width = 1.0
     units: Positive = 100
     patches: tuple[Positive, ...] = (2, 1)
     ups: Positive = 50

@@ -12,14 +12,11 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import OutputStride, ResNetDepth, Trunk, resnet
+from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
 
@@ -36,9 +33,9 @@ class Config(Settings):
         aux: in training also the scores of each branch alone, the second's reversed.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 101
-    width: Annotated[float, Field(gt=0)] = 1.0
-    stride: Literal[8, 16, 32] = 8
+    depth: ResNetDepth = 101
+    width: Width = 1.0
+    stride: OutputStride = 8
     rate: Positive = 12
     norm: NormName = "batch"
     aux: bool = False

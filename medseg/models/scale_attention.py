@@ -11,16 +11,17 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-import torch
 from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import vgg
-from medseg.models._blocks import Output, Positive
-from medseg.models._convs import unit
+from medseg.models._backbones import VGGDepth, vgg
+from medseg.models._backbones.vgg import vgg_hidden
+from medseg.models._blocks import Output, Positive, Share, Width
+from medseg.models._convs import sliding_max, unit
+from medseg.models._pyramids import Join
 from medseg.models._resizing import resize_by, resize_like
 from medseg.models._segmenter import Pick
 from medseg.settings import Settings
@@ -40,13 +41,13 @@ class Config(Settings):
         aux: in training also the scores of each size alone.
     """
 
-    depth: Literal[8, 11, 13, 16, 19] = 16
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: VGGDepth = 16
+    width: Width = 1.0
     hidden: Positive = 1024
     rate: Positive = 12
     scales: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0, 0.75, 0.5)
     channels: Positive = 512
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
     aux: bool = False
 
 
@@ -70,8 +71,7 @@ class ScaleAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor | Output:
         maps = [self.maps(resize_by(x, scale)) for scale in self.scales]
         scores = [self.scores(map_) for map_ in maps]
-        weights = self.attention(torch.cat([resize_like(map_, maps[0]) for map_ in maps], dim=1)).softmax(1)
-        shares = weights.split(1, dim=1)  # equations 1 and 2: (B, 1, *spatial), one a size
+        shares = self.attention(maps).softmax(1).split(1, dim=1)  # equations 1 and 2: (B, 1, *spatial), one a size
         weighed = [share * resize_like(score, maps[0]) for share, score in zip(shares, scores, strict=True)]
         logits = resize_like(sum(weighed[1:], weighed[0]), x)
         return Output(logits, tuple(scores)) if self.aux and self.training else logits
@@ -84,14 +84,11 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     maps = nn.Sequential(
         trunk,
         Pick(-1),
-        (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, 1, 1),
-        unit(dims, trunk.channels[-1], hidden, dilation=config.rate, norm="none"),
-        nn.Dropout(config.dropout),
-        unit(dims, hidden, hidden, 1, norm="none"),
-        nn.Dropout(config.dropout),
+        sliding_max(dims),
+        vgg_hidden(dims, trunk.channels[-1], hidden, 3, dilation=config.rate, dropout=config.dropout),
     )
     attention = nn.Sequential(
-        unit(dims, count * hidden, config.channels, norm="none"), _blocks.conv(dims, config.channels, count, 1)
+        Join(), unit(dims, count * hidden, config.channels, norm="none"), _blocks.conv(dims, config.channels, count, 1)
     )
     scores = _blocks.conv(dims, hidden, out_channels, 1)
     return _blocks.initialise(ScaleAttention(maps, scores, attention, config.scales, aux=config.aux))

@@ -12,16 +12,14 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, densenet
-from medseg.models._blocks import NormName, Output, Positive
-from medseg.models._convs import finished, unit
+from medseg.models._backbones import DenseNetDepth, Trunk, densenet
+from medseg.models._blocks import NormName, Output, Positive, Width
+from medseg.models._convs import DenseLayer, finished, unit
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
 
@@ -40,8 +38,8 @@ class Config(Settings):
         aux: in training also scores of the other maps on the ways up ("hierarchical supervision", section 3.3).
     """
 
-    depth: Literal[13, 121, 161, 169] = 161
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: DenseNetDepth = 161
+    width: Width = 1.0
     units: Positive = 3
     layers: Positive = 2
     growth: Positive = 48
@@ -68,13 +66,11 @@ class Block(nn.Module):
 
     def __init__(self, step: nn.Module, layers: Sequence[nn.Module], compress: nn.Module) -> None:
         super().__init__()
-        self.step, self.layers, self.compress = step, nn.ModuleList(layers), compress
+        self.step, self.layers, self.compress = step, nn.Sequential(*map(DenseLayer, layers)), compress
 
     def forward(self, x: Tensor, links: Sequence[Tensor]) -> Tensor:
         x = torch.cat((_blocks.crop_like(self.step(x), links[0]), *links), dim=1)
-        for layer in self.layers:
-            x = torch.cat((x, layer(x)), dim=1)
-        return self.compress(x)
+        return self.compress(self.layers(x))
 
 
 class SDN(nn.Module):

@@ -19,7 +19,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from torch import nn
 
-from medseg.models._blocks import Positive
+from medseg.models._blocks import Positive, Share
 from medseg.models._monai import NORMS, Adapted, monai
 from medseg.settings import Settings
 
@@ -38,7 +38,7 @@ class Config(Settings):
     channels: Annotated[int, Field(ge=8, multiple_of=8)] = 8
     blocks: tuple[Positive, ...] = (1, 2, 2, 4)
     up_blocks: Positive = 1
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Share = 0.0
     levels: Annotated[int, Field(ge=0)] = 0
 
     @model_validator(mode="after")

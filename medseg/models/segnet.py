@@ -12,30 +12,15 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
 from medseg.models._backbones.vgg import vgg_channels
-from medseg.models._blocks import NormName
-from medseg.models._mirror import Mirror, mirrored_vgg
-from medseg.settings import Settings
+from medseg.models._mirror import Mirror, Options, mirrored_vgg
 
 
-class Config(Settings):
-    """Options of a SegNet. The way up mirrors the way down.
-
-    Args:
-        depth: of the VGG, its three fully connected layers included: 8 is smaller than any of that paper.
-        width: of all stages, 1 for 64 to 512 channels.
-        norm: after each convolution but the last.
-    """
-
-    depth: Literal[8, 11, 13, 16, 19] = 16
-    width: Annotated[float, Field(gt=0)] = 1.0
-    norm: NormName = "batch"
+class Config(Options):
+    """Options of a SegNet: those of `_mirror.Options`."""
 
 
 PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16)}
@@ -43,7 +28,5 @@ PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16)}
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A SegNet on a VGG of the given depth."""
-    width = config.width
-    scores = _blocks.conv(spatial_dims, vgg_channels(width)[0], out_channels)
-    halves = mirrored_vgg(spatial_dims, in_channels, scores, depth=config.depth, width=width, norm=config.norm)
-    return _blocks.initialise(Mirror(*halves))
+    scores = _blocks.conv(spatial_dims, vgg_channels(config.width)[0], out_channels)
+    return _blocks.initialise(Mirror(*mirrored_vgg(spatial_dims, in_channels, scores, config)))

@@ -15,12 +15,12 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Self
+from typing import Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
-from medseg.models._blocks import Positive
+from medseg.models._blocks import Positive, Share
 from medseg.models._monai import Adapted, Plain, monai
 from medseg.settings import Settings
 
@@ -45,8 +45,8 @@ class Config(Settings):
     heads: _Four = (3, 6, 12, 24)
     window: Positive = 7
     convolutions: bool = False
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    drop_path: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Share = 0.0
+    drop_path: Share = 0.0
 
     @model_validator(mode="after")
     def _fit(self) -> Self:

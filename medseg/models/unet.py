@@ -18,13 +18,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Annotated, Any, Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import ActivationName, Kernel, NormName, Output, PerAxis, Positive, Size
+from medseg.models._blocks import ActivationName, Kernel, NormName, Output, PerAxis, Positive, Share, Size
 from medseg.settings import Settings
 
 
@@ -62,7 +62,7 @@ class Config(Settings):
     norm: NormName = "instance"
     activation: ActivationName = "leaky_relu"
     bias: bool = False
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Share = 0.0
     deep_supervision: bool = True
     narrow_first: bool = False
     up_keeps_width: bool = False

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
-from medseg.models._blocks import Positive
+from medseg.models._blocks import Positive, Share
 from medseg.models._monai import Adapted, monai
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
@@ -48,7 +48,7 @@ class Config(Settings):
     hidden: Positive = 768
     wide: Positive = 3072
     heads: Positive = 12
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Share = 0.0
 
     @model_validator(mode="after")
     def _fit(self) -> Self:

@@ -12,18 +12,15 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
-
-from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import resnet
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import ResNetDepth, resnet
+from medseg.models._blocks import NormName, Positive, Share, Width
 from medseg.models._context import PyramidPooling
 from medseg.models._convs import unit
 from medseg.models._pyramids import FeaturePyramid, Join
-from medseg.models._segmenter import Segmenter, fcn_head
+from medseg.models._segmenter import segmenter
 from medseg.settings import Settings
 
 
@@ -40,12 +37,12 @@ class Config(Settings):
         aux: in training also the scores of the trunk's last map but one.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: ResNetDepth = 50
+    width: Width = 1.0
     channels: Positive = 512
     bins: tuple[Positive, ...] = (1, 2, 3, 6)
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    dropout: Share = 0.1
     aux: bool = False
 
 
@@ -67,5 +64,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         nn.Dropout(config.dropout),
         _blocks.conv(dims, width, out_channels, 1),
     )
-    auxiliary = [fcn_head(dims, -2, finer[-1], out_channels, norm=norm)] if config.aux else []
-    return _blocks.initialise(Segmenter(trunk, head, auxiliary))
+    return segmenter(dims, trunk, head, out_channels, norm=norm, aux=config.aux)

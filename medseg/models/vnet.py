@@ -16,13 +16,13 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Kernel, NormName, PerAxis, Positive
+from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Share
 from medseg.settings import Settings
 
 
@@ -52,7 +52,7 @@ class Config(Settings):
     rectifier: Literal["prelu", "elu"] = "prelu"
     rectify_last: bool = False
     bias: bool = True
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dropout: Share = 0.0
     head: Literal["rectified", "large"] = "rectified"
 
     @model_validator(mode="after")

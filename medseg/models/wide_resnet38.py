@@ -11,14 +11,14 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import wide_resnet38
-from medseg.models._blocks import NormName, Positive
+from medseg.models._backbones import OutputStride, wide_resnet38
+from medseg.models._blocks import NormName, Positive, Share, Width
 from medseg.models._convs import relu
 from medseg.models._segmenter import Pick, Segmenter
 from medseg.settings import Settings
@@ -37,13 +37,13 @@ class Config(Settings):
         dropout: share of the values of the last map dropped, 0 to 1.
     """
 
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     blocks: Positive | None = None
-    stride: Literal[8, 16, 32] = 8
+    stride: OutputStride = 8
     hidden: Annotated[int, Field(ge=0)] = 512
     rate: Positive = 12
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
 
 
 PRESETS = {

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
+
+OutputStride = Literal[8, 16, 32]
 
 
 class Trunk(nn.Module):

@@ -10,7 +10,7 @@ from torch import nn
 
 from medseg.models import _blocks
 from medseg.models._backbones._trunk import Trunk, scaled
-from medseg.models._convs import relu
+from medseg.models._convs import relu, sliding_max
 
 
 def alexnet(dims: int, inputs: int, *, width: float = 1.0) -> Trunk:
@@ -21,7 +21,7 @@ def alexnet(dims: int, inputs: int, *, width: float = 1.0) -> Trunk:
         return nn.Sequential(_blocks.conv(dims, inputs, outputs, kernel, stride, groups=groups), relu())
 
     def pool() -> nn.Module:
-        return (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, 2, 1)
+        return sliding_max(dims, 2)
 
     rivals = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)  # section 3.3
     stages = [

@@ -5,14 +5,16 @@ Huang, Liu, van der Maaten, Weinberger 2017, Densely connected convolutional net
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor, nn
+from typing import Literal
+
+from torch import nn
 
 from medseg.models import _blocks
 from medseg.models._backbones._trunk import Pace, Trunk, scaled
 from medseg.models._blocks import NormName
-from medseg.models._convs import relu, unit
+from medseg.models._convs import DenseLayer, relu, sliding_max, unit
 
+DenseNetDepth = Literal[13, 121, 161, 169]
 # Channels of the first convolution, growth, layers of the blocks. 13 is smaller than any of the paper.
 DEPTHS = {
     13: (64, 32, (1, 1, 1, 1)),
@@ -21,17 +23,6 @@ DEPTHS = {
     169: (64, 32, (6, 12, 32, 32)),
 }
 NARROWING = 4  # a layer's 1x1 convolution has so many times the channels that it adds
-
-
-class DenseLayer(nn.Module):
-    """The maps so far, and those that the body makes of them."""
-
-    def __init__(self, body: nn.Module) -> None:
-        super().__init__()
-        self.body = body
-
-    def forward(self, x: Tensor) -> Tensor:
-        return torch.cat((x, self.body(x)), dim=1)
 
 
 def densenet(
@@ -67,7 +58,7 @@ def densenet(
         stage = nn.Sequential()
         stride = pace.step(2)
         if index == 0:
-            stage.append((nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, stride, 1))
+            stage.append(sliding_max(dims, stride))
         else:
             stage.append(ahead(channel, channel // 2, 1))
             stage.extend([_blocks.mean_pool(dims)] if stride == 2 else [])

@@ -6,6 +6,7 @@ Wang et al. 2020, Deep high-resolution representation learning for visual recogn
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import Tensor, nn
 
@@ -15,6 +16,7 @@ from medseg.models._blocks import NormName
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
 
+HRNetSize = Literal["w18_small", "w18", "w32", "w48"]
 # Channels of the finest stream, modules of stages 2 to 4, blocks of a stream in a module. The small one is the authors' own.
 SIZES = {
     "w18_small": (18, (1, 1, 1), 2),
@@ -70,7 +72,7 @@ class HRNet(Trunk):
         return tuple(maps)
 
 
-def hrnet(dims: int, inputs: int, size: str = "w18", *, width: float = 1.0, norm: NormName = "batch") -> HRNet:
+def hrnet(dims: int, inputs: int, size: HRNetSize = "w18", *, width: float = 1.0, norm: NormName = "batch") -> HRNet:
     """Four maps of strides 4 to 32, with one, two, four and eight times the channels of the finest stream.
 
     Args:

@@ -7,13 +7,15 @@ is at its 3x3 convolution. Dilated: Yu, Koltun, Funkhouser 2017, arXiv:1705.0991
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 from torch import nn
 
 from medseg.models._backbones._trunk import Pace, Trunk, scaled
 from medseg.models._blocks import NormName
-from medseg.models._convs import Residual, relu, unit
+from medseg.models._convs import Residual, relu, sliding_max, unit
 
+ResNetDepth = Literal[10, 18, 34, 50, 101, 152]
 # Blocks of the four stages; bottlenecks from 50 layers on. 10 is the smallest of Chen et al. 2019, Med3D, arXiv:1904.00625.
 DEPTHS = {
     10: (1, 1, 1, 1),
@@ -93,7 +95,7 @@ def resnet(
     stages = [stem(dims, inputs, base, norm, deep=deep_stem)]
     channels, strides = [2 * base if deep_stem else base], [pace.step(2)]
     for index, count in enumerate(DEPTHS[depth]):
-        stage = nn.Sequential(_pool(dims, pace.step(2))) if index == 0 else nn.Sequential()
+        stage = nn.Sequential(sliding_max(dims, pace.step(2))) if index == 0 else nn.Sequential()
         before, stride = pace.dilation, pace.step(2) if index else 1
         rates = [(before, pace.dilation), *[(pace.dilation,) * 2] * (count - 1)]
         if multi_grid and index == 3:
@@ -109,7 +111,3 @@ def resnet(
         channels.append(outputs)
         strides.append(pace.stride)
     return Trunk(stages, channels, strides)
-
-
-def _pool(dims: int, stride: int) -> nn.Module:
-    return (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, stride, 1)

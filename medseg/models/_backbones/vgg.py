@@ -5,13 +5,16 @@ Simonyan, Zisserman 2015, Very deep convolutional networks for large-scale image
 
 from __future__ import annotations
 
+from typing import Literal
+
 from torch import nn
 
 from medseg.models import _blocks
 from medseg.models._backbones._trunk import Pace, Trunk, scaled
 from medseg.models._blocks import NormName, Size
-from medseg.models._convs import finished, relu
+from medseg.models._convs import finished, relu, sliding_max
 
+VGGDepth = Literal[8, 11, 13, 16, 19]
 # Convolutions of the five stages. A name counts three fully connected layers too, which trunks do not have.
 DEPTHS = {8: (1, 1, 1, 1, 1), 11: (1, 1, 2, 2, 2), 13: (2, 2, 2, 2, 2), 16: (2, 2, 3, 3, 3), 19: (2, 2, 4, 4, 4)}
 CHANNELS = (64, 128, 256, 512, 512)
@@ -83,4 +86,4 @@ def still_pools(dims: int) -> nn.Sequential:
 
 
 def _pool(dims: int, size: int, stride: int) -> nn.Module:
-    return _blocks.max_pool(dims) if size == 2 else (nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, stride, 1)
+    return _blocks.max_pool(dims) if size == 2 else sliding_max(dims, stride)

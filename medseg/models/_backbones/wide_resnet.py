@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from medseg.models import _blocks
 from medseg.models._backbones._trunk import Pace, Trunk, scaled
 from medseg.models._blocks import NormName
-from medseg.models._convs import relu
+from medseg.models._convs import relu, sliding_max
 
 # Blocks of the stages, and channels of their convolutions: two of 3x3, or 1x1, 3x3, 1x1.
 STAGES = (
@@ -60,9 +60,7 @@ def wide_resnet38(
     for index, (count, full) in enumerate(STAGES):
         widths = tuple(scaled(n, width) for n in full)
         rate, stride = pace.dilation, pace.step(2) if index < 5 else 1
-        stage = (
-            nn.Sequential((nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, stride, 1)) if index < 2 else nn.Sequential()
-        )
+        stage = nn.Sequential(sliding_max(dims, stride)) if index < 2 else nn.Sequential()
         for n in range(min(count, blocks or count)):
             begins = n == 0 and index >= 2
             step, first = (stride, rate) if begins else (1, pace.dilation)

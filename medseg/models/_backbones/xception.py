@@ -12,7 +12,7 @@ from torch import nn
 
 from medseg.models._backbones._trunk import Pace, Trunk, scaled
 from medseg.models._blocks import NormName
-from medseg.models._convs import Residual, separable, unit
+from medseg.models._convs import Residual, separable, sliding_max, unit
 
 MIDDLE = {41: 8, 65: 16}  # blocks of the middle flow
 
@@ -83,7 +83,7 @@ def xception39(dims: int, inputs: int, *, width: float = 1.0, norm: NormName = "
     stages, channels = [unit(dims, inputs, before, 3, 2, norm=norm)], [before]
     for index, (channel, repeats) in enumerate(((16, 4), (32, 8), (64, 4))):
         narrow = scaled(channel, width)
-        stage = nn.Sequential((nn.MaxPool2d if dims == 2 else nn.MaxPool3d)(3, 2, 1)) if index == 0 else nn.Sequential()
+        stage = nn.Sequential(sliding_max(dims, 2)) if index == 0 else nn.Sequential()
         for n in range(repeats):
             stage.append(_block(dims, before, (narrow, narrow, 4 * narrow), norm, 1 if n else 2))
             before = 4 * narrow
