@@ -42,7 +42,7 @@ def dtype(image: Image.Image) -> str | None:
     return {((_SIGNED,), (8,)): "i1", ((), (32,)): "u4", ((_UNSIGNED,), (32,)): "u4"}.get((form, bits))
 
 
-def keep_order(image: Image.Image) -> None:
+def keep_order(image: Any) -> None:
     """Have the page that is open unpacked as it is.
 
     libtiff gives numbers in this machine's order; where the file's is the other one, Pillow turns most of them round once more.
