@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -24,6 +25,7 @@ LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0, 1.0))
 
 _WHOLE = 1e-3  # a scale factor stored as float32 leaves a label this near to its whole number
 _SHEAR_DEG = 0.01
+_LOGGERS = ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "jpeg_ls")
 _FARTHEST_MM = 1e9  # a thousand kilometres: nothing lies there, and squares of much more are no numbers
 
 
@@ -33,19 +35,22 @@ def has_suffix(path: Path, suffixes: tuple[str, ...]) -> bool:
 
 
 class _Quiet:
-    """Filters of warnings belong to all threads: the first one in sets them, and the last one out puts them back."""
+    """Filters of warnings and loggers belong to all threads: the first one in sets them, and the last one out puts them back."""
 
     def __init__(self) -> None:
-        self.lock, self.inside, self.filters = threading.Lock(), 0, contextlib.ExitStack()
+        self.lock, self.inside, self.before = threading.Lock(), 0, contextlib.ExitStack()
 
     def move(self, step: int) -> None:
         with self.lock:
             if self.inside == 0:
-                self.filters.enter_context(warnings.catch_warnings())
+                self.before.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore")
+                for logger in map(logging.getLogger, _LOGGERS):
+                    self.before.callback(logger.setLevel, logger.level)
+                    logger.setLevel(logging.CRITICAL + 1)
             self.inside += step
             if self.inside == 0:
-                self.filters.close()
+                self.before.close()
 
 
 _QUIET = _Quiet()
@@ -53,7 +58,7 @@ _QUIET = _Quiet()
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Without a DICOM library's warnings of oddities, which are checked here, in whatever threads."""
+    """Without a DICOM library's remarks on oddities, in whatever threads: what matters is checked here, and they quote values."""
     _QUIET.move(1)
     try:
         yield
@@ -104,7 +109,7 @@ def sop_class(path: Path) -> str:
             return ""
     from pydicom.filereader import read_file_meta_info
 
-    with contextlib.suppress(Exception):  # of a damaged file the reader that takes it will say what is wrong
+    with quiet(), contextlib.suppress(Exception):  # of a damaged file the reader that takes it will say what is wrong
         return str(read_file_meta_info(path).get("MediaStorageSOPClassUID", ""))
     return ""
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from medseg.errors import DataError
 from medseg.files import write_bytes
 from medseg.io import _common, _described
 from medseg.io._described import Described
@@ -33,6 +34,7 @@ _TYPES = {
     "MET_FLOAT": "f4",
     "MET_DOUBLE": "f8",
 }
+_SCALING = {"ElementToIntensityFunctionSlope": 1.0, "ElementToIntensityFunctionOffset": 0.0}
 
 
 def matches(path: Path) -> bool:
@@ -44,6 +46,7 @@ def _header(path: Path) -> Described:
     found, end = _described.lines(path, "MetaImage")
     fields = {name.strip(): value.strip() for name, _, value in (line.partition("=") for line in found)}
     try:
+        _check_plain(path, fields)
         axes, components = int(fields["NDims"]), int(fields.get("ElementNumberOfChannels", 1))
         sizes = _described.checked_sizes(path, [int(n) for n in fields["DimSize"].split()], axes)
         order = ">" if _true(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
@@ -61,6 +64,23 @@ def _header(path: Path) -> Described:
 
 
 read, read_geometry, parts = _described.readers(_header)
+
+
+def _check_plain(path: Path, fields: Mapping[str, str]) -> None:
+    """Refuse numbers that stand for others: MetaIO names the function or the unit, and ITK, with its viewers, passes it over.
+
+    Raises:
+        DataError: voxels are to be scaled, or lengths are no millimetres.
+    """
+    if any(_numbers(fields, name) not in ([], [same]) for name, same in _SCALING.items()):
+        raise DataError(
+            f"'{path}' asks for its voxels to be scaled (ElementToIntensityFunction), which ITK and 3D Slicer never do: whether "
+            "they are, nobody can tell. Save it anew with the values that are meant."
+        )
+    if fields.get("DistanceUnits", "mm").lower() not in ("mm", "?"):
+        raise DataError(
+            f"'{path}' has DistanceUnits other than mm, which ITK and 3D Slicer take for mm. Save it anew in millimetres."
+        )
 
 
 def _with_components(path: Path, sizes: tuple[int, ...], components: int) -> tuple[tuple[int, ...], int | None]:

@@ -17,7 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 
-from medseg.errors import DataError
+from medseg.errors import DataError, GeometryError
 from medseg.files import atomic
 from medseg.io import _common, _packed
 from medseg.volume import Geometry, Kind, Volume
@@ -88,7 +88,9 @@ def _header(path: Path) -> Header:
         block = _packed.beginning(_other(path, ".hdr"), _LONGEST_HEADER)
         kind = _kind(path, block)
         header = kind(block[: kind.template_dtype.itemsize], check=False)
+        sizes = header["pixdim"][1:4].copy()
         header.check_fix(_QUIET, error_level=40)
+        header["pixdim"][1:4] = sizes  # nibabel makes 1 of 0, and drops a minus
     except _DAMAGE as error:
         raise DataError(f"'{path}' is no NIfTI file, or its header is damaged or missing. Copy it again.") from error
     if header["intent_code"] in _CIFTI:
@@ -138,11 +140,12 @@ def _grid(path: Path, header: Header) -> tuple[Geometry, dict[str, Any]]:
     if len(shape) < 2 or min(shape) < 1:
         raise DataError(f"'{path}' has a shape of {shape}; expected an image or a volume.")
     unit, unit_mm = _unit(path, header)
-    sform, qform = _form(header.get_sform), _form(header.get_qform)
+    sform = _form(header.get_sform)
+    notes = [] if sform is not None else _with_sizes(path, header, shape, unit_mm)
+    qform = _form(header.get_qform)
     form = next((form for form in (sform, qform) if form is not None), header.get_base_affine())
     grid = _common.geometry(path, (*shape, 1)[:3], np.array((unit_mm, unit_mm, unit_mm, 1))[:, None] * form)
     codes = {"sform_code": int(header["sform_code"]), "qform_code": int(header["qform_code"])}
-    notes = []
     if unit_mm != 1:
         notes.append(f"lengths are stored in {unit}s and were changed to mm")
     if sform is None and codes["sform_code"] > 0:
@@ -155,6 +158,23 @@ def _grid(path: Path, header: Header) -> tuple[Geometry, dict[str, Any]]:
             notes.append(f"sform and qform disagree by up to {off_mm:.2f} mm; the sform is used")
     axes = len(shape) if math.prod(shape[3:]) == 1 else 3
     return grid, {**codes, "axes": axes, "xyzt_units": unit, "notes": (*notes, *_common.shear_note(grid))}
+
+
+def _with_sizes(path: Path, header: Header, shape: tuple[int, ...], unit_mm: float) -> list[str]:
+    """See that the voxel sizes, of which qform and bare axes are made, are lengths; notes on single voxels that get 1 mm.
+
+    Raises:
+        GeometryError: an axis of several voxels has none. A minus is none either: readers mirror the scan, or do not.
+    """
+    sizes = header["pixdim"][1:4]
+    wrong = [axis for axis in range(3) if not 0 < sizes[axis] < math.inf]
+    if any(axis < len(shape) and shape[axis] > 1 for axis in wrong):
+        said = " x ".join(f"{size:g}" for size in sizes)
+        raise GeometryError(
+            f"'{path}' has voxel sizes of {said} and no sform; expected lengths above 0. Correct its header, or export it again."
+        )
+    sizes[wrong] = 1 / unit_mm
+    return [f"one voxel of unknown size along {'ijk'[axis]}: its extent is taken as 1 mm" for axis in wrong]
 
 
 def _unit(path: Path, header: Header) -> tuple[str, float]:

@@ -44,6 +44,7 @@ _DAMAGE = (
 )  # Pillow's ways
 _RAW, _PACKED = 8, 1 << 14  # bytes of pixels that a byte of a file may hold: eight bits, or a blank page in any packing
 _SIDECAR = 1 << 16  # bytes of a file that says how large pixels are
+COARSE = "of the 16 bits of a colour, or of grey beside transparency, only 8 are read"
 NOTE = "plain images hold no position and no size: a pixel is taken as 1 mm"
 
 
@@ -69,6 +70,12 @@ def read(path: Path, kind: Kind, spacing_mm: Sequence[float] | None = None) -> V
         grid, meta = _grid(path, image, spacing_mm)
         if image.format == "PNG" and not _png.is_whole(path):
             raise DataError(f"'{path}' has fewer rows than its header says. Copy it again from its source.")
+        if _is_coarsened(image):
+            if kind == "labels":
+                raise DataError(
+                    f"'{path}': {COARSE}, so that labels may become one. Export the mask in 8 bits, or in grey."
+                )
+            meta["notes"] += (COARSE,)
         array = _pages(path, image, kind, grid)
     return _common.volume(path, array, grid, kind, meta)
 
@@ -95,7 +102,10 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     except Image.DecompressionBombError as error:
         raise DataError(f"'{path}' has more pixels than are read at once. Cut it into tiles.") from error
     except _DAMAGE as error:
-        raise DataError(f"'{path}' is no image, cut short or damaged. Copy it again from its source.") from error
+        raise DataError(
+            f"'{path}' is no image, of numbers that are not read (integers of 64 bits, half floats), cut short or damaged. Save "
+            "it anew, or copy it again from its source."
+        ) from error
 
 
 def _grid(path: Path, image: Image.Image, spacing_mm: Sequence[float] | None) -> tuple[Geometry, dict[str, Any]]:
@@ -133,6 +143,11 @@ def _sidecars(path: Path) -> list[Path]:
     return [file for file in files if file.is_file() and file.stat().st_size < _SIDECAR]
 
 
+def _is_coarsened(image: Image.Image) -> bool:
+    """Whether Pillow gives 8 bits of 16."""
+    return image.mode not in _NUMBERS and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+
+
 def _checked(path: Path, spacing_mm: Sequence[float]) -> tuple[float, float, float]:
     try:
         i, j, k = map(float, spacing_mm)
@@ -153,6 +168,7 @@ def _pages(path: Path, image: Image.Image, kind: Kind, grid: Geometry) -> Array:
             raise DataError(
                 f"'{path}' lacks a part of page {number + 1} of {grid.shape[2]}. Copy it again from its source."
             )
+        _tiff.keep_order(image)
         # Of a page that lies about its size nothing is read.
         page = _plain(image, kind) if image.size == grid.shape[:2] else np.empty((0, 0))
         page = page.reshape((*page.shape, 1)[:3]).T
@@ -168,8 +184,8 @@ def _pages(path: Path, image: Image.Image, kind: Kind, grid: Geometry) -> Array:
 
 def _plain(image: Image.Image, kind: Kind) -> Array:
     """Pixels `(rows, columns)` or with a third axis of colours; bits and indices into a palette are the labels of a mask."""
-    if _tiff.has_signed_bytes(image):
-        return np.asarray(image).view(np.int8)
+    if own := _tiff.dtype(image):
+        return np.asarray(image).view(own)
     if image.mode in _NUMBERS or (kind == "labels" and image.mode in ("1", "P")):
         return np.asarray(image)
     if kind == "labels":

@@ -49,6 +49,16 @@ def test_places_and_values_are_simpleitks(tmp_path: Path, fields: str) -> None:
     assert io.read_geometry(path) == volume.geometry
 
 
+def test_voxels_to_be_scaled_and_lengths_in_other_units_are_refused(tmp_path: Path) -> None:
+    function = "ElementToIntensityFunctionSlope = {}\nElementToIntensityFunctionOffset = {}\n"
+    scaled = mha(tmp_path, HEAD + function.format(2, -1000))
+    assert sitk.ReadImage(str(scaled)).GetPixel(1, 2, 3) == VOXELS[-1]  # as stored, whatever the header asks for
+    for fields, word in ((function.format(1, -1000), "to be scaled"), ("DistanceUnits = cm\n", "other than mm")):
+        with pytest.raises(DataError, match=word):
+            io.read_geometry(mha(tmp_path, HEAD + fields))
+    assert io.read(mha(tmp_path, f"{HEAD}{function.format('1.0', 0)}DistanceUnits = mm\n")).array.max() == VOXELS[-1]
+
+
 def test_bytes_before_the_voxels_and_in_either_order(tmp_path: Path) -> None:
     big = VOXELS.astype(">i2").tobytes()
     for field, voxels in (

@@ -124,6 +124,31 @@ def test_without_any_form_the_grid_is_nibabels_and_it_says_so(tmp_path: Path) ->
     assert "unknown" in volume.meta["notes"][0]
 
 
+def sized(path: Path, data: np.ndarray, *sizes: float, sform: int = 0, qform: int = 0) -> Path:
+    """A file whose header has these voxel sizes, whatever its forms say."""
+    content = bytearray(save(path, data, sform=sform, qform=qform).read_bytes())
+    struct.pack_into("<3f", content, 80, *sizes)
+    path.write_bytes(content)
+    return path
+
+
+@pytest.mark.parametrize("qform", [0, 1])
+@pytest.mark.parametrize("size", [0, -4, np.nan, np.inf])
+def test_voxels_without_a_length_have_no_grid_but_by_the_sform(tmp_path: Path, size: float, qform: int) -> None:
+    path = sized(tmp_path / "a.nii", ramp(3, 4, 5), 2, 3, size, qform=qform)
+    with pytest.raises(GeometryError, match=rf"voxel sizes of 2 x 3 x {size:g} and no sform"):
+        io.read_geometry(path)
+    path = sized(tmp_path / "b.nii", ramp(3, 4, 5), 2, 3, size, sform=1, qform=qform)
+    assert np.allclose(io.read(path).geometry.affine, OBLIQUE, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(3, 4), (3, 4, 1)])
+def test_a_slice_of_unknown_thickness_is_1_mm_thick_and_says_so(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    volume = io.read(sized(tmp_path / "a.nii", ramp(*shape), 2, 3, 0))
+    assert volume.geometry.spacing_mm == (2, 3, 1)
+    assert volume.meta["notes"][0] == "one voxel of unknown size along k: its extent is taken as 1 mm"
+
+
 def test_shear_is_kept_and_measured(tmp_path: Path) -> None:
     sheared = np.eye(4)
     sheared[1, 2] = np.tan(np.radians(10))
@@ -235,7 +260,7 @@ def test_a_grid_without_end_is_a_geometry_error_with_the_name(tmp_path: Path) ->
     content = bytearray(path.read_bytes())
     content[80:84], content[254:256] = struct.pack("<f", np.inf), bytes(2)
     path.write_bytes(content)
-    with pytest.raises(GeometryError, match=r"a\.nii.*finite"):
+    with pytest.raises(GeometryError, match=r"a\.nii.*lengths above 0"):
         io.read(path)
 
 

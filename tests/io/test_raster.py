@@ -1,8 +1,10 @@
 import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from medseg import io
@@ -33,6 +35,41 @@ def test_columns_are_i_and_rows_are_j(tmp_path: Path, suffix: str) -> None:
 @pytest.mark.parametrize("array", [GREY.astype(np.uint16) * 5000, GREY.astype(np.float32) / 3, GREY.astype(np.int32)])
 def test_deep_pixels_keep_their_values(tmp_path: Path, array: np.ndarray) -> None:
     assert np.array_equal(io.read(save(tmp_path / "a.tif", array)).array[0, :, :, 0], array.T)
+
+
+def tiff(path: Path, pixels: np.ndarray, packed: bool) -> Path:
+    """A TIFF as other programs write it: in any type and order of bytes, deflated or not."""
+    order, (rows, columns) = ">" if pixels.dtype.str[0] == ">" else "<", pixels.shape
+    data = zlib.compress(pixels.tobytes()) if packed else pixels.tobytes()
+    form = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
+    tags = {256: columns, 257: rows, 258: 8 * pixels.itemsize, 259: 8 if packed else 1, 262: 1, 273: 8, 277: 1}
+    tags |= {278: rows, 279: len(data), 339: form}
+    entries = b"".join(struct.pack(f"{order}HHIHxx", tag, 3, 1, value) for tag, value in tags.items())
+    start = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(f"{order}I", 8 + len(data))
+    path.write_bytes(start + data + struct.pack(f"{order}H", len(tags)) + entries + bytes(4))
+    return path
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("code", ["u1", "i1", "u2", "i2", "u4", "i4", "f4", "f8"])
+def test_every_number_of_a_tiff_keeps_its_value(tmp_path: Path, code: str, order: str, packed: bool) -> None:
+    most = 1e30 if code[0] == "f" else np.iinfo(code).max
+    pixels = np.array([[0, 1, 2], [100, most / 3, most]]).astype(order + code)
+    volume = io.read(tiff(tmp_path / "a.tif", pixels, packed))
+    expected = pixels.astype(np.float32) if code[0] == "f" else pixels
+    assert np.array_equal(volume.array[0, :, :, 0].T, expected)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_colours_of_16_bits_are_coarsened_in_images_alone_and_never_in_silence(tmp_path: Path, suffix: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 65535, (3, 4, 3), np.uint16)
+    sitk.WriteImage(sitk.GetImageFromArray(pixels, isVector=True), str(tmp_path / f"a{suffix}"))
+    volume = io.read(tmp_path / f"a{suffix}")
+    assert np.array_equal(volume.array[..., 0].T, pixels >> 8)
+    assert "only 8 are read" in volume.meta["notes"][1]
+    with pytest.raises(DataError, match="only 8 are read, so that labels may become one"):
+        io.read(tmp_path / f"a{suffix}", "labels")
 
 
 def test_colours_are_channels_and_transparency_is_dropped(tmp_path: Path) -> None:

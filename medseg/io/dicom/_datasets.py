@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import IO, Any
 
 from medseg.errors import DataError
@@ -61,9 +61,32 @@ def header(source: Source) -> Header:
 def of_plain_image(source: Source) -> Mapping[str, Any] | None:
     """The few tags of a plain image that a listing needs; None for any other file."""
     found, _ = selected(source, _PLAIN)
-    data = _private.diffusion(found) | {element.keyword: element.value for element in found}
+    data = _private.diffusion(found) | dict(_values(found))
     one = "NumberOfFrames" not in data or ("ImagePositionPatient" in data and _tags.whole(data["NumberOfFrames"]) == 1)
     return data if one and "Rows" in data and not _tags.is_tiled(data) else None
+
+
+def _values(found: Header) -> Iterator[tuple[str, Any]]:
+    """The values of standard tags by keyword."""
+    from pydicom.dataelem import RawDataElement
+
+    encodings = found.original_character_set
+    encodings = encodings if isinstance(encodings, str | None) else tuple(encodings)
+    for tag in [tag for tag in found.keys() if not tag.is_private]:  # noqa: SIM118, a dataset yields elements
+        element = found.get_item(tag)
+        if isinstance(element, RawDataElement):
+            yield _converted(element._replace(value_tell=0), encodings)
+        else:
+            yield element.keyword, element.value
+
+
+@functools.lru_cache(maxsize=1 << 13)
+def _converted(raw: Any, encodings: Any) -> tuple[str, Any]:
+    """Keyword and value of the bytes of an element. Most are equal in all files of a series, and to convert them takes longest."""
+    from pydicom.dataelem import convert_raw_data_element
+
+    element = convert_raw_data_element(raw, encoding=list(encodings) if isinstance(encodings, tuple) else encodings)
+    return element.keyword, element.value
 
 
 def selected(source: Source, keywords: tuple[str | int, ...]) -> tuple[Header, str]:

@@ -52,7 +52,7 @@ def read(source: Source) -> Read | None:
     name = Path(source.member or source.path)
     if start.startswith(b"PK\3\4") and _common.has_suffix(name, (".zip",)):
         return File(source, aside="zip, to be named by itself"), ()
-    named = _common.has_suffix(name, SUFFIXES) or start.startswith(b"DICM")
+    named = _common.has_suffix(name, SUFFIXES)
     return (File(source, problem="is no DICOM file, or its beginning is damaged"), ()) if named else None
 
 

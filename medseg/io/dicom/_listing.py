@@ -79,7 +79,8 @@ def find(path: Path) -> Listing:
     Raises:
         DataError: a zip or a DICOMDIR that cannot be used.
     """
-    there = sources(path)
+    with _common.quiet():
+        there = sources(path)
     with _common.quiet(), ThreadPoolExecutor(min(_THREADS, 1 + len(there) // _ALONE)) as pool:
         reads = progress.track(pool.map(_headers.read, there), "reading DICOM headers", len(there))
         known = [read for read in reads if read is not None]

@@ -16,6 +16,7 @@ from medseg.errors import DataError
 
 SUFFIXES = (".dcm", ".ima", ".dicom")
 START = 132  # bytes by which a DICOM file is known
+_BARE = b"DICM\2\0"  # how one begins of which the preamble alone, the 128 before, is lost
 _LARGEST_MEMBER = 4 << 30  # bytes of a file in a zip
 _DIRECTORY = "DICOMDIR"
 _MOST_MEMBERS = 1_000_000
@@ -37,13 +38,18 @@ class Source:
     stamp: tuple[int, int] = (0, 0)
 
     def open(self) -> IO[bytes]:
-        """The bytes from the first on; a read beyond the end asks for no more memory than the file has."""
+        """The bytes from the first on; a read beyond the end asks for no more memory than the file has.
+
+        Where the preamble alone is lost, an empty one stands before them.
+        """
         if self.member:
-            return _archive(self.path, self.stamp[0]).open(self.member)
+            member = _archive(self.path, self.stamp[0]).open(self.member)
+            return _with_preamble(member) if member.peek(len(_BARE)).startswith(_BARE) else member  # type: ignore[attr-defined]
         with self.path.open("rb") as stream:
             if not os.fstat(stream.fileno()).st_size:
                 return io.BytesIO()  # cannot be mapped
-            return mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)  # type: ignore[return-value]
+            mapped: Any = mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ)
+            return _with_preamble(mapped) if mapped[: len(_BARE)] == _BARE else mapped
 
     def open_anywhere(self) -> IO[bytes]:
         """The same for going to and fro: a member of a zip is unpacked in memory."""
@@ -58,17 +64,22 @@ class Source:
         return self.path if self.member else self.path.parent
 
 
+def _with_preamble(stream: IO[bytes]) -> IO[bytes]:
+    with stream:
+        return io.BytesIO(bytes(128) + stream.read())
+
+
 def is_archive(path: Path) -> bool:
     """Whether this is a zip."""
     return path.suffix.lower() == ".zip" and path.is_file()
 
 
 def looks_like_dicom(start: bytes) -> bool:
-    """Whether a file that begins so is DICOM: by its magic word, or, where the preamble is lost, by a first tag with a VR.
+    """Whether a file that begins so is DICOM: by its magic word, or, where that is lost with the preamble, by a first tag with a VR.
 
     Files of old scanners begin with group 2 or 8 at once, in explicit VR or with the length of a short value.
     """
-    if start[128:132] == b"DICM":
+    if start.startswith(_BARE) or start[128:132] == b"DICM":
         return True
     little = start[:2] in (b"\x02\x00", b"\x08\x00") and start[3:4] == b"\x00"
     return little and (start[4:6] in (b"UL", b"CS", b"UI", b"OB", b"DA", b"TM") or start[5:8] == b"\x00\x00\x00")

@@ -1,11 +1,12 @@
 """Which files a damaged one speaks for, and what a table shows."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from medseg import io
+from medseg import io, series
 from medseg.errors import DataError
 from medseg.io import dicom
 
@@ -64,3 +65,29 @@ def test_the_smallest_folder_of_its_own_is_a_volumes_path(make: Any, tmp_path: P
     assert tmp_path / "x" / "deep" / "a" in paths
     assert sum(path.parent == tmp_path / "x" / "b" and path.suffix == ".dicom" for path in paths) == 2
     assert all(io.read(path).geometry for path in paths)
+
+
+def test_a_librarys_remarks_that_quote_values_reach_no_log(
+    make: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """pydicom logs what it holds for invalid, with the value: here a name that stands where it should not."""
+    folder = make.series(
+        tmp_path / "s",
+        lambda n: {
+            "SpecificCharacterSet": "ISO_IR 100",
+            "StudyInstanceUID": "1.2",
+            "FrameOfReferenceUID": "1.2.34.5678",
+        },
+    )
+    for path in folder.iterdir():
+        data = path.read_bytes().replace(b"ISO_IR 100", b"Smith^Jane")
+        path.write_bytes(data.replace(b"1.2.34.5678", b"Smith^Jane2").replace(b"Doe^John", b"Doe=J=h="))
+    (tmp_path / "s" / "DICOMDIR").write_bytes((folder / "001.dcm").read_bytes())
+    caplog.set_level(logging.DEBUG)
+    level = logging.getLogger("pydicom").level
+    dicom.find(folder / "DICOMDIR")
+    series.listing(folder)
+    series.source(folder)
+    assert io.read(folder).geometry == io.read_geometry(folder)
+    assert not caplog.records
+    assert logging.getLogger("pydicom").level == level

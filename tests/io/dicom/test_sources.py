@@ -90,6 +90,22 @@ def test_a_zip_is_read_in_place(make: Any, tmp_path: Path) -> None:
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize("lost", [128, 132, None])
+def test_a_preamble_may_be_lost_with_the_magic_word_or_the_whole_meta_information(
+    make: Any, tmp_path: Path, lost: int | None
+) -> None:
+    folder = make.series(tmp_path / "s")
+    whole = io.read(folder)
+    for path in folder.iterdir():
+        data = path.read_bytes()
+        path.write_bytes(data[lost or data.index(b"\x08\0\x08\0CS") :])
+        path.rename(path.with_suffix(""))
+    for path in (folder, zipped(tmp_path / "s.zip", folder)):
+        assert np.array_equal(io.read(path).array, whole.array)
+        assert io.read_geometry(path) == whole.geometry
+    assert io.read(folder / "003").geometry.shape == (3, 4, 1)
+
+
 def test_a_zip_within_a_folder_or_a_zip_is_said(make: Any, tmp_path: Path) -> None:
     zipped(tmp_path / "in" / "s.zip", make.series(tmp_path / "in" / "s"))
     shutil.rmtree(tmp_path / "in" / "s")
