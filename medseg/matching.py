@@ -25,7 +25,9 @@ def called(files: Sequence[Path], root: Path, only: str) -> list[Path]:
         raise DataError(
             f"none of {len(files)} SEG or RTSTRUCT objects has '{only}' in the name of its file or folder, its description or label."
         )
-    progress.say(f"{len(picked)} of {len(files)} SEG or RTSTRUCT objects are called '{only}'; the others are not used")
+    progress.say(
+        f"{len(picked)} of {len(files)} SEG or RTSTRUCT objects have the name that was asked for; the others are not used"
+    )
     return picked
 
 

@@ -462,11 +462,29 @@ def test_of_several_drawings_a_name_chooses(
     assert "the latest counts. Choose others as DATA#NAME" in caplog.text
     caplog.set_level("INFO")
     assert [drawn(f"{tmp_path}#{name}") for name in ("anything", "reader a", "LATER", ".seg")] == [0, 0, 3, 3]
-    assert "1 of 2 SEG or RTSTRUCT objects are called 'reader a'; the others are not used" in caplog.text
+    assert "1 of 2 SEG or RTSTRUCT objects have the name that was asked for; the others" in caplog.text
     with pytest.raises(DataError, match="none of 2 SEG or RTSTRUCT objects has 'reader c' in the name"):
         layouts.find(f"{tmp_path}#reader c")
     (tmp_path / "table.csv").write_text("id,image,label\na,Doe_0/ct,Doe_0/anything.rtstruct.dcm")
     assert drawn(tmp_path / "table.csv") == 0
+
+
+def test_a_repaired_copy_has_structures_by_name(tmp_path: Path, study: Callable[..., Path]) -> None:
+    """The numbers of segments mean something else in each file."""
+    data, two = tmp_path / "data", Labels.of({"tumour": 2, "liver": 1})
+    for number, (ending, labels) in enumerate(
+        ((".seg.dcm", Labels.of({"liver": 1, "tumour": 2})), (".seg.dcm", two), (".rtstruct.dcm", two))
+    ):
+        study(data, number, ending, labels)
+    done = api.repair(data, tmp_path / "mended")
+    assert done.ok
+    assert [finding.code for finding in done.repairs] == ["objects"] * 3
+    copied = {case.id: reading.read_mask(case).array[0] for case in layouts.find(tmp_path / "mended").cases}
+    assert [np.array_equal(copied[case.id], masked(n)) for n, case in enumerate(layouts.find(data).cases)] == [True] * 3
+    both = np.stack([masked(3) > 0, masked(3) == 2]).astype(np.uint8)
+    study(data, 3, labels=Labels.of({"liver": [1, 2], "tumour": [2]}), mask=both)
+    with pytest.raises(DataError, match="that overlap have no place in a copy"):
+        api.repair(data, tmp_path / "again")
 
 
 def words_of(folder: Path) -> str:
