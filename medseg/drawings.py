@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg import io
-from medseg.errors import DataError
+from medseg.errors import DataError, GeometryError
 from medseg.io import rtstruct
 from medseg.labels import Label, Labels
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
+_CHOOSE = "Choose others as DATA#NAME, by a part of their files' names or descriptions, or name them in a CSV."
 
 
 def read(
@@ -28,17 +29,27 @@ def read(
         grid: of the series.
         labels: whose names give structures their values, large letters or small; structures that they do not name are left out,
             and those that are not there are empty. None for the objects' own, in the order of their files.
-        frames: FrameOfReferenceUIDs of the series: structures in others are left out. Nothing for all.
+        frames: FrameOfReferenceUIDs of the series: structures in others are left out. Nothing where there is one.
 
     Returns:
-        The mask in file values, one channel a label where labels overlap; `meta["labels"]` are those.
+        The mask in file values, one channel a label where labels overlap; `meta["labels"]` are those, `meta["left_out"]` the
+        names of structures that run across the slices.
 
     Raises:
-        DataError: several drawings of one structure of which none is the latest, or as `io.read`.
-        GeometryError: as `io.read`.
+        DataError: several drawings of one structure of which none is the latest, several frames of reference of which nobody
+            says which is the grid's, or as `io.read`.
+        GeometryError: a structure that `labels` name runs across the slices, or as `io.read`.
     """
     drawn = [_drawn(path, grid, frames) for path in paths]
+    if not frames and (several := len({frame for volume in drawn for frame in volume.meta["frames"]})) > 1:
+        raise DataError(
+            f"'{paths[0]}' has structures in {several} frames of reference, of which none is known to be that of the scan. Give "
+            "the scan as the DICOM series that they were drawn on."
+        )
     found, notes = _latest(drawn, [io.references(path)[0].made for path in paths] if len(paths) > 1 else [""])
+    left_out = _left_out(drawn, found)
+    if labels and (lost := unplaced(left_out, labels)):
+        raise GeometryError(f"'{paths[0]}': {lost}")
     wanted = labels or _together(drawn, found)
     places = {same_name(item.name): n for n, item in enumerate(wanted)}
     array = np.zeros((1 if wanted.exclusive else len(wanted), *grid.shape), np.min_scalar_type(max(wanted.written)))
@@ -46,8 +57,18 @@ def read(
         if (n := places.get(same_name(structure.name))) is not None:
             array[0 if wanted.exclusive else n][structure.where] = wanted.written[n] if wanted.exclusive else 1
     said = dict.fromkeys((*(note for volume in drawn for note in volume.meta["notes"]), *notes))
-    meta = {"labels": wanted, "notes": tuple(said), "stored_dtype": array.dtype.name}
+    meta = {"labels": wanted, "left_out": left_out, "notes": tuple(said), "stored_dtype": array.dtype.name}
     return Volume(array, grid, "labels", meta)
+
+
+def unplaced(left_out: Sequence[str], labels: Labels) -> str:
+    """Why a mask cannot be used that lacks structures which were drawn: it would say that they are not there; empty if it can."""
+    names = {same_name(name) for name in labels.names}
+    lost = ", ".join(f"'{name}'" for name in left_out if same_name(name) in names)
+    words = (
+        "was drawn across the slices of the scan, on planes of another direction. Draw it on its slices, or rename it."
+    )
+    return f"{lost} {words}" if lost else ""
 
 
 def same_name(name: str) -> str:
@@ -75,13 +96,23 @@ def _drawn(path: Path, grid: Geometry, frames: frozenset[str]) -> Volume:
     return io.read(path, "labels", on=grid, **several)
 
 
+def _left_out(drawn: Sequence[Volume], found: Sequence[_Structure]) -> tuple[str, ...]:
+    """Names of structures that are on the grid in no object."""
+    here = {same_name(structure.name) for structure in found}
+    names = (name for volume in drawn for name in volume.meta.get("left_out", ()))
+    return tuple(name for name in names if same_name(name) not in here)
+
+
 def _structures(volume: Volume, made: str) -> dict[str, _Structure]:
-    """What one object draws, by name. What has one name there, as each of several lesions may, is parts of one structure."""
+    """What one object draws, by name. What has one name there, as each of several lesions may, is parts of one structure; it is
+    left out where one of them was."""
     found: dict[str, _Structure] = {}
     for item, written in zip(volume.meta["labels"], volume.meta["names"], strict=True):
         name = written or item.name
         before = found.get(same_name(name), _Structure(name, volume, (), made))
         found[same_name(name)] = before._replace(items=(*before.items, item))
+    for name in volume.meta.get("left_out", ()):
+        found.pop(same_name(name), None)
     return found
 
 
@@ -113,8 +144,8 @@ def _chosen(drawings: Sequence[_Structure]) -> tuple[_Structure, list[str]]:
         return latest, []
     count = f"'{latest.name}' is drawn {len(filled)} times for one series, in ways that differ"
     if sum(drawing.made == latest.made for drawing in filled) > 1:
-        raise DataError(f"{count}, and no date says which is the latest. Keep one of them.")
-    return latest, [f"{count}: the latest counts"]
+        raise DataError(f"{count}, and no date says which is the latest. {_CHOOSE}")
+    return latest, [f"{count}: the latest counts. {_CHOOSE}"]
 
 
 def _together(drawn: Sequence[Volume], found: Sequence[_Structure]) -> Labels:

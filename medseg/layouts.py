@@ -23,7 +23,8 @@ def find(path: str | Path, modality: str | None = None, keys: Path | None = None
     """Recognise a dataset.
 
     Args:
-        path: a folder, its `dataset.json`, or a CSV manifest; `TREE#KIND` for one kind of masks of a BIDS tree.
+        path: a folder, its `dataset.json`, or a CSV manifest; `TREE#KIND` for one kind of masks of a BIDS tree, or for
+            the objects of DICOM studies that are called so.
         modality: what the images are (`CT`, `MR` ...) in place of what the dataset says; separated by commas where the
             channels differ. Of a tree of DICOM studies, the series to take.
         keys: folder beside which the key of patients' groups is kept; None for one that dies with the process.
@@ -69,7 +70,7 @@ def _recognise(path: Path, masks: str, modality: str | None, keys: Path | None) 
         if (root / images).is_dir() and (root / labels).is_dir():
             cases = _pairs(root / images, root / labels)
             return Dataset(UNNAMED, f"{images}/ beside {labels}/", cases, None, (), root)
-    if root.is_dir() and (found := studies.find(root, modality, keys)):
+    if root.is_dir() and (found := studies.find(root, modality, keys, masks)):
         return found
     raise DataError(
         f"'{path}' is no dataset that medseg knows. Looked for dataset.json (MSD, nnU-Net), a CSV or dataset.csv, sub-*/ beside "

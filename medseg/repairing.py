@@ -79,9 +79,14 @@ def repair(dataset: Dataset, out: str | Path, spacing_mm: Sequence[float] | None
         The repairs, what was left out, and the report of the copy.
 
     Raises:
-        DataError: the folder is not empty or lies within the dataset, or no case could be repaired.
+        DataError: the folder is not empty or lies within the dataset, structures of DICOM objects overlap, or no case could be
+            repaired.
     """
     out = _new(Path(out), dataset.root)
+    if any(case.structures for case in dataset.cases) and dataset.labels and not dataset.labels.exclusive:
+        raise DataError(
+            "structures of DICOM objects that overlap have no place in a copy of one value a voxel. Train on the studies as they are."
+        )
     found = reading.each(functools.partial(_values, dataset.labels), dataset.labelled, "reading masks")
     into = mending.table({value for values in found for value in values}, dataset.labels)
     copy = functools.partial(_copied, out=out, into=into, labels=dataset.labels, spacing_mm=spacing_mm)
@@ -110,8 +115,11 @@ def _new(out: Path, root: Path) -> Path:
 
 
 def _values(labels: Labels | None, case: Case) -> frozenset[int]:
-    """The values of a mask besides 0; none where it cannot be read, which is said later."""
+    """The values of a mask besides 0; none where it cannot be read, which is said later. Structures by name have no others than
+    their labels'."""
     assert case.label is not None
+    if case.structures:
+        return frozenset(labels.values if labels else ())
     try:
         mask, _ = mending.as_values(io.read(case.label, "labels"), labels.allowed_channels if labels else (1,))
         return frozenset[int]().union(*reading.mask_values(mask))
@@ -145,6 +153,8 @@ def _mended(
 ) -> tuple[Volume, dict[str, str]]:
     """The mask with all repairs, and what they are by their kind."""
     assert case.label is not None
+    if case.structures:
+        return reading.read_mask(case, grid), {"objects": "structures of DICOM objects are values now, by their names"}
     mask, done = _read(case.label, "labels", spacing_mm), {}
     done["float labels"] = mending.whole(mask)
     mask, done["colours"] = mending.as_values(mask, labels.allowed_channels if labels else (1,))

@@ -74,13 +74,25 @@ def source(path: Path) -> Source:
         return Source.of([_header(file, NEEDED) for file in files], grid)
 
 
-def listing(root: Path) -> tuple[list[Series], list[Path]]:
-    """The series of images in and below a folder, and the objects that hold structures; no series where there are no objects."""
-    files = sorted(
-        Path(folder, name) for folder, _, names in os.walk(root) for name in names if not name.startswith(".")
-    )
-    objects = [file for file in files if io.holds_structures(file)]
-    return ([_series(found) for found in dicom.find(root).volumes if found.stack.planes] if objects else []), objects
+def series_of(path: Path) -> Series:
+    """The series of a folder or a file.
+
+    Raises:
+        DataError: it is no DICOM, or none that can be read.
+    """
+    check(path)
+    return _series(dicom._chosen(path)[0])
+
+
+def series_within(root: Path) -> list[Series]:
+    """The series of images in and below a folder."""
+    return [_series(found) for found in dicom.find(root).volumes if found.stack.planes]
+
+
+def drawn_objects(path: Path) -> list[Path]:
+    """The files that hold structures: this one, or those in and below a folder."""
+    below = (Path(folder, name) for folder, _, names in os.walk(path) for name in names if not name.startswith("."))
+    return [file for file in (sorted(below) if path.is_dir() else [path]) if io.holds_structures(file)]
 
 
 def _header(file: Any, names: Sequence[str]) -> Header:

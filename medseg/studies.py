@@ -7,26 +7,27 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from medseg import drawings, io, progress, pseudonym, volume
+from medseg import drawings, io, matching, progress, pseudonym, volume
 from medseg.cases import Case, Dataset, Structures, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.labels import Label, Labels
 from medseg.reading import each
-from medseg.series import Series, listing
+from medseg.series import Series, drawn_objects, series_within
 
 LAYOUT = "DICOM studies with SEG or RTSTRUCT"
 
 
 class _Seen(NamedTuple):
-    """What is known of a case once its structures were read: their labels, how many voxels lie in several; or why not."""
+    """What is known of a case once its structures were read: their labels, and which could not be placed; or why not."""
 
     case: Case
     labels: Labels | None
+    left_out: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     error: str = ""
 
 
-def find(root: Path, modality: str | None, keys: Path | None) -> Dataset | None:
+def find(root: Path, modality: str | None, keys: Path | None, only: str = "") -> Dataset | None:
     """The dataset of a tree of DICOM files, in any folders; None where no file holds structures.
 
     A structure set belongs to the series that it names, by SeriesInstanceUID or else by its images; where those are not here, to
@@ -39,15 +40,15 @@ def find(root: Path, modality: str | None, keys: Path | None) -> Dataset | None:
         root: of the tree.
         modality: of the series to take, where there are several.
         keys: see `pseudonym.key`.
+        only: the objects that count, by a part of their path in the tree or of what their authors called them; all without it.
 
     Raises:
         ConfigError: no or several modalities have structures, and `modality` does not choose.
         DataError: no series with structures can be used.
     """
-    listed, files = listing(root)
-    if not files:
+    if not (files := drawn_objects(root)):
         return None
-    drawn = _matched(listed, files)
+    drawn = matching.matched(series_within(root), matching.called(files, root, only))
     chosen = _choose(drawn, modality)
     _say_several(chosen)
     secret = pseudonym.key(keys)
@@ -62,12 +63,12 @@ def by_name(dataset: Dataset) -> Dataset:
     Raises:
         DataError: some masks are objects and some have values, or none can be used.
     """
-    objects_ = [case for case in dataset.labelled if case.label and io.holds_structures(case.label)]
-    if not objects_:
+    drawn = [(case, drawn_objects(case.label)) for case in dataset.labelled if case.label]
+    if not any(files for _, files in drawn):
         return dataset
-    if other := [case.id for case in dataset.labelled if case not in objects_]:
+    if other := [case.id for case, files in drawn if not files]:
         raise DataError(f"some masks are DICOM objects and others are not ({few(other)}): give all in one form.")
-    cases = [case.replace(structures=Structures((case.label,))) for case in objects_ if case.label]
+    cases = [case.replace(label=files[0], structures=Structures(tuple(files))) for case, files in drawn]
     known, labels = _resolved(cases, dataset.root, dataset.labels)
     bare = tuple(case for case in dataset.cases if not case.label)
     return dataset.replace(cases=(*known, *bare), labels=labels)
@@ -80,6 +81,8 @@ def _resolved(cases: Sequence[Case], root: Path, declared: Labels | None = None)
         DataError: there are no such cases.
     """
     seen = each(_look, cases, "reading structures")
+    every = declared or _common([item.labels for item in seen if item.labels])
+    seen = [_complete(item, every) for item in seen]
     for item in seen:
         for text in (item.error, *item.notes):
             if text:
@@ -92,43 +95,6 @@ def _resolved(cases: Sequence[Case], root: Path, declared: Labels | None = None)
     labels = declared or _common([item.labels for item in usable if item.labels])
     _say(labels, usable)
     return tuple(_named(item.case, labels) for item in usable), labels
-
-
-def _matched(listed: Sequence[Series], files: Sequence[Path]) -> dict[Series, Structures]:
-    """The objects of each series that has some."""
-    drawn: dict[Series, Structures] = {}
-    lost = 0
-    for file in files:
-        try:
-            refers = io.references(file)
-        except MedsegError:
-            lost += 1
-            continue
-        found = [(series, frame.frame) for frame in refers for series in _belonging(frame, listed)]
-        lost += not found
-        for series, frame in found:
-            before = drawn.get(series, Structures(()))
-            files_ = tuple(dict.fromkeys((*before.files, file)))
-            drawn[series] = Structures(files_, frames=before.frames | {frame})
-    if lost:
-        progress.warn(
-            f"{lost} of {len(files)} SEG or RTSTRUCT objects belong to no series here, or are damaged; not used"
-        )
-    if bare := len(listed) - len(drawn):
-        progress.say(f"{bare} of {len(listed)} DICOM series have no structures; not used")
-    if not drawn:
-        raise DataError(
-            "the SEG and RTSTRUCT objects belong to none of the DICOM series here. Put the series beside them."
-        )
-    return drawn
-
-
-def _belonging(refers: io.References, listed: Sequence[Series]) -> list[Series]:
-    """The series that structures in one frame of reference were drawn on."""
-    named = [series for series in listed if series.uid in refers.series]
-    imaged = [series for series in listed if series.instances & refers.instances]
-    placed = [series for series in listed if refers.frame and series.frame == refers.frame]
-    return [series for series in named if series in imaged] or named or imaged or placed
 
 
 def _choose(drawn: dict[Series, Structures], modality: str | None) -> list[Series]:
@@ -161,12 +127,19 @@ def _case(series: Series, structures: Structures, secret: bytes) -> Case:
 
 
 def _look(case: Case) -> _Seen:
-    assert case.structures is not None
     try:
-        mask = drawings.read(case.structures.files, io.read_geometry(case.images[0]), frames=case.structures.frames)
+        own = matching.in_its_frames(case)
+        assert own.structures is not None
+        mask = drawings.read(own.structures.files, io.read_geometry(own.images[0]), frames=own.structures.frames)
     except MedsegError as error:
         return _Seen(case, None, error=str(error))
-    return _Seen(case, mask.meta["labels"], mask.meta["notes"])
+    return _Seen(own, mask.meta["labels"], mask.meta["left_out"], mask.meta["notes"])
+
+
+def _complete(seen: _Seen, labels: Labels) -> _Seen:
+    """A case, refused if it lacks a structure that was drawn, and that the others have."""
+    lost = drawings.unplaced(seen.left_out, labels)
+    return seen._replace(labels=None, error=lost) if lost else seen
 
 
 def _common(found: Sequence[Labels]) -> Labels:

@@ -22,7 +22,7 @@ io geometry distance
 region series lattice
 objects drawings mean_field
 cases preprocess sample augment metrics plot prediction
-reading manifest bids findings postprocess division dense_crf
+reading matching manifest bids findings postprocess division dense_crf
 studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion

@@ -14,8 +14,8 @@ import numpy as np
 import pydicom
 import pytest
 
-from medseg import api, io, layouts, objects, reading
-from medseg.errors import ConfigError, DataError
+from medseg import api, drawings, io, layouts, objects, reading
+from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.labels import Labels
 from medseg.series import source
 from medseg.volume import Geometry, Volume
@@ -228,28 +228,36 @@ def test_what_has_one_name_in_an_object_is_one_structure(
     assert "'lesion' names 2 structures of one object, which are taken as one" in caplog.text
 
 
-def test_structures_go_to_the_series_of_their_own_frame_of_reference(
-    tmp_path: Path, study: Callable[..., Path], caplog: pytest.LogCaptureFixture
-) -> None:
-    """One structure set of two series that lie in two frames, as plans of a CT and an MR are."""
-    first, second = (study(tmp_path, n, FrameOfReferenceUID=f"1.2.9.{n}") for n in range(2))
-    paths = [tmp_path / f"Doe_{n}" / "anything.rtstruct.dcm" for n in range(2)]
-    other = pydicom.dcmread(paths[1])
-    paths[1].unlink()
+@pytest.fixture
+def two_frames(tmp_path: Path, study: Callable[..., Path]) -> Path:
+    """Two series in two frames of reference, and one structure set that draws the liver in the first, the tumour in the second,
+    as plans of a CT and an MR do."""
+    for number in range(2):
+        study(tmp_path, number, FrameOfReferenceUID=f"1.2.9.{number}")
+    path, second = (tmp_path / f"Doe_{number}" / "anything.rtstruct.dcm" for number in range(2))
+    other = pydicom.dcmread(second)
+    second.unlink()
 
     def join(data: pydicom.Dataset) -> None:
         data.ReferencedFrameOfReferenceSequence.extend(other.ReferencedFrameOfReferenceSequence)
         data.StructureSetROISequence[1] = other.StructureSetROISequence[1]
         data.ROIContourSequence[1] = other.ROIContourSequence[1]
 
-    edited(paths[0], join)
+    edited(path, join)
+    return path
+
+
+def test_structures_go_to_the_series_of_their_own_frame_of_reference(
+    tmp_path: Path, two_frames: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = (tmp_path / f"Doe_{number}" / "ct" for number in range(2))
     dataset = layouts.find(tmp_path)
     assert [case.images for case in dataset.cases] == [(first,), (second,)]
     masks = [reading.read_mask(case).array[0] for case in dataset.cases]
     assert np.array_equal(masks[0], masked(0) == 1)
     assert np.array_equal(masks[1], 2 * (masked(1) == 2))
     assert "1 of 2 structures lie in another frame of reference, and were left out" in caplog.text
-    everything = io.read(paths[0], "labels", on=io.read_geometry(first))
+    everything = io.read(two_frames, "labels", on=io.read_geometry(first))
     assert everything.meta["notes"][-1].startswith("structures lie in 2 frames of reference; all were placed")
     shutil.rmtree(second)
     (case,) = layouts.find(tmp_path).cases
@@ -361,6 +369,122 @@ def test_a_table_may_name_objects_as_masks(tmp_path: Path, study: Callable[..., 
     (tmp_path / "table.csv").write_text("\n".join([*rows, "case_2,Doe_0/ct,m.nii.gz"]))
     with pytest.raises(DataError, match=r"others are not \(case_2\): give all in one form"):
         layouts.find(tmp_path / "table.csv")
+
+
+def test_a_table_may_name_a_set_that_draws_in_several_frames(
+    tmp_path: Path, two_frames: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [f"case_{number},Doe_{number}/ct,{two_frames.relative_to(tmp_path)}" for number in range(2)]
+    (tmp_path / "table.csv").write_text("\n".join(["id,image,label", *rows]))
+    dataset = layouts.find(tmp_path / "table.csv")
+    first, second = (reading.read_mask(case).array[0] for case in dataset.cases)
+    assert np.array_equal(first, masked(0) == 1)
+    assert np.array_equal(second, 2 * (masked(1) == 2))
+    image = io.read(tmp_path / "Doe_0" / "ct")  # converted, of which nobody knows the frame
+    io.write(image, tmp_path / "a.nii.gz")
+    (tmp_path / "table.csv").write_text(
+        "\n".join(["id,image,label", rows[1], f"nifti,a.nii.gz,{rows[0].split(',')[2]}"])
+    )
+    assert [case.id for case in layouts.find(tmp_path / "table.csv").cases] == ["case_1"]
+    assert "nifti: the mask has structures in 2 frames of reference, of which none is known" in caplog.text
+    assert "Doe" not in caplog.text
+
+
+def test_a_table_whose_frame_was_replaced_in_the_images_is_believed(tmp_path: Path, study: Callable[..., Path]) -> None:
+    study(tmp_path, 0)
+    for file in (tmp_path / "Doe_0/ct").iterdir():
+        edited(file, lambda data: data.update({"FrameOfReferenceUID": "1.9", "SeriesInstanceUID": "1.9.1"}))
+    (tmp_path / "table.csv").write_text("id,image,label\na,Doe_0/ct,Doe_0/anything.rtstruct.dcm")
+    (case,) = layouts.find(tmp_path / "table.csv").cases
+    assert np.array_equal(reading.read_mask(case).array[0], masked(0))
+
+
+def test_a_table_may_name_a_folder_of_objects(tmp_path: Path, two_frames: Path) -> None:
+    """Each object in a folder of its own, as many archives export them; and one of another scan among them."""
+    folder = tmp_path / "Doe_0" / "objects"
+    folder.mkdir()
+    two_frames.rename(folder / "IM1")
+    series, grid = tmp_path / "Doe_0" / "ct", io.read_geometry(tmp_path / "Doe_0" / "ct")
+    spleen = Volume((masked(0) == 2).astype(np.uint8), grid, "labels")
+    objects.write(spleen, Labels.of({"spleen": 1}), source(series), folder / "m.seg.dcm")
+    (tmp_path / "table.csv").write_text("id,image,label\na,Doe_0/ct,Doe_0/objects\n")
+    dataset = layouts.find(tmp_path / "table.csv")
+    assert dataset.labels is not None
+    assert dataset.labels.names == ("Liver", "spleen")
+    assert np.array_equal(reading.read_mask(dataset.cases[0]).array[0], masked(0))
+
+
+def standing(data: pydicom.Dataset) -> None:
+    """The second structure as if it had been drawn on a sagittal reformation."""
+    contour = data.ROIContourSequence[1].ContourSequence[0]
+    x, y, z = (float(value) for value in contour.ContourData[:3])
+    contour.ContourData = [x, y, z, x, y + 3, z, x, y + 3, z + 8, x, y, z + 8]
+    data.ROIContourSequence[1].ContourSequence = [contour]
+
+
+def test_a_structure_across_the_slices_is_no_absent_one(
+    tmp_path: Path, study: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(2):
+        study(tmp_path, number)
+    path = tmp_path / "Doe_0" / "anything.rtstruct.dcm"
+    edited(path, standing)
+    (case,) = layouts.find(tmp_path).cases
+    assert case.images == (tmp_path / "Doe_1" / "ct",)
+    assert "'tumour_1' was drawn across the slices of the scan, on planes of another direction" in caplog.text
+    assert "(left out)" in caplog.text
+    edited(path, lambda data: setattr(data.StructureSetROISequence[1], "ROIName", "sketch"))  # which no other case has
+    dataset = layouts.find(tmp_path)
+    assert dataset.labels is not None
+    assert dataset.labels.names == ("Liver", "tumour_1")
+    assert np.array_equal(reading.read_mask(dataset.cases[0]).array[0], masked(0) == 1)
+    assert "another direction, and left out: 'sketch'" in caplog.text
+    with pytest.raises(GeometryError, match="'sketch' was drawn across the slices"):
+        drawings.read([path], io.read_geometry(dataset.cases[0].images[0]), Labels.of({"sketch": 1}))
+
+
+def test_of_several_drawings_a_name_chooses(
+    tmp_path: Path, study: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The second reader drew later, and so counts unless the first is named: by file, by description, or in a table."""
+    series = study(tmp_path, 0)
+    first, second = tmp_path / "Doe_0" / "anything.rtstruct.dcm", tmp_path / "Doe_0" / "later.seg.dcm"
+    objects.write(Volume(masked(3), io.read_geometry(series), "labels"), BOTH, source(series), second)
+    edited(first, dated("20240101"))
+    edited(first, lambda data: setattr(data, "StructureSetLabel", "Reader A"))
+
+    def drawn(data: Path | str) -> int:
+        (case,) = layouts.find(data).cases
+        mask = reading.read_mask(case).array[0]
+        return next(number for number in (0, 3) if np.array_equal(mask, masked(number)))
+
+    assert drawn(tmp_path) == 3
+    assert "the latest counts. Choose others as DATA#NAME" in caplog.text
+    caplog.set_level("INFO")
+    assert [drawn(f"{tmp_path}#{name}") for name in ("anything", "reader a", "LATER", ".seg")] == [0, 0, 3, 3]
+    assert "1 of 2 SEG or RTSTRUCT objects have the name that was asked for; the others" in caplog.text
+    with pytest.raises(DataError, match="none of 2 SEG or RTSTRUCT objects has 'reader c' in the name"):
+        layouts.find(f"{tmp_path}#reader c")
+    (tmp_path / "table.csv").write_text("id,image,label\na,Doe_0/ct,Doe_0/anything.rtstruct.dcm")
+    assert drawn(tmp_path / "table.csv") == 0
+
+
+def test_a_repaired_copy_has_structures_by_name(tmp_path: Path, study: Callable[..., Path]) -> None:
+    """The numbers of segments mean something else in each file."""
+    data, two = tmp_path / "data", Labels.of({"tumour": 2, "liver": 1})
+    for number, (ending, labels) in enumerate(
+        ((".seg.dcm", Labels.of({"liver": 1, "tumour": 2})), (".seg.dcm", two), (".rtstruct.dcm", two))
+    ):
+        study(data, number, ending, labels)
+    done = api.repair(data, tmp_path / "mended")
+    assert done.ok
+    assert [finding.code for finding in done.repairs] == ["objects"] * 3
+    copied = {case.id: reading.read_mask(case).array[0] for case in layouts.find(tmp_path / "mended").cases}
+    assert [np.array_equal(copied[case.id], masked(n)) for n, case in enumerate(layouts.find(data).cases)] == [True] * 3
+    both = np.stack([masked(3) > 0, masked(3) == 2]).astype(np.uint8)
+    study(data, 3, labels=Labels.of({"liver": [1, 2], "tumour": [2]}), mask=both)
+    with pytest.raises(DataError, match="that overlap have no place in a copy"):
+        api.repair(data, tmp_path / "again")
 
 
 def words_of(folder: Path) -> str:

@@ -16,6 +16,7 @@ class References(NamedTuple):
         frame: the FrameOfReferenceUID.
         own: the SeriesInstanceUID of the object itself.
         made: date and time of the object, only to see which of two is the later; never to be shown.
+        title: what its author called it, a line each, only to choose by; never to be shown.
     """
 
     series: tuple[str, ...]
@@ -23,6 +24,7 @@ class References(NamedTuple):
     frame: str
     own: str
     made: str
+    title: str = ""
 
 
 def made(header: Header, *kinds: str) -> str:
@@ -31,3 +33,9 @@ def made(header: Header, *kinds: str) -> str:
         if date := str(header.get(f"{kind}Date") or ""):
             return date + str(header.get(f"{kind}Time") or "")
     return ""
+
+
+def title(header: Header) -> str:
+    """Description, label and names that people gave an object, a line each."""
+    names = ("SeriesDescription", "ContentLabel", "ContentDescription", "StructureSetLabel", "StructureSetName")
+    return "\n".join(str(header.get(name) or "") for name in names)

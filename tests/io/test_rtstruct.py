@@ -19,6 +19,7 @@ from medseg.series import source as source_of
 from medseg.volume import Geometry, Volume
 
 SQUARE = np.array([(1, 1), (5, 1), (5, 5), (1, 5)], float)
+SLANTED = np.column_stack([SQUARE, [1.0, 1, 3, 3]])
 GRID = Geometry((9, 8, 6), np.diag([-1.0, -1, 2, 1]))
 
 
@@ -227,9 +228,8 @@ def test_what_cannot_be_filled_is_refused(tmp_path: Path) -> None:
         path = structure_set(tmp_path / "open.dcm", {"Doe": [at(1)]}, kind)
         with pytest.raises(DataError, match="no closed contours"):
             io.read(path, on=GRID)
-    slanted = np.column_stack([SQUARE, [1.0, 1, 3, 3]])
     with pytest.raises(GeometryError, match="run across 2 slices"):
-        filled(tmp_path, a=[slanted])
+        filled(tmp_path, a=[SLANTED])
     with pytest.raises(GeometryError, match=r"all contours lie outside of the scan \(slices 40.0 to 40.0 of its 6,"):
         filled(tmp_path, a=[at(40)])
     with pytest.raises(GeometryError, match=r"all contours lie outside of the scan .*or beside them"):
@@ -242,6 +242,43 @@ def test_what_cannot_be_filled_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="damaged or incomplete") as caught:
         io.read(structure_set(tmp_path / "rs.dcm", {"a": [at(1)]}, ROIContourSequence=[pydicom.Dataset()]), on=GRID)
     assert "Doe" not in str(caught.value)
+
+
+def test_a_structure_across_the_slices_is_left_out_whole_and_the_others_stay(tmp_path: Path) -> None:
+    standing = np.column_stack([np.full(4, 3.0), [1, 5, 5, 1], [0, 0, 4, 4]])  # as drawn on a sagittal reformation
+    mask = filled(tmp_path, body=[at(1)], tumour=[standing], cyst=[at(2), SLANTED])
+    assert mask.meta["labels"].names == ("body",)
+    assert mask.meta["left_out"] == ("tumour", "cyst")
+    assert mask.meta["notes"] == (
+        "drawn across the slices, on planes of another direction, and left out: 'tumour', 'cyst'",
+    )
+    assert mask.array.sum() == 16
+
+
+def test_structures_drawn_on_two_series_are_placed_series_by_series(tmp_path: Path) -> None:
+    """One on the slices of the scan, the other on planes between them: neither takes the other's slices."""
+    path = structure_set(tmp_path / "rs.dcm", {"a": [at(k) for k in (0, 1, 4)], "b": [at(0.4), at(1.9), at(3.4)]})
+    data = pydicom.dcmread(path)
+    named = []
+    for number, drawn in enumerate(data.ROIContourSequence):
+        image, series, study = pydicom.Dataset(), pydicom.Dataset(), pydicom.Dataset()
+        image.ReferencedSOPInstanceUID, series.SeriesInstanceUID = f"1.9.{number}", f"1.8.{number}"
+        series.ContourImageSequence, study.RTReferencedSeriesSequence = [image], [series]
+        for contour in drawn.ContourSequence:
+            contour.ContourImageSequence = [image]
+        named.append(study)
+    data.ReferencedFrameOfReferenceSequence = [pydicom.Dataset()]
+    data.ReferencedFrameOfReferenceSequence[0].RTReferencedStudySequence = named
+    data.save_as(path)
+    mask = io.read(path, on=GRID)
+    shown = [
+        np.flatnonzero(mask.meta["labels"].mask(mask.array, item).any(axis=(0, 1))) for item in mask.meta["labels"]
+    ]
+    assert [found.tolist() for found in shown] == [[0, 1, 4], [0, 1, 2, 3, 4]]  # a has a gap, b's planes are 1.5 apart
+    assert mask.meta["notes"] == (
+        "contours were drawn on other slices than the scan's; each slice takes the nearest ones",
+        "structures overlap in 48 voxels",
+    )
 
 
 def test_names_that_come_twice_or_not_at_all(tmp_path: Path) -> None:

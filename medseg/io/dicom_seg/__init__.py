@@ -13,7 +13,7 @@ from medseg import regrid
 from medseg.errors import DataError, GeometryError
 from medseg.io import _colour, _common
 from medseg.io._pile import Pile, labels
-from medseg.io._references import References, made
+from medseg.io._references import References, made, title
 from medseg.io.dicom_seg import _frames
 from medseg.io.dicom_seg._write import write as write
 from medseg.volume import Geometry, Kind, Volume
@@ -69,12 +69,13 @@ def references(path: Path) -> tuple[References, ...]:
     """The images that a segmentation says it was drawn on."""
     with _common.parsing(path):
         header = _header(path)
-        series = [item for item in header.get("ReferencedSeriesSequence", ()) if "SeriesInstanceUID" in item]
-        uids = [(str(item.SeriesInstanceUID), item.get("ReferencedInstanceSequence", ())) for item in series]
-        instances = {str(image.ReferencedSOPInstanceUID) for _, images in uids for image in images}
+        named = [item for item in header.get("ReferencedSeriesSequence", ()) if "SeriesInstanceUID" in item]
+        series = tuple(str(item.SeriesInstanceUID) for item in named)
+        images = [image for item in named for image in item.get("ReferencedInstanceSequence", ())]
+        instances = frozenset(str(image.ReferencedSOPInstanceUID) for image in images)
         frame, own = (str(header.get(name, "")) for name in ("FrameOfReferenceUID", "SeriesInstanceUID"))
         when = made(header, "Content", "InstanceCreation", "Series")
-        return (References(tuple(uid for uid, _ in uids), frozenset(instances), frame, own, when),)
+        return (References(series, instances, frame, own, when, title(header)),)
 
 
 def _own(path: Path, series: Geometry | None) -> Volume:
@@ -94,7 +95,9 @@ def _own(path: Path, series: Geometry | None) -> Volume:
         about = [_described(item) for item in described]
         found = labels(about, overlap=pile.array.shape[0] > 1)
     meta = {"modality": "SEG", "labels": found, "names": tuple(name for name, *_ in about)}
-    meta |= {"notes": _notes(header, pile), "stored_dtype": pile.array.dtype.name}
+    frame = str(header.get("FrameOfReferenceUID") or "")
+    meta |= {"frames": (_common.digest(frame),) if frame else (), "notes": _notes(header, pile)}
+    meta |= {"stored_dtype": pile.array.dtype.name}
     return Volume(pile.array, grid, "labels", meta)
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg.io._references import References, made
+from medseg.io._references import References, made, title
 
 Array = npt.NDArray[Any]
 Header = Any
@@ -24,6 +25,7 @@ class Drawn(NamedTuple):
         name: may be empty.
         colour, code: as far as there are any.
         frame: the FrameOfReferenceUID of its contours; empty where nothing says it.
+        series: the SeriesInstanceUID of its images, where the object names several; empty where nothing says it.
         contours: closed ones, each once.
         open: points, lines, and contours of fewer than three points.
         twice: copies of closed ones.
@@ -33,6 +35,7 @@ class Drawn(NamedTuple):
     colour: tuple[int, int, int] | None
     code: str | None
     frame: str
+    series: str
     contours: list[Array]
     open: int
     twice: int
@@ -46,7 +49,7 @@ def structures(header: Header) -> list[Drawn]:
         for item in header.get("RTROIObservationsSequence", ())
         if item.get("RTROIIdentificationCodeSequence")
     }
-    found = []
+    series, found = _series_of_images(header), []
     for item in header.get("ROIContourSequence", ()):
         number, colour = int(item.ReferencedROINumber), item.get("ROIDisplayColor")
         contours = item.get("ContourSequence") or ()
@@ -60,6 +63,7 @@ def structures(header: Header) -> list[Drawn]:
                 (int(colour[0]), int(colour[1]), int(colour[2])) if colour else None,
                 f"{code.CodingSchemeDesignator}:{code.CodeValue}" if code and "CodeValue" in code else None,
                 str(about.get("ReferencedFrameOfReferenceUID", "")),
+                next((series[uid] for uid in _images_of(contours) if uid in series), "") if series else "",
                 unique,
                 len(contours) - len(several),
                 len(several) - len(unique),
@@ -92,21 +96,40 @@ def _images(header: Header) -> list[References]:
     """The images of each frame of reference that the object names."""
     found = []
     for frame in header.get("ReferencedFrameOfReferenceSequence", ()):
-        studies = frame.get("RTReferencedStudySequence", ())
-        series = [item for study in studies for item in study.get("RTReferencedSeriesSequence", ())]
-        images = [image for item in series for image in item.get("ContourImageSequence", ())]
+        series = _series_in(frame)
         refers = _nothing(header)._replace(
-            series=tuple(str(item.SeriesInstanceUID) for item in series),
-            instances=frozenset(str(image.ReferencedSOPInstanceUID) for image in images),
+            series=tuple(filter(None, (str(item.get("SeriesInstanceUID", "")) for item in series))),
+            instances=frozenset(uid for item in series for uid in _images_of([item])),
             frame=str(frame.get("FrameOfReferenceUID", "")),
         )
         found.append(refers)
     return found
 
 
+def _series_of_images(header: Header) -> dict[str, str]:
+    """The series of each image that the object names; nothing where that is one series."""
+    named = [item for frame in header.get("ReferencedFrameOfReferenceSequence", ()) for item in _series_in(frame)]
+    series = {str(item.get("SeriesInstanceUID", "")): item for item in named}
+    return {uid: name for name, item in series.items() for uid in _images_of([item])} if len(series) > 1 else {}
+
+
+def _series_in(frame: Header) -> list[Header]:
+    return [
+        item
+        for study in frame.get("RTReferencedStudySequence", ())
+        for item in study.get("RTReferencedSeriesSequence", ())
+    ]
+
+
+def _images_of(items: Iterable[Header]) -> Iterator[str]:
+    """The images that series or contours name."""
+    images = (image for item in items for image in item.get("ContourImageSequence") or ())
+    return (str(image.ReferencedSOPInstanceUID) for image in images if "ReferencedSOPInstanceUID" in image)
+
+
 def _nothing(header: Header) -> References:
     when = made(header, "StructureSet", "InstanceCreation", "Series")
-    return References((), frozenset(), "", str(header.get("SeriesInstanceUID", "")), when)
+    return References((), frozenset(), "", str(header.get("SeriesInstanceUID", "")), when, title(header))
 
 
 def _points(contour: Header) -> Array:
