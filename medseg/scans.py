@@ -111,7 +111,7 @@ def without_probabilities(paths: Sequence[Path]) -> list[Path]:
     endings = (PROBABILITIES, VARIANCES)
     likely = {name for name in names for end in endings if name.endswith(end) and name.removesuffix(end) in names}
     if likely:
-        progress.warn(f"{len(likely)} file(s) of probabilities or variances beside a mask are set aside")
+        progress.warn(f"{len(likely)} file(s) of probabilities beside a mask are set aside")
     return [path for path in paths if io.bare_name(path) not in likely]
 
 
