@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medseg import cohort, conversion, doctor, files, layouts, objects, progress, repairing, runs, scans
+from medseg import cohort, conversion, dense_crf, doctor, files, layouts, objects, progress, repairing, runs, scans
 from medseg import config as configs
 from medseg.findings import Report
 from medseg.io import dicom
@@ -18,6 +18,7 @@ from medseg.rehearsal import Rehearsal, rehearse
 from medseg.repairing import Repaired
 from medseg.resources import shipped
 from medseg.settings import parse
+from medseg.uncertainty import Config as Sampling
 
 if TYPE_CHECKING:
     pass
@@ -98,7 +99,15 @@ def _user(preset: str | None, budget: str | None, settings: Mapping[str, Any]) -
 
 
 def load(
-    model: str | Path, *, device: str = "auto", tta: bool = False, compile: bool = False, module: str | None = None
+    model: str | Path,
+    *,
+    device: str = "auto",
+    tta: bool = False,
+    compile: bool = False,
+    module: str | None = None,
+    samples: int | None = None,
+    seed: int = 0,
+    crf: Mapping[str, Any] | None = None,
 ) -> Predictor:
     """The predictor of a run folder or a bundle; `predictor(scan)` gives a `Prediction`.
 
@@ -109,8 +118,14 @@ def load(
         compile: compile the network before the first scan: some ten seconds and more, for windows that are a fifth quicker. It
             needs a C++ compiler.
         module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
+        samples: predict by the mean of so many answers that dropout makes differ (Monte Carlo dropout); of an ensemble without dropout
+            by its members. `predictor(scan, probabilities=True)` then holds their `variances` too.
+        seed: of what is dropped.
+        crf: refine by a dense CRF; `{}`, or what differs from `medseg.dense_crf.Config`.
     """
-    return Predictor(model, device=device, mirrors=tta, compile=compile, module=module)
+    asked = None if samples is None else parse(Sampling, {"samples": samples, "seed": seed}, "uncertainty")
+    follows = None if crf is None else parse(dense_crf.Config, crf, "crf")
+    return Predictor(model, device=device, mirrors=tta, compile=compile, module=module, sampling=asked, crf=follows)
 
 
 def export(
@@ -161,13 +176,22 @@ def predict(
     deidentify: bool = False,
     remap_uids: bool = False,
     codes: str | Path | None = None,
+    uncertainty: bool = False,
+    samples: int | None = None,
+    seed: int = 0,
+    crf: Mapping[str, Any] | None = None,
 ) -> list[cohort.Outcome]:
     """Segment scans, folders of scans, or DICOM series; see `load`, `medseg.cohort.predict` and, for masks in DICOM,
-    `medseg.objects.Manner`."""
+    `medseg.objects.Manner`.
+
+    `uncertainty` writes mean and variance of the probabilities over samples, as many as `samples` says.
+    """
     manner = objects.Manner(deidentify, remap_uids, Path(codes) if codes else None)
-    predictor = load(model, device=device, tta=tta, compile=compile)
+    if uncertainty and samples is None:
+        samples = Sampling().samples
+    predictor = load(model, device=device, tta=tta, compile=compile, samples=samples, seed=seed, crf=crf)
     found = scans.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
-    how: dict[str, Any] = {"suffix": suffix, "probabilities": probabilities, "stream": stream}
+    how: dict[str, Any] = {"suffix": suffix, "probabilities": probabilities or uncertainty, "stream": stream}
     return cohort.predict(predictor, found, out, manner=manner, **how)
 
 

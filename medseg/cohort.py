@@ -14,9 +14,10 @@ import numpy as np
 
 from medseg import files, io, objects, progress, system, tables
 from medseg.errors import DataError, MedsegError
+from medseg.homing import Blank
 from medseg.prediction import Prediction, Ready
-from medseg.predictor import Blank, Predictor
-from medseg.scans import PROBABILITIES, Scan
+from medseg.predictor import Predictor
+from medseg.scans import PROBABILITIES, VARIANCES, Scan
 
 _PLAIN = objects.Manner()
 
@@ -49,7 +50,8 @@ def predict(
         scans: what to segment.
         out: a folder, or for a single scan the mask's file.
         suffix: format of masks in a folder: an ending out of `io.WRITTEN`, or of `objects.FORMATS` for DICOM series.
-        probabilities: write them beside each mask, as `ID_probabilities.nii.gz`.
+        probabilities: write them beside each mask, as `ID_probabilities.nii.gz`, and those of a model that is sampled with their
+            variances, `ID_variances.nii.gz`.
         stream: write masks and probabilities to disk as they come, instead of holding them in memory.
         manner: how DICOM objects are written.
 
@@ -63,7 +65,8 @@ def predict(
     """
     out = Path(out)
     single = out.name.lower().endswith(io.SUFFIXES)
-    targets = _targets(scans, out, suffix, single, probabilities)
+    beside = (PROBABILITIES, VARIANCES)[: 1 + bool(predictor.ensemble.sampler)] if probabilities else ()
+    targets = _targets(scans, out, suffix, single, beside)
     _check_manner(scans, targets[0], manner)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
     files.check_writable(folder)
@@ -154,7 +157,7 @@ def mask_path(folder: Path, name: str, suffix: str = ".nii.gz") -> Path:
     return folder / f"{name}{suffix}"
 
 
-def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, probabilities: bool) -> list[Path]:
+def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, beside: Sequence[str]) -> list[Path]:
     """The file of each mask; refuses what cannot be written, and to write over what is read."""
     if single and len(scans) != 1:
         raise DataError(f"-o names one file, but there are {len(scans)} scans. Name a folder.")
@@ -169,7 +172,7 @@ def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, probab
         known = [*(s[1:] for s in io.WRITTEN), *objects.FORMATS]
         raise DataError(f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(known)}.")
     targets = [out if single else mask_path(out, scan.id, suffix) for scan in scans]
-    written = targets + [_likely(target) for target in targets if probabilities]
+    written = targets + [_beside_it(target, name) for target in targets for name in beside]
     read = {image.resolve() for scan in scans for image in scan.images}
     if lost := [target for target in written if target.resolve() in read]:
         raise DataError(f"a mask would replace the scan '{lost[0].name}'. Name another file or folder with -o.")
@@ -188,9 +191,9 @@ def _check_manner(scans: Sequence[Scan], target: Path, manner: objects.Manner) -
         )
 
 
-def _likely(target: Path) -> Path:
-    """The file of probabilities beside a mask's."""
-    return target.with_name(f"{io.stem(target)}{PROBABILITIES}.nii.gz")
+def _beside_it(target: Path, name: str) -> Path:
+    """A file of maps beside a mask's."""
+    return target.with_name(f"{io.stem(target)}{name}.nii.gz")
 
 
 def _reason(error: BaseException) -> str:
@@ -208,10 +211,14 @@ def _write(prediction: Prediction, target: Path, scan: Scan, manner: objects.Man
         notes = objects.write_structures(prediction.mask, prediction.labels, scan.images[0], target, **manner._asdict())
     else:
         io.write(prediction.mask, target, parents=True)
+    written = [target]
     try:
-        if prediction.probabilities:
-            io.write(prediction.probabilities, _likely(target))
+        for name, maps in ((PROBABILITIES, prediction.probabilities), (VARIANCES, prediction.variances)):
+            if maps:
+                io.write(maps, _beside_it(target, name))
+                written.append(_beside_it(target, name))
     except BaseException:
-        target.unlink()
+        for path in written:
+            path.unlink()
         raise
     return notes

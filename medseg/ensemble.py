@@ -12,6 +12,8 @@ from medseg import progress, system
 from medseg.arithmetic import PLAIN, Way
 from medseg.errors import DataError, MedsegError
 from medseg.inference import Stream
+from medseg.uncertainty import Config as Sampling
+from medseg.uncertainty import Sampler
 from medseg.windows import Config
 
 T = TypeVar("T")
@@ -24,7 +26,7 @@ class Ensemble:
         networks: they are moved to the device, and no longer learn.
         device: to compute on, until its memory does not suffice.
         way: how they are computed.
-        nothing: logit of each class where there is only air; see `windows.Config.air`.
+        nothing: what is given for each channel where there is only air; see `windows.Config.air`.
     """
 
     def __init__(
@@ -37,7 +39,17 @@ class Ensemble:
         self.networks, self.device, self.nothing = [network.to(device).eval() for network in networks], device, nothing
         self.fitted: dict[Config, Config] = {}  # windows that were asked for, and those that memory sufficed for
         self.compiled = False
+        self.sampler: Sampler | None = None
         self.compute_in(way)
+
+    def sample(self, config: Sampling, *, exclusive: bool) -> None:
+        """Give mean and variance of samples from now on, as of `uncertainty.summary`, instead of mean logits.
+
+        Raises:
+            ConfigError: nothing makes samples differ.
+        """
+        self.sampler = Sampler(self.networks, config, exclusive=exclusive)
+        self.nothing = None if self.nothing is None else [*self.nothing, *(0.0 for _ in self.nothing)]
 
     def compute_in(self, way: Way) -> None:
         """Compute in another way from now on."""
@@ -64,8 +76,10 @@ class Ensemble:
             raise MedsegError(f"the model cannot be compiled here ({reason}). Leave compile out.") from error
 
     def __call__(self, windows: Tensor) -> Tensor:
-        """Mean logits `(B, K, *window)` of windows `(B, C, *window)`."""
+        """Mean logits `(B, K, *window)` of windows `(B, C, *window)`; of samples what `uncertainty.summary` gives."""
         windows = windows.to(self.device, non_blocking=True)
+        if self.sampler:
+            return self.sampler(lambda network: self.way.compute(network, windows), self.networks, self.device)
         total = self.way.compute(self.networks[0], windows)
         for network in self.networks[1:]:
             total += self.way.compute(network, windows)

@@ -49,6 +49,7 @@ class Prediction:
         warnings: why the mask should be looked at, one line each: see `medseg.suitability`; or that nothing was found.
         passes: how often the network computed a voxel of the prepared scan, in the mean, because windows overlap.
         air_share: of the windows, which was left out because they hold nothing but air.
+        variances: of the probabilities over samples, as `probabilities`, 0 to 1/4; None unless the model was sampled.
     """
 
     mask: Volume
@@ -57,6 +58,7 @@ class Prediction:
     warnings: tuple[str, ...] = ()
     passes: float = 0.0
     air_share: float = 0.0
+    variances: Volume | None = None
 
     @cached_property
     def volumes_ml(self) -> dict[str, float]:

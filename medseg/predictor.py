@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -12,24 +12,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medseg import arithmetic, networks, postprocess, preprocess, region, suitability, system
+from medseg import arithmetic, networks, postprocess, preprocess, refining, region, suitability, system
 from medseg import bundle as bundles
 from medseg.arithmetic import Way
 from medseg.bundle import Bundle
+from medseg.dense_crf import Config as Crf
 from medseg.ensemble import Ensemble
 from medseg.errors import DataError
-from medseg.inference import Slab, Stream, Work
-from medseg.logits import finite
+from medseg.homing import Blank, Home, numbers
+from medseg.inference import Stream, Work
 from medseg.prediction import Prediction, Ready
 from medseg.region import Box
-from medseg.restore import restore
 from medseg.settings import parse
-from medseg.stitching import Range
+from medseg.uncertainty import Config as Sampling
 from medseg.volume import Geometry, Volume
 
 T = TypeVar("T")
 Array = npt.NDArray[Any]
-Blank = Callable[[tuple[int, ...], npt.DTypeLike], Array]
 Scan = Volume | str | Path | Sequence[str | Path]
 _NOWHERE = "the first stage found nothing: the second one saw the whole scan, which it was not trained for"
 
@@ -45,10 +44,14 @@ class Predictor:
             "bf16" are taken as they are.
         compile: compile the network (`torch.compile`), which takes a while and makes each window quicker.
         module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
+        sampling: predict by the mean of samples that dropout, or the members of an ensemble, make differ, and keep their variance
+            where probabilities are kept.
+        crf: refine by a dense CRF, which takes a whole map of probabilities (see `medseg.refining`).
 
     Raises:
         BundleError: no usable model there, or the runtime that it was exported to is missing.
         DataError: no such device, or none that an exported model can use; or an exported model was to be compiled.
+        ConfigError: samples of a model that answers the same each time, or a CRF for labels that overlap.
     """
 
     def __init__(
@@ -60,6 +63,8 @@ class Predictor:
         precision: str = "auto",
         compile: bool = False,
         module: str | None = None,
+        sampling: Sampling | None = None,
+        crf: Crf | None = None,
     ) -> None:
         folder = bundles.find(folder)
         described = bundles.read(folder)
@@ -67,7 +72,7 @@ class Predictor:
             device = _cpu(device, described.runtime, compile)
         first = bundles.locator(folder, described)
         locator = Predictor(first, device=device, precision=precision, compile=compile) if first else None
-        self._set(described, networks.load(folder, described, module), device, mirrors, locator)
+        self._set(described, networks.load(folder, described, module), device, mirrors, locator, sampling, crf)
         if precision != "auto":
             self.ensemble.compute_in(parse(Way, {"precision": precision}, ""))
         self._measures, self._compiles = precision == "auto" and described.runtime == "torch", compile
@@ -81,10 +86,12 @@ class Predictor:
         device: str = "auto",
         mirrors: bool = False,
         locator: Predictor | None = None,
+        sampling: Sampling | None = None,
+        crf: Crf | None = None,
     ) -> Predictor:
         """From networks in memory, and the first stage if there are two."""
         made = cls.__new__(cls)
-        made._set(described, networks, device, mirrors, locator)
+        made._set(described, networks, device, mirrors, locator, sampling, crf)
         return made
 
     def _set(
@@ -94,13 +101,19 @@ class Predictor:
         device: str,
         mirrors: bool,
         locator: Predictor | None,
+        sampling: Sampling | None,
+        crf: Crf | None,
     ) -> None:
-        self.locator = locator
+        self.locator, self.crf = locator, crf
         self.bundle, self.labels, self.mirrors = described, described.labels, mirrors
         self._measures = self._compiles = False
         where = system.pick_device(device)
         way = Way(precision="bf16" if described.precision == "bf16" and system.has_bf16(where) else "fp32")
         self.ensemble: Ensemble = Ensemble(networks, where, way, self.labels.nothing)
+        if sampling:
+            self.ensemble.sample(sampling, exclusive=self.labels.exclusive)
+        if crf:
+            refining.check(self.labels)
 
     @property
     def networks(self) -> Sequence[nn.Module]:
@@ -112,7 +125,7 @@ class Predictor:
 
         Args:
             scan: a volume, a file or DICOM folder, or one file a channel.
-            probabilities: keep them too; they take 4 bytes x classes a voxel.
+            probabilities: keep them too, and of samples the variances; both take 4 bytes x classes a voxel.
 
         Raises:
             DataError: the scan cannot be read, or does not fit the model, or the model gives no numbers on it.
@@ -144,64 +157,40 @@ class Predictor:
         return np.any(self.segment(here).mask.array, axis=0), ready.grid
 
     def segment(self, ready: Ready, *, probabilities: bool = False, blank: Blank = np.zeros) -> Prediction:
-        """What follows: network, way home, post-processing; see `__call__`.
+        """What follows: network, dense CRF, way home, post-processing; see `__call__`.
 
         Args:
             ready: from `prepare`.
             probabilities: keep them too.
             blank: makes arrays of zeros, from shape and type, into which mask and probabilities are written as they come.
         """
-        mask, likely, work = self._mask(ready, probabilities, blank)
-        found = postprocess.apply(Volume(mask, ready.home, "labels", ready.meta), self.labels, self.bundle.postprocess)
-        warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
-        passes = work.voxels / ready.image[0].numel()
-        kept = None if likely is None else Volume(likely, ready.home, meta=ready.meta)
-        return Prediction(found, self.labels, kept, warnings, passes, work.air_share)
-
-    def _mask(self, ready: Ready, probabilities: bool, blank: Blank) -> tuple[Array, Array | None, Work]:
-        """File values on the scan's own grid, probabilities if they are wanted, and what that took."""
-        labels, home, shown = self.labels, ready.home, region.part(ready.home, ready.box)
-        maps = 1 if labels.exclusive else labels.channels
-        like = labels.decode(np.zeros((maps, 0, 0, 0), np.int16))
-        mask = blank((len(like), *home.shape), like.dtype)
-        likely = blank((labels.channels, *home.shape), np.float32) if probabilities else None
-        if likely is not None and labels.exclusive:
-            likely[0] = 1
-
-        def reduce(logits: Tensor) -> Tensor:
-            best = labels.of_logits(logits)
-            if not probabilities:
-                return best.to(torch.int16)
-            return torch.cat([best.float(), logits.softmax(0) if labels.exclusive else logits.sigmoid()])
+        classes, outside = self.labels.channels, self.ensemble.nothing or ()
+        home = Home(ready, self.labels, len(outside) if probabilities else 0, blank)
 
         def fill(stream: Stream) -> Work:
-            strips = stream.strips(labels.channels)
-            for box, part in restore(self._numbers(stream), ready.grid, shown, reduce, labels.nothing, strips):
-                mask[:, *ready.box][:, *box] = labels.decode(part[:maps].astype(np.int16, copy=False))
-                if likely is not None:
-                    likely[:, *ready.box][:, *box] = part[maps:]
+            slabs, strips = numbers(stream, self._advice()), stream.strips(len(outside))
+            if self.crf:
+                slabs, strips = refining.refined(slabs, ready, classes, self.crf, blank), (0, 1)
+            home.fill(slabs, outside, strips)
             return stream.work
 
-        return mask, likely, self.stream(ready.image, fill)
-
-    def _numbers(self, stream: Stream) -> Callable[[Sequence[Range]], Iterator[Slab]]:
-        """The stream, as long as its logits are numbers."""
-        advice = (
-            "Load it as `Predictor(..., precision='fp32')`."
-            if self.ensemble.way.precision == "bf16"
-            else "Look at the scan's values; if other scans fail too, train the model again."
+        work = self.stream(ready.image, fill)
+        found = postprocess.apply(
+            Volume(home.mask, ready.home, "labels", ready.meta), self.labels, self.bundle.postprocess
         )
+        warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
+        passes = work.voxels / ready.image[0].numel()
+        likely, variances = home.volume(slice(classes)), home.volume(slice(classes, None))
+        return Prediction(found, self.labels, likely, warnings, passes, work.air_share, variances)
 
-        def checked(region: Sequence[Range]) -> Iterator[Slab]:
-            for slab in stream(region):
-                if not finite(slab.logits):
-                    raise DataError(f"the model gives values that are no numbers on this scan. {advice}")
-                yield slab
-
-        return checked
+    def _advice(self) -> str:
+        """What to do where the model gives no numbers."""
+        if self.ensemble.way.precision == "bf16":
+            return "Load it as `Predictor(..., precision='fp32')`."
+        return "Look at the scan's values; if other scans fail too, train the model again."
 
     def stream(self, image: Tensor, use: Callable[[Stream], T]) -> T:
-        """What a function makes of the logits of a prepared image `(C, I, J, K)`; see `Ensemble.stream`."""
+        """What a function makes of what the ensemble gives for a prepared image `(C, I, J, K)`; see `Ensemble.stream`."""
         self.settle()
         return self.ensemble.stream(image, use, self.bundle.inference, mirrors=self.mirrors)
 

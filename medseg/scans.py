@@ -13,7 +13,7 @@ from medseg.errors import DataError
 from medseg.io import dicom, raster
 from medseg.layouts import CHANNEL
 
-PROBABILITIES = "_probabilities"  # how the name of a file ends that lies beside a mask
+PROBABILITIES, VARIANCES = "_probabilities", "_variances"  # how the names of files end that lie beside a mask
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,8 @@ def _volumes(paths: Iterable[Path]) -> list[Scan]:
 def without_probabilities(paths: Sequence[Path]) -> list[Path]:
     """Files without those of probabilities that medseg wrote beside a mask."""
     names = {io.bare_name(path) for path in paths}
-    likely = {name for name in names if name.endswith(PROBABILITIES) and name.removesuffix(PROBABILITIES) in names}
+    endings = (PROBABILITIES, VARIANCES)
+    likely = {name for name in names for end in endings if name.endswith(end) and name.removesuffix(end) in names}
     if likely:
         progress.warn(f"{len(likely)} file(s) of probabilities beside a mask are set aside")
     return [path for path in paths if io.bare_name(path) not in likely]

@@ -339,6 +339,66 @@ def test_masks_in_dicom_for_dicom(
     assert "add --format dicom-seg or" in refused("predict", model, channels, "-o", tmp_path / "plain", "--deidentify")
 
 
+@pytest.fixture(scope="module")
+def doubting(tmp_path_factory: pytest.TempPathFactory, make_bundle: Make, make_dataset: Make) -> Path:
+    """A model with dropout beside its data."""
+    root = tmp_path_factory.mktemp("doubting")
+    make_dataset(root / "data", cases=1)
+    return make_bundle(root / "model", model={"name": "unet", "preset": "tiny", "dropout": 0.5})
+
+
+def test_mean_and_variance_of_samples(
+    cli: Callable[..., Ended], refused: Callable[..., str], tmp_path: Path, doubting: Path, model: Path
+) -> None:
+    words = ["predict", doubting, doubting.parent / "data/images", "-o"]
+    assert cli(*words, tmp_path / "one", "--uncertainty", "--samples", 3).code == 0
+    names = sorted(path.name for path in (tmp_path / "one").glob("*.nii.gz"))
+    assert names == ["case_0.nii.gz", "case_0_probabilities.nii.gz", "case_0_variances.nii.gz"]
+    assert io.read(tmp_path / "one/case_0_variances.nii.gz").array.max() > 0
+    for name, more in (("again", ["--samples", 3]), ("seed", ["--samples", 3, "--seed", 1]), ("usual", [])):
+        assert cli(*words, tmp_path / name, "--uncertainty", *more).code == 0
+        arrays = [io.read(tmp_path / folder / names[2]).array for folder in ("one", name)]
+        assert np.array_equal(*arrays) == (name == "again")
+    assert cli(*words, tmp_path / "mask", "--samples", 2).code == 0
+    assert [path.name for path in (tmp_path / "mask").glob("*.nii.gz")] == ["case_0.nii.gz"]
+    assert "uncertainty.samples: expected" in refused(*words, tmp_path / "no", "--uncertainty", "--samples", 1)
+    message = refused("predict", model, doubting.parent / "data/images", "-o", tmp_path / "no", "--uncertainty")
+    assert "expected a model with dropout" in message
+    assert not (tmp_path / "no").exists()
+
+
+def test_an_exported_model_has_no_dropout_left(refused: Callable[..., str], tmp_path: Path, doubting: Path) -> None:
+    from medseg import api
+
+    pytest.importorskip("onnxruntime")
+    api.export(doubting, tmp_path / "onnx")
+    words = ["predict", tmp_path / "onnx", doubting.parent / "data/images", "-o", tmp_path / "out"]
+    assert "lost it in an export" in refused(*words, "--uncertainty")
+
+
+def test_a_dense_crf(
+    cli: Callable[..., Ended], refused: Callable[..., str], tmp_path: Path, doubting: Path, make_bundle: Make
+) -> None:
+    scans, found = doubting.parent / "data/images", {}
+    for name, words in (
+        ("off", []),
+        ("default", ["--crf", "default"]),
+        ("wide", ["--crf", "theta_alpha=20,theta_beta=2"]),
+    ):
+        assert cli("predict", doubting, scans, "-o", tmp_path / name, "--probabilities", *words).code == 0
+        found[name] = io.read(tmp_path / name / "case_0_probabilities.nii.gz").array
+    assert np.abs(found["default"] - found["off"]).max() > 0.01
+    assert np.abs(found["default"] - found["wide"]).max() > 1e-4
+    words = ["predict", doubting, scans, "-o", tmp_path / "no", "--crf"]
+    assert "Did you mean 'theta_alpha'" in refused(*words, "theta_alfa=3")
+    assert "crf.w1: expected a number" in refused(*words, "w1=-1")
+    assert "written key=value" in refused(*words, "strong")
+    regions = {"items": [{"name": n, "values": v, "colour": (9, 9, 9)} for n, v in (("all", (1, 2)), ("core", (2,)))]}
+    words[1] = make_bundle(tmp_path / "regions", labels=regions | {"exclusive": False})
+    assert "labels exclude each other" in refused(*words, "default")
+    assert not (tmp_path / "no").exists()
+
+
 def test_an_unknown_format(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:
     scans = model.parent / "data/imagesTr"
     message = refused("predict", model, scans, "-o", tmp_path / "out", "--format", "docx")

@@ -21,13 +21,14 @@ regrid
 io geometry distance
 region series lattice
 objects drawings mean_field
-cases preprocess sample augment metrics plot prediction
+cases preprocess sample augment metrics plot prediction uncertainty
 reading matching manifest bids findings postprocess division dense_crf
 studies
 layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
 scans card weights runtimes conversion
 bundle tables pairing summaries loader doctor gridding restore ensemble suitability
-networks repairing pooling planning translation
+networks repairing pooling planning translation homing
+refining
 predictor
 lineage
 cohort engine distill prune locating transfer

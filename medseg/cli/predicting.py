@@ -24,6 +24,21 @@ def predict(
     probabilities: Annotated[
         bool, typer.Option("--probabilities", help="Write them beside each mask, as NIfTI.")
     ] = False,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Write mean and variance of the probabilities over samples, which dropout makes differ.",
+        ),
+    ] = False,
+    samples: Annotated[
+        int | None, typer.Option(help="Passes with dropout; their mean makes the mask. 20 for --uncertainty.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Of what dropout drops.")] = 0,
+    crf: Annotated[
+        str | None,
+        typer.Option(metavar="default|KEY=VALUE,...", help="Refine by a dense CRF: theta_alpha=10,w1=5 and the like."),
+    ] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Write to disk as parts come, with less memory: for very large scans.")
     ] = False,
@@ -44,10 +59,12 @@ def predict(
     device: Annotated[str, DEVICES] = "auto",
 ) -> None:
     """Segment scans; masks lie in each scan's own grid."""
-    from medseg import api, objects
+    from medseg import api, config, objects
 
     how: dict[str, Any] = {"tta": tta, "compile": compile, "probabilities": probabilities, "stream": stream}
     how |= {"deidentify": deidentify, "remap_uids": remap_uids, "codes": codes}
+    how |= {"uncertainty": uncertainty, "samples": samples, "seed": seed}
+    how["crf"] = None if crf is None else config.options([] if crf == "default" else crf.split(","))
     suffix = objects.FORMATS.get(format) or "." + format.lstrip(".")
     outcomes = api.predict(model, inputs, out, device=device, suffix=suffix, **how)
     failed = [outcome for outcome in outcomes if outcome.error]
