@@ -60,11 +60,11 @@ def _section(name: str, shape: tuple[int, ...]) -> dict[str, Variant]:
 
 
 def ours(name: str, shape: tuple[int, ...]) -> Callable[[], float]:
-    """medseg's loss with its defaults; those that want an image or a second prediction are given noise."""
+    """medseg's loss with its defaults; those that want an image, a second prediction or boundaries are given noise."""
     loss, device = medseg.create_loss(name), operation.device()
     image = torch.randn(shape[0], 1, *shape[2:], generator=torch.Generator().manual_seed(1)).to(device)
     second = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(device)
-    context = medseg.LossContext(image=image, extras={"second": second})
+    context = medseg.LossContext(image=image, extras={"second": second, "boundary": second[:, :1]})
     return _step(lambda logits, target: loss(logits, target, context), shape)
 
 

@@ -55,7 +55,7 @@ def curve(name: str, radius: int) -> dict[float, float]:
     torch.manual_seed(0)
     truth, diameter = disc(radius, 0), 2 * radius + 1
     image = truth[None, None] + 0.1 * torch.randn(1, 1, SIZE, SIZE)
-    context = medseg.LossContext(image=image, extras={"second": logits(truth)})
+    context = medseg.LossContext(image=image, extras={"second": logits(truth), "boundary": 0 * image})
     loss = medseg.create_loss(name, **OPTIONS.get(name, {}))
     answers = {shift / diameter: logits(disc(radius, shift)) for shift in range(3 * diameter // 2 + 1)}
     return {shift: float(loss(answer, truth[None], context)) for shift, answer in answers.items()}

@@ -3,7 +3,7 @@
 Each file of this folder is a loss and has a `Config` and `build(config) -> nn.Module`. A loss is called as
 `loss(output, target, context)` and gives a scalar:
 
-- output: logits `(B, K, *spatial)`, 2D or 3D, or a model's training output with fields `logits` and `auxiliary`;
+- output: logits `(B, K, *spatial)`, 2D or 3D, or a model's training output with fields `logits`, `auxiliary` and `boundary`;
 - target: classes `(B, *spatial)`, or memberships `(B, K, *spatial)` that are soft (softmax) or may overlap (sigmoid);
 - context: `LossContext`; losses that need nothing from it may be called without.
 """

@@ -23,7 +23,8 @@ class LossContext:
         spacing_mm: distance between voxel centres along each spatial axis; a 2D network ignores the third number.
         progress: how much of the training is over, 0 to 1.
         predict: the network, for losses that want to know what it says of another image.
-        extras: further tensors by name, for losses that ask for them: `second`, logits for another view of the image.
+        extras: further tensors by name, for losses that ask for them: `second`, logits for another view of the image;
+            `boundary`, logits `(B, 1, *spatial)` of where classes meet.
         total: adds values up over the processes that train together, each of which has a part of the batch.
     """
 

@@ -31,12 +31,17 @@ def to_other_side(level: Level) -> Tensor:
 
 
 def beside_boundary(level: Level) -> Tensor:
-    """1 for voxels with another class (with sigmoid, the other side) beside them along an axis, else 0; shape as of `to_other_side`."""
+    """1 for voxels with another class (with sigmoid, the other side) beside them along an axis, else 0; shape as of `to_other_side`.
+
+    A voxel that is ignored is of no class, and nobody's neighbour.
+    """
     mask = masks(level).to(level.truth)
-    inner = mask - erode(mask)
+    ignored = 0 if level.valid is None else 1 - level.valid
+    inner = mask * (1 - erode(mask + ignored))
     if level.exclusive:
         return inner.amax(1, keepdim=True)
-    return inner + (1 - mask) - erode(1 - mask)
+    outside = level.keep(1 - mask)
+    return inner + outside * (1 - erode(outside + ignored))
 
 
 def between_objects(level: Level, sigma: float) -> Tensor:

@@ -52,10 +52,12 @@ class Output(NamedTuple):
     Args:
         logits: `(B, K, *spatial)`, of the input's size.
         auxiliary: logits `(B, K, *coarser)`, finest first; axis n of stride s has `ceil(n / s)` elements.
+        boundary: logits `(B, 1, *any)` of where classes meet, from networks that look for that too: loss `dual_task` trains them.
     """
 
     logits: Tensor
     auxiliary: tuple[Tensor, ...] = ()
+    boundary: Tensor | None = None
 
 
 def ntuple(value: Size, n: int) -> tuple[int, ...]:

@@ -1,8 +1,8 @@
 """Gated-SCNN: a stream of shapes beside the stream of classes, which lets through what the classes ask for.
 
 The image's edges are the magnitude of its Sobel gradients, divided by their maximum, where the paper has Canny's: they are
-computed inside the network, in 2D and 3D, and follow it into an export. What the shape stream makes is learned from the
-scores alone: its supervision by drawn boundaries needs a target that is not classes.
+computed inside the network, in 2D and 3D, and follow it into an export. In training the logits of boundaries come with the
+scores, in `Output.boundary`: the loss `dual_task` is the paper's. Other losses train the shape stream by the scores alone.
 
 Family: boundary
 Paper: Takikawa, Acuna, Jampani, Fidler 2019, Gated-SCNN: gated shape CNNs for semantic segmentation, arXiv:1907.05740
@@ -26,7 +26,7 @@ from torch.nn import functional as F
 from medseg.models import _blocks
 from medseg.models._backbones import Trunk, wide_resnet38
 from medseg.models._backbones.resnet import basic
-from medseg.models._blocks import NormName, Positive
+from medseg.models._blocks import NormName, Output, Positive
 from medseg.models._context import ASPP
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
@@ -90,7 +90,7 @@ class ShapeStream(nn.Module):
         steps: from shapes to the next shapes.
         views: from a deeper map of the trunk each to what is shown to the gate.
         gates: of the steps.
-        last: from shapes to one map of boundaries.
+        last: from shapes to logits of boundaries.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class ShapeStream(nn.Module):
         shapes, *deeper = maps
         for step, view, gate, classes in zip(self.steps, self.views, self.gates, deeper, strict=True):
             shapes = gate(step(shapes), resize_like(view(classes), shapes))
-        return self.last(shapes).sigmoid()
+        return self.last(shapes)
 
 
 class Fusion(nn.Module):
@@ -136,7 +136,7 @@ class GatedSCNN(nn.Module):
 
     Args:
         trunk: the stream of classes.
-        shapes: from its first map and three deeper ones to boundaries, 0 to 1, at the size of the first.
+        shapes: from its first map and three deeper ones to logits of boundaries, at the size of the first.
         edges: from these and the image's own to one map.
         fusion: from the trunk's maps and the edges to scores.
     """
@@ -145,11 +145,12 @@ class GatedSCNN(nn.Module):
         super().__init__()
         self.trunk, self.shapes, self.edges, self.fusion = trunk, shapes, edges, fusion
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor | Output:
         maps = self.trunk(x)
-        boundaries = self.shapes((maps[0], maps[2], maps[3], maps[-1]))
-        edges = self.edges(torch.cat((boundaries, gradient_magnitude(x).to(boundaries)), dim=1)).sigmoid()
-        return resize_like(self.fusion(maps, edges), x)
+        boundary = self.shapes((maps[0], maps[2], maps[3], maps[-1]))
+        edges = self.edges(torch.cat((boundary.sigmoid(), gradient_magnitude(x).to(boundary)), dim=1)).sigmoid()
+        logits = resize_like(self.fusion(maps, edges), x)
+        return Output(logits, boundary=boundary) if self.training else logits
 
 
 def gradient_magnitude(x: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ from medseg.losses import LossContext, create_loss, names
 
 TRUTHLESS = {"consistency", "containment", "entropy", "level_set"}  # every voxel counts, those that are ignored too
 PRIORS = {"box_mumford_shah", "size_constraint", "star_shape"}  # the truth is one of many best answers
-NEEDY = {"box_mumford_shah", "consistency", "level_set"}  # the context must tell them something
+NEEDY = {"box_mumford_shah", "consistency", "dual_task", "level_set"}  # the context must tell them something
 # What is left where nothing is compared. combo: -(1 - alpha) K for two structures.
 NOTHING = {"combo": -1.0}
 every_loss = pytest.mark.parametrize("name", names())
@@ -24,7 +24,8 @@ def context(logits, spacing_mm=(1.0, 0.8, 2.5)):
     generator = torch.Generator().manual_seed(5)
     image = torch.randn((len(logits), 1, *logits.shape[2:]), generator=generator)
     second = torch.randn(logits.shape, generator=generator)
-    return LossContext(image=image, spacing_mm=spacing_mm, extras={"second": second})
+    extras = {"second": second, "boundary": 3 * second[:, :1]}
+    return LossContext(image=image, spacing_mm=spacing_mm, extras=extras)
 
 
 @every_loss
@@ -64,7 +65,8 @@ def test_right_is_better_than_wrong(name):
     target = torch.arange(3).repeat_interleave(4).view(1, 12, 1, 1).expand(2, 12, 8, 6)
     right = torch.nn.functional.one_hot(target, 3).movedim(-1, 1) * 10.0
     loss = create_loss(name)
-    values = [loss(logits, target).item() for logits in (right, 0.3 * right, torch.zeros_like(right), -right)]
+    answers = (right, 0.3 * right, torch.zeros_like(right), -right)
+    values = [loss(logits, target, context(logits)).item() for logits in answers]
     assert values == sorted(values)
     assert values[0] < values[-1]
 

@@ -16,6 +16,7 @@ NO_CLAIM = {
     "cl_dice": "a voxel more may change the whole skeleton",
     "consistency": "knows no truth",
     "containment": "knows no truth",
+    "dual_task": "needs boundaries beside the mask, and a voxel more may make its contour shorter",
     "entropy": "knows no truth",
     "hausdorff_dt": "a wrong voxel may bring the predicted boundary nearer to others",
     "hausdorff_erosion": "errors are stretched to 0 to 1",

@@ -44,6 +44,14 @@ def test_beside_a_boundary():
     assert torch.equal(near, expected)
 
 
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_no_boundary_lies_beside_what_is_ignored(activation):
+    target = torch.tensor([0, 0, -1, 0, 0, 1, 1, -1, 1]).expand(1, 2, 9)
+    logits = torch.zeros(1, 2 if activation == "softmax" else 1, 2, 9)
+    level = make_level(logits, target[:, None], LossContext(), Options(activation=activation))
+    assert _maps.beside_boundary(level)[0, 0, 0].tolist() == [0, 0, 0, 0, 1, 1, 0, 0, 0]
+
+
 @pytest.mark.parametrize("shape", [(2, 24, 19), (1, 12, 14, 9)])
 def test_between_objects_by_one_transform_an_object(shape):
     target, sigma = blobs(shape, 3), 1.5

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from medseg.losses import create_loss
 from medseg.models import create_model, parameters
 from medseg.models.gated_scnn import GatedConvolution, gradient_magnitude
 
@@ -47,3 +48,26 @@ def test_the_image_s_own_edges_are_seen():
     assert torch.equal(seen[0][:, 1:], gradient_magnitude(x))
     assert seen[0].min() >= 0
     assert seen[0].max() <= 1
+
+
+def test_boundaries_are_trained_with_the_classes():
+    """They come in training alone, at the image's size, and the paper's loss moves them to where classes meet."""
+    net, x = (
+        create_model("gated_scnn", spatial_dims=2, in_channels=1, out_channels=2, preset="tiny"),
+        torch.randn(2, 1, 24, 16),
+    )
+    truth = torch.zeros(2, 24, 16, dtype=torch.long)
+    truth[:, 8:16, 4:12] = 1
+    x, loss = 0.1 * x + truth[:, None], create_loss("dual_task")
+    assert isinstance(net.eval()(x), torch.Tensor)
+    optimiser, costs = torch.optim.AdamW(net.train().parameters(), lr=0.01), []
+    for _ in range(15):
+        output = net(x)
+        assert output.boundary.shape == (2, 1, 24, 16)
+        costs.append(loss(output, truth))
+        optimiser.zero_grad()
+        costs[-1].backward()
+        optimiser.step()
+    assert costs[-1] < 0.6 * costs[0]
+    found = output.boundary[:, 0]
+    assert found[:, 8, 5:11].mean() > found[:, 1:6].mean() + 1
