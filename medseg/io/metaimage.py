@@ -60,9 +60,6 @@ def _header(path: Path) -> Described:
         raise _described.not_one(path) from error
 
 
-read, read_geometry, parts = _described.readers(_header)
-
-
 def _with_components(path: Path, sizes: tuple[int, ...], components: int) -> tuple[tuple[int, ...], int | None]:
     """All sizes, and the axis of channels: of components, which run fastest, or time, the last of four."""
     if components == 1:
@@ -88,6 +85,9 @@ def _voxels(path: Path, fields: Mapping[str, str], end: int) -> dict[str, Any]:
         return {"path": file, "packing": "deflate", "offset": offset}
     header = int(fields.get("HeaderSize", 0))
     return {"path": file, "packing": "raw", "offset": -1 if header == -1 else header or offset}
+
+
+read, read_geometry, parts = _described.readers(_header)
 
 
 def write(volume: Volume, path: Path) -> None:
