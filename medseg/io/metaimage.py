@@ -63,9 +63,6 @@ def _header(path: Path) -> Described:
         raise _described.not_one(path) from error
 
 
-read, read_geometry, parts = _described.readers(_header)
-
-
 def _check_plain(path: Path, fields: Mapping[str, str]) -> None:
     """Refuse numbers that stand for others: MetaIO names the function or the unit, and ITK, with its viewers, passes it over.
 
@@ -108,6 +105,9 @@ def _voxels(path: Path, fields: Mapping[str, str], end: int) -> dict[str, Any]:
         return {"path": file, "packing": "deflate", "offset": offset}
     header = int(fields.get("HeaderSize", 0))
     return {"path": file, "packing": "raw", "offset": -1 if header == -1 else header or offset}
+
+
+read, read_geometry, parts = _described.readers(_header)
 
 
 def write(volume: Volume, path: Path) -> None:

@@ -71,9 +71,6 @@ def _header(path: Path) -> Described:
         raise _described.not_one(path) from error
 
 
-read, read_geometry, parts = _described.readers(_header)
-
-
 def _fields(path: Path, found: list[str]) -> dict[str, str]:
     """Fields by name, in small letters and without blanks, which some of them may have or not."""
     fields: dict[str, str] = {}
@@ -154,6 +151,9 @@ def _voxels(path: Path, fields: Mapping[str, str], end: int) -> dict[str, Any]:
     if skip == -1 and packing == "raw":
         return {"path": file, "packing": packing, "offset": -1}
     return {"path": file, "packing": packing, "offset": offset, "skip": skip}
+
+
+read, read_geometry, parts = _described.readers(_header)
 
 
 def write(volume: Volume, path: Path) -> None:

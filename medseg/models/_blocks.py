@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 import torch
 from pydantic import AfterValidator, Field
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medseg.errors import ConfigError
 from medseg.models import _thin
@@ -149,7 +150,7 @@ class Fill(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         missing = [-size % block for size, block in zip(x.shape[2:], self.stride, strict=True)]
         far_ends = [amount for last_first in reversed(missing) for amount in (0, last_first)]
-        return nn.functional.pad(x, far_ends, mode="replicate") if any(missing) else x
+        return F.pad(x, far_ends, mode="replicate") if any(missing) else x
 
 
 def strided(dims: int, inputs: int, outputs: int, stride: Size = 2, *, bias: bool = True) -> nn.Module:
@@ -200,9 +201,7 @@ class _BatchNorm(nn.modules.batchnorm._BatchNorm):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training and x.numel() == x.shape[1]:
-            return nn.functional.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
-            )
+            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
         return super().forward(x)
 
 
@@ -229,9 +228,7 @@ def activation(name: ActivationName, channels: int) -> nn.Module:
 
 def dropout(dims: int, rate: float) -> nn.Module:
     """Dropout of whole channels, which neighbouring voxels cannot fill in; nothing at rate 0."""
-    if rate == 0:
-        return nn.Identity()
-    return (nn.Dropout2d if dims == 2 else nn.Dropout3d)(rate)
+    return (nn.Dropout2d if dims == 2 else nn.Dropout3d)(rate) if rate else nn.Identity()
 
 
 def initialise(model: nn.Module) -> nn.Module:

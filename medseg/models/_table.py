@@ -75,7 +75,9 @@ def _rounded(number: str) -> str:
 def _missing(listed: Sequence[About]) -> list[str]:
     """Which packages are not here, and what needs them."""
     needed = {row.needs for row in listed if row.needs and find_spec(row.needs) is None}
-    return [f"not here without {each}: {', '.join(r.name for r in listed if r.needs == each)}" for each in sorted(needed)]
+    return [
+        f"not here without {each}: {', '.join(r.name for r in listed if r.needs == each)}" for each in sorted(needed)
+    ]
 
 
 def presets(name: str, dims: int) -> str:
@@ -86,7 +88,9 @@ def presets(name: str, dims: int) -> str:
     rows = [("preset", "M parameters", "G multiply-adds", "MiB kept")]
     rows += [(preset, *_costs(name, preset, dims)) for preset in row.presets]
     what = "\n".join(f"    {preset}: {text}" for preset, text in row.presets.items())
-    return "\n".join([*lines, what, "", f"1 channel, 2 classes, one input of {size}:", _columns(rows, numbers=range(1, 4))])
+    return "\n".join(
+        [*lines, what, "", f"1 channel, 2 classes, one input of {size}:", _columns(rows, numbers=range(1, 4))]
+    )
 
 
 def page() -> str:

@@ -64,6 +64,22 @@ def test_a_model_without_volumes_says_so(monkeypatch):
         models.create_model("pspnet", spatial_dims=3, in_channels=1, out_channels=2)
 
 
+@pytest.mark.parametrize(
+    ("model", "ability"),
+    [
+        ({"name": "segnet"}, "ONNX"),
+        ({"name": "icnet"}, "strategy=fsdp"),
+        ({"name": "crf_rnn", "model": {"name": "icnet"}}, "strategy=fsdp"),
+    ],
+)
+def test_what_an_architecture_is_without_is_said(model, ability):
+    models.require({"name": "unet"}, ability, "")
+    models.require({"name": "my.own"}, ability, "")
+    name = model.get("model", model)["name"]
+    with pytest.raises(ConfigError, match=rf"^model '{name}' is without {ability} \(.+\)\. Do something else\.$"):
+        models.require(model, ability, "Do something else.")
+
+
 def test_costs_of_two_layers_by_hand():
     def make():
         return torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.Sigmoid(), torch.nn.Conv2d(4, 2, 1))
