@@ -188,12 +188,3 @@ def _difference(
             return f"'{names[number - 1]}' of {volume_ml:.4g} ml comes to {back_ml:.4g} ml, {off_mm:.3g} mm away"
     extra = there.keys() - wanted.keys()
     return f"{len(extra)} label(s) come that were not written" if extra else ""
-
-
-@contextlib.contextmanager
-def _called(name: str, temporary: Path) -> Iterator[None]:
-    """Errors about a file that is being written say what it is to be called, and not the folder."""
-    try:
-        yield
-    except MedsegError as error:
-        raise type(error)(files.without_paths(str(error), {temporary: f"'{name}'"})) from error
