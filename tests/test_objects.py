@@ -89,6 +89,24 @@ def test_a_ball_comes_back_voxel_for_voxel(tmp_path: Path, make_series: Made, na
     assert np.linalg.norm(place - expected) < 0.01
 
 
+@formats
+@pytest.mark.parametrize("name", GRIDS)
+def test_single_slices_keep_their_thickness(tmp_path: Path, make_series: Made, name: str, ending: str) -> None:
+    """One voxel; and corners and whole planes of the first and the last slice alone. The headers state another thickness."""
+    geometry = io.read_geometry(series := series_of(tmp_path / "series", make_series, GRIDS[name]))
+    masks = [np.zeros(SHAPE, np.uint8) for _ in range(3)]
+    masks[0][11, 10, 8] = 5
+    masks[1][0, 0, 0], masks[1][-1, -1, -1] = 2, 5
+    masks[2][:, :, 0], masks[2][:, :, -1] = 5, 2
+    for mask in masks:
+        objects.write(Volume(mask, geometry, "labels"), LABELS, source_of(series), tmp_path / f"m{ending}")
+        back = io.read(tmp_path / f"m{ending}", on=geometry)
+        values = [LABELS.written[LABELS.names.index(name)] for name in back.meta["names"]]
+        assert np.array_equal(np.array([0, *values])[back.array[0]], mask)
+        if "seg" in ending:
+            assert io.read(tmp_path / f"m{ending}").geometry.voxel_ml == pytest.approx(geometry.voxel_ml)
+
+
 def own_centre(path: Path) -> np.ndarray:
     """RAS mm of the centre of all structures, without a series: of frames, or of contours by their area."""
     if dicom_seg.matches(path):
