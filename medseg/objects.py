@@ -16,7 +16,7 @@ from medseg import files, progress, series
 from medseg.errors import DataError, GeometryError, MedsegError
 from medseg.geometry import resample_to, same_space
 from medseg.io import _codes, dicom_seg, rtstruct
-from medseg.io._source import Source
+from medseg.io._source import Source, checked_name
 from medseg.labels import Labels
 from medseg.volume import Geometry, Volume
 
@@ -70,7 +70,7 @@ def write_structures(
     """Write labels as a DICOM object that refers to a series; it is read back, and each label's volume and centroid compared.
 
     Args:
-        mask: labels in file values, on any grid in the same space.
+        mask: labels in file values, on the grid of the series, or one of the same voxels in another order.
         labels: what the values mean.
         scan: folder (or file) of the DICOM series.
         path: ends in `.seg.dcm` (DICOM Segmentation) or `.rtstruct.dcm` (RTSTRUCT).
@@ -81,6 +81,7 @@ def write_structures(
 
     Raises:
         DataError: no such series or format, a name that DICOM cannot hold, or what was read back is not what was written.
+        GeometryError: the mask lies beside the series, or on other voxels.
 
     Example:
         >>> medseg.write_structures(found.mask, found.labels, "series", "liver.seg.dcm")  # doctest: +SKIP
@@ -96,7 +97,7 @@ def write(mask: Volume, labels: Labels, belongs: Source, path: Path, codes: _cod
     """Write labels as a DICOM object, in the format that the name's ending tells, and read them back before the file stays.
 
     Args:
-        mask: labels in file values, on any grid; brought to the grid of the series by position.
+        mask: labels in file values, on the grid of the series, or one of the same voxels in another order.
         labels: what the values mean.
         belongs: see `series.source`.
         path: ends in `.seg.dcm` or `.rtstruct.dcm`.
@@ -104,19 +105,40 @@ def write(mask: Volume, labels: Labels, belongs: Source, path: Path, codes: _cod
 
     Raises:
         DataError: a name that DICOM cannot hold, a disk that is full, or what was read back is not what was written.
-        GeometryError: the mask lies beside the series.
+        GeometryError: the mask lies beside the series, or on other voxels.
     """
     form = next((form for form in _FORMS if path.name.lower().endswith(form.SUFFIXES)), None)
     if form is None:
         raise DataError(f"'{path.name}' names no DICOM object. End it in {' or '.join(FORMATS.values())}.")
-    grid = belongs.geometry
+    grid, names = belongs.geometry, _names(labels)
     placed = mask if same_space(grid, mask.geometry) else resample_to(mask, grid, "nearest")
     if mask.array.any() and not placed.array.any():
         raise GeometryError(f"nothing of the mask for '{path.name}' lies on the series. Does it belong to another one?")
+    wanted, numbers = _measures(numbered(mask.array, labels), mask.geometry), numbered(placed.array, labels)
+    if placed is not mask and (lost := _difference(wanted, _measures(numbers, grid), names, grid)):
+        raise GeometryError(
+            f"the mask for '{path.name}' lies on other voxels than the series: by the nearest ones {lost}. Bring it there yourself: "
+            "medseg.geometry.resample_to(MASK, medseg.read(SERIES).geometry)."
+        )
     with files.atomic(path) as temporary, _called(path.name, temporary):
-        form.write(numbered(placed.array, labels), labels, belongs, temporary, codes or _codes.table())
+        form.write(numbers, labels, belongs, temporary, codes or _codes.table())
         found = form.read(temporary, on=grid) if form is rtstruct else form.read(temporary)
-        _compare(_measures(numbered(mask.array, labels), mask.geometry), found, labels, path)
+        own = [names.index(name) + 1 for name in found.meta["names"]]
+        there = {own[n - 1]: measures for n, measures in _measures(found.array, found.geometry).items()}
+        if lost := _difference(wanted, there, names, grid):
+            raise DataError(f"'{path.name}' was not kept: {lost}. Use --format nii.gz, and report this.")
+
+
+def _names(labels: Labels) -> list[str]:
+    """The names of labels as an object has them.
+
+    Raises:
+        DataError: one that DICOM cannot hold, or two that it takes for one.
+    """
+    names = [checked_name(item) for item in labels]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise DataError(f"two labels have names that DICOM takes for one: '{twice[0]}'. Rename one of them.")
+    return names
 
 
 @contextlib.contextmanager
@@ -154,22 +176,15 @@ def _measures(numbers: Array, grid: Geometry) -> dict[int, tuple[float, Array]]:
     return found
 
 
-def _compare(wanted: dict[int, tuple[float, Array]], found: Volume, labels: Labels, path: Path) -> None:
-    """See that labels came back with their volumes to their places.
-
-    Raises:
-        DataError: one did not.
-    """
-    names = found.meta["labels"].names
-    there = {labels.names.index(names[n - 1]) + 1: m for n, m in _measures(found.array, found.geometry).items()}
-    tolerance_mm = _OFF_VOXELS * min(found.geometry.spacing_mm)
+def _difference(
+    wanted: dict[int, tuple[float, Array]], there: dict[int, tuple[float, Array]], names: Sequence[str], grid: Geometry
+) -> str:
+    """How the volume or the place of a label differs from what is wanted, in words; empty where none does."""
+    tolerance_mm = _OFF_VOXELS * min(grid.spacing_mm)
     for number, (volume_ml, centre) in wanted.items():
         back_ml, back = there.get(number, (0.0, np.full(3, np.nan)))
         off_mm = float(np.linalg.norm(back - centre))
         if not (abs(back_ml - volume_ml) <= _OFF_SHARE * volume_ml and off_mm <= tolerance_mm):
-            raise DataError(
-                f"'{path.name}' was not kept: '{labels.names[number - 1]}' of {volume_ml:.4g} ml came back with {back_ml:.4g} ml, "
-                f"{off_mm:.3g} mm away. Use --format nii.gz, and report this."
-            )
-    if extra := there.keys() - wanted.keys():
-        raise DataError(f"'{path.name}' was not kept: {len(extra)} label(s) came back that were not written.")
+            return f"'{names[number - 1]}' of {volume_ml:.4g} ml comes to {back_ml:.4g} ml, {off_mm:.3g} mm away"
+    extra = there.keys() - wanted.keys()
+    return f"{len(extra)} label(s) come that were not written" if extra else ""

@@ -89,6 +89,24 @@ def test_a_ball_comes_back_voxel_for_voxel(tmp_path: Path, make_series: Made, na
     assert np.linalg.norm(place - expected) < 0.01
 
 
+@formats
+@pytest.mark.parametrize("name", GRIDS)
+def test_single_slices_keep_their_thickness(tmp_path: Path, make_series: Made, name: str, ending: str) -> None:
+    """One voxel; and corners and whole planes of the first and the last slice alone. The headers state another thickness."""
+    geometry = io.read_geometry(series := series_of(tmp_path / "series", make_series, GRIDS[name]))
+    masks = [np.zeros(SHAPE, np.uint8) for _ in range(3)]
+    masks[0][11, 10, 8] = 5
+    masks[1][0, 0, 0], masks[1][-1, -1, -1] = 2, 5
+    masks[2][:, :, 0], masks[2][:, :, -1] = 5, 2
+    for mask in masks:
+        objects.write(Volume(mask, geometry, "labels"), LABELS, source_of(series), tmp_path / f"m{ending}")
+        back = io.read(tmp_path / f"m{ending}", on=geometry)
+        values = [LABELS.written[LABELS.names.index(name)] for name in back.meta["names"]]
+        assert np.array_equal(np.array([0, *values])[back.array[0]], mask)
+        if "seg" in ending:
+            assert io.read(tmp_path / f"m{ending}").geometry.voxel_ml == pytest.approx(geometry.voxel_ml)
+
+
 def own_centre(path: Path) -> np.ndarray:
     """RAS mm of the centre of all structures, without a series: of frames, or of contours by their area."""
     if dicom_seg.matches(path):
@@ -140,7 +158,7 @@ def test_a_mask_that_does_not_come_back_is_an_error_and_no_file(
     right = form.write
     damages = {
         "away": lambda numbers: np.roll(numbers, 1, axis=1),
-        "came back with": lambda numbers: np.where(numbers == 1, 0, numbers),
+        "comes to 0 ml": lambda numbers: np.where(numbers == 1, 0, numbers),
         "mm away": lambda numbers: numbers[:, ::-1],
     }
     for word, damage in damages.items():
@@ -161,7 +179,7 @@ def test_what_came_that_was_not_written_is_an_error(
     monkeypatch.setattr(
         form, "write", lambda numbers, *rest: right(np.where(ball(geometry) == 5, numbers * 0 + 2, numbers), *rest)
     )
-    with pytest.raises(DataError, match=r"1 label\(s\) came back that were not written"):
+    with pytest.raises(DataError, match=r"1 label\(s\) come that were not written"):
         objects.write(Volume(mask, geometry, "labels"), LABELS, series, tmp_path / f"m{ending}")
 
 
@@ -223,6 +241,23 @@ def test_a_mask_beside_the_series_is_refused_as_such(tmp_path: Path, make_series
 
 
 @formats
+def test_a_mask_on_other_voxels_is_refused_with_what_it_would_lose(
+    tmp_path: Path, make_series: Made, ending: str
+) -> None:
+    geometry = GRIDS["oblique"]
+    series = source_of(series_of(tmp_path / "series", make_series, geometry))
+    coarse = Geometry((12, 10, 8), geometry.affine @ np.diag([2, 2, 2, 1]))
+    with pytest.raises(
+        GeometryError, match=r"on other voxels than the series: by the nearest ones 'ball' of .* comes to"
+    ):
+        objects.write(Volume(ball(coarse), coarse, "labels"), LABELS, series, tmp_path / f"m{ending}")
+    there = resample_to(Volume(ball(coarse), coarse, "labels"), series.geometry)
+    objects.write(there, LABELS, series, tmp_path / f"m{ending}")
+    other = Geometry(SHAPE[::-1], geometry.affine[:, [2, 1, 0, 3]])  # the same voxels
+    objects.write(Volume(ball(other), other, "labels"), LABELS, series, tmp_path / f"m{ending}")
+
+
+@formats
 def test_names_that_no_object_can_hold_are_refused(tmp_path: Path, make_series: Made, ending: str) -> None:
     geometry = GRIDS["axial"]
     series = source_of(series_of(tmp_path / "series", make_series, geometry))
@@ -231,6 +266,18 @@ def test_names_that_no_object_can_hold_are_refused(tmp_path: Path, make_series: 
         with pytest.raises(DataError, match="1 to 64 letters"):
             objects.write(mask, Labels.of({name: 1}), series, tmp_path / f"m{ending}")
     assert not (tmp_path / f"m{ending}").exists()
+
+
+@formats
+def test_blanks_at_the_ends_of_a_name_mean_nothing(tmp_path: Path, make_series: Made, ending: str) -> None:
+    geometry = GRIDS["axial"]
+    series = source_of(series_of(tmp_path / "series", make_series, geometry))
+    labels = Labels.of({" ball": 2, "cap ": 5})
+    objects.write(Volume(ball(geometry), geometry, "labels"), labels, series, tmp_path / f"m{ending}")
+    assert io.read(tmp_path / f"m{ending}", on=geometry).meta["labels"].names == ("ball", "cap")
+    same = Labels.of({"ball": 2, "ball ": 5})
+    with pytest.raises(DataError, match="names that DICOM takes for one: 'ball'"):
+        objects.write(Volume(ball(geometry), geometry, "labels"), same, series, tmp_path / f"n{ending}")
 
 
 @formats

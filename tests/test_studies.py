@@ -14,7 +14,7 @@ import numpy as np
 import pydicom
 import pytest
 
-from medseg import api, drawings, io, layouts, objects, reading
+from medseg import api, drawings, io, layouts, objects, pairing, reading
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.labels import Labels
 from medseg.series import source
@@ -467,6 +467,9 @@ def test_of_several_drawings_a_name_chooses(
         layouts.find(f"{tmp_path}#reader c")
     (tmp_path / "table.csv").write_text("id,image,label\na,Doe_0/ct,Doe_0/anything.rtstruct.dcm")
     assert drawn(tmp_path / "table.csv") == 0
+    io.write(Volume(masked(0), io.read_geometry(series), "labels"), tmp_path / "masks" / f"{io.stem(series)}.nii.gz")
+    (pair,) = pairing.pair_folders(tmp_path / "masks", f"{tmp_path}#reader a")
+    assert np.array_equal(reading.read_mask(pair.reference).array[0], masked(0))
 
 
 def test_a_repaired_copy_has_structures_by_name(tmp_path: Path, study: Callable[..., Path]) -> None:

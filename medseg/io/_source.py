@@ -130,14 +130,15 @@ class Source:
 
 
 def checked_name(item: Label) -> str:
-    """The name of a label, if an object can hold it.
+    """The name of a label as an object can hold it: blanks at its ends mean nothing in DICOM.
 
     Raises:
         DataError: it cannot.
     """
-    if not 0 < len(item.name.strip()) <= len(item.name) <= 64 or "\\" in item.name or not item.name.isprintable():
+    name = item.name.strip()
+    if not 0 < len(name) <= 64 or "\\" in name or not name.isprintable():
         raise DataError(f"the label '{item.name}' is no name that DICOM can hold: 1 to 64 letters, and no backslash")
-    return item.name
+    return name
 
 
 def _kept(header: Header, invalid: set[str]) -> Header:

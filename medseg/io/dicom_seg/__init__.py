@@ -82,17 +82,15 @@ def _own(path: Path, series: Geometry | None) -> Volume:
     with _common.parsing(path):
         header = _header(path)
         grid, slices = _frames.grid(path, header, series)
-        described = sorted(header.SegmentSequence, key=lambda item: int(item.SegmentNumber))
-        described = [
-            item for item in described if int(item.SegmentNumber) > 0
-        ]  # a label map may describe its background
-        order = {int(item.SegmentNumber): n for n, item in enumerate(described, 1)}
+        known = {int(item.SegmentNumber): item for item in header.SegmentSequence}
+        known.pop(0, None)  # a label map may describe its background
+        order = {number: n for n, number in enumerate(sorted(known), 1)}
         pile = Pile(grid.shape, len(order))
         for k, (number, plane) in _placed(path, header, slices):
             if number not in order:
                 raise DataError(f"'{path}' shows a segment {number} that it does not describe. Export it again.")
             pile.add(order[number], k, plane)
-        about = [_described(item) for item in described]
+        about = [_described(known[number]) for number in order]
         found = labels(about, overlap=pile.array.shape[0] > 1)
     meta = {"modality": "SEG", "labels": found, "names": tuple(name for name, *_ in about)}
     frame = str(header.get("FrameOfReferenceUID") or "")

@@ -40,6 +40,8 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
     planes = numbers[0].T if len(numbers) == 1 else numbers.T  # (K, J, I), or (K, J, I, segments)
     shown = np.flatnonzero(planes.any(axis=tuple(range(1, planes.ndim))))
     shown = shown if shown.size else np.array([0])  # an object needs a frame, and all of them would be many
+    spacing_mm, gap_mm = source.geometry.spacing_mm[1::-1], source.gap_mm
+    measures = PixelMeasuresSequence(spacing_mm, gap_mm, spacing_between_slices=gap_mm)
     with _common.parsing(path, _common.WRITING):
         segmentation = highdicom.seg.Segmentation(
             source_images=list(source.headers),
@@ -57,9 +59,7 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
             device_serial_number="0",
             content_label="SEGMENTATION",
             content_description=DESCRIPTION,
-            pixel_measures=PixelMeasuresSequence(
-                source.geometry.spacing_mm[1::-1], source.gap_mm, spacing_between_slices=source.gap_mm
-            ),
+            pixel_measures=measures,
             plane_orientation=PlaneOrientationSequence("PATIENT", np.concatenate(source.directions_lps).tolist()),
             plane_positions=[PlanePositionSequence("PATIENT", p) for p in source.positions_lps[shown]],
             specific_character_set="ISO_IR 192",
@@ -67,6 +67,8 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
         )
         source.mark(segmentation)
         segmentation.ContentCreatorName = ""  # of type 2 (PS3.3, table 10-12): highdicom leaves it out
+        # highdicom 0.28 puts the source's thickness, and the distance of the frames that are shown, in their place
+        segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = measures
         if as_map:  # by pydicom: gdcm's encoder aborts the process
             segmentation.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         segmentation.save_as(path)

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 from pydicom.tag import Tag
 
-from medseg import io
+from medseg import io, objects
 from medseg.errors import DataError
 from medseg.io import dicom
+from medseg.labels import Labels
+from medseg.volume import Volume
 
 
 def place(make: Any, z: float, **content: Any) -> dict[str, Any]:
@@ -75,3 +77,32 @@ def test_frames_that_are_promised_and_not_described_are_refused(make: Any, tmp_p
     data.NumberOfFrames = 2**31 - 1
     with pytest.raises(DataError, match="promises 2147483647 frames and describes 3"):
         io.read(store(data, tmp_path / "e.dcm"))
+
+
+@pytest.mark.parametrize("ending", [".seg.dcm", ".rtstruct.dcm"])
+def test_texts_in_functional_groups_reach_no_object_of_labels(make: Any, tmp_path: Path, ending: str) -> None:
+    """A segmentation needs these groups of its source: places are taken over, and comments are not."""
+    frames = [
+        place(make, 2 * n, FrameComments="Doe", FrameLabel="Doe", StackID="DOE", FrameAcquisitionDateTime="19500102")
+        | {"DerivationImageSequence": make.item(DerivationDescription="Doe")}
+        for n in range(4)
+    ]
+    code = make.item(CodeMeaning="Doe", CodeValue="1", CodingSchemeDesignator="DCM")
+    shared = {"ReferencedImageSequence": make.item(PurposeOfReferenceCodeSequence=code)}
+    shared |= {"RealWorldValueMappingSequence": make.item(LUTLabel="DOE", LUTExplanation="Doe")}
+    data = make.enhanced(frames, np.stack([make.slab(n) for n in range(4)]), **shared)
+    data.PatientName, data.PatientID, data.StudyInstanceUID, data.FrameOfReferenceUID = "", "P", "1.2.4", "1.2.5"
+    index = make.item(DimensionOrganizationUID="1.2.6", DimensionDescriptionLabel="Doe")[0]
+    index.DimensionIndexPointer = index.FunctionalGroupPointer = Tag("FrameContentSequence")
+    data.DimensionIndexSequence, data.DimensionOrganizationSequence = (
+        [index],
+        make.item(DimensionOrganizationUID="1.2.6"),
+    )
+    series = store(data, tmp_path / "e.dcm")
+    grid = io.read_geometry(series)
+    mask = Volume(np.ones(grid.shape, np.uint8), grid, "labels")
+    objects.write_structures(mask, Labels.of({"all": 1}), series, tmp_path / f"m{ending}")
+    written = (tmp_path / f"m{ending}").read_bytes()
+    assert b"1.2.4" in written
+    assert b"DOE" not in written.upper()
+    assert b"19500102" not in written
