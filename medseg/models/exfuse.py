@@ -89,7 +89,7 @@ class Embedding(nn.Module):
 
 
 class Adjacent(nn.Module):
-    """Scores of a voxel: the mean of what its neighbours and itself say of it (densely adjacent prediction, equation 7).
+    """Scores of a voxel: the mean of what its neighbours and itself say of it (densely adjacent prediction, section 3.2).
 
     Channels are those of each class in turn, one a voxel of the window. Beyond the edge, voxels say what those at it do.
     """
@@ -114,7 +114,7 @@ class ExFuse(nn.Module):
         trunk: a map of half the image's size, and four coarser ones.
         embeddings: of these four, finest first, each with all that are coarser.
         kernels: from each embedded map to the decoder's channels.
-        resolve: from the coarsest of these to the next size, by channels that become voxels (ECRE, section 3.2.1).
+        resolve: from the coarsest of these to the next size, by channels that become voxels (ECRE, section 3.2).
         ups: the other steps up by 2.
         scores: from the decoder's channels.
         semantic: in training, further scores of the trunk's maps, finest first.

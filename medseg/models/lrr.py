@@ -104,7 +104,7 @@ def cosines(dims: int, count: int, size: int) -> Tensor:
 
 
 def near_boundary(scores: Tensor, reach: int = STEP) -> Tensor:
-    """By how much each class's probability differs within a reach of each voxel, 0 to 1 (section 4, figure 5): where to refine."""
+    """By how much each class's probability differs within a reach of each voxel, 0 to 1 (section 4): where to refine."""
     p = scores.softmax(1) if scores.shape[1] > 1 else scores.sigmoid()
     return _most(p, reach) + _most(-p, reach)
 
