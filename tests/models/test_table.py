@@ -103,22 +103,6 @@ def test_the_list_and_one_of_it():
         _table.overview(4)
 
 
-@pytest.mark.parametrize(
-    ("model", "ability"),
-    [
-        ({"name": "segnet"}, "ONNX"),
-        ({"name": "icnet"}, "strategy=fsdp"),
-        ({"name": "crf_rnn", "model": {"name": "icnet"}}, "strategy=fsdp"),
-    ],
-)
-def test_what_an_architecture_is_without_is_said(model, ability):
-    models.require({"name": "unet"}, ability, "")
-    models.require({"name": "my.own"}, ability, "")
-    name = model.get("model", model)["name"]
-    with pytest.raises(ConfigError, match=rf"^model '{name}' is without {ability} \(.+\)\. Do something else\.$"):
-        models.require(model, ability, "Do something else.")
-
-
 @pytest.mark.parametrize("dims", [2, 3])
 def test_the_list_counts_as_the_networks_do(dims):
     cost = models.cost("unet", spatial_dims=dims)

@@ -36,6 +36,9 @@ def test_weights_of_residual_networks(depth, count):
         (trunks.mobilenet_v2, 3_504_872 - 1_281_000 - 412_160),
         (trunks.mobilenet_v3, 5_483_032 - 2_511_080),
         (trunks.efficientnet_b0, 5_288_548 - 1_281_000 - 412_160),
+        # ResNeXt 32x4d, torchvision's and timm's less the classifier
+        (lambda *ends: trunks.resnet(*ends, 50, groups=32), 25_028_904 - 2_049_000),
+        (lambda *ends: trunks.resnet(*ends, 101, groups=32), 44_177_704 - 2_049_000),
         # HRNetV2 for 19 classes less its head
         (lambda *ends: trunks.hrnet(*ends, "w18"), 9_641_119 - 78_859),
         (lambda *ends: trunks.hrnet(*ends, "w48"), 65_859_379 - 534_259),

@@ -1,12 +1,13 @@
 """Residual networks, plain or dilated.
 
 He, Zhang, Ren, Sun 2016, Deep residual learning for image recognition, arXiv:1512.03385, table 1; the stride of a bottleneck
-is at its 3x3 convolution. Dilated: Yu, Koltun, Funkhouser 2017, arXiv:1705.09914; multi-grid: Chen et al. 2017, arXiv:1706.05587, 3.2.
+is at its 3x3 convolution. Groups: Xie et al. 2017, arXiv:1611.05431, table 1. Dilated: Yu, Koltun, Funkhouser 2017, arXiv:1705.09914; multi-grid: Chen et al. 2017, arXiv:1706.05587, 3.2.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Literal
 
 from torch import nn
@@ -40,13 +41,23 @@ def basic(
 
 
 def bottleneck(
-    dims: int, inputs: int, outputs: int, *, stride: int = 1, rates: tuple[int, int] = (1, 1), norm: NormName = "batch"
+    dims: int,
+    inputs: int,
+    outputs: int,
+    *,
+    stride: int = 1,
+    rates: tuple[int, int] = (1, 1),
+    norm: NormName = "batch",
+    groups: int = 1,
 ) -> nn.Module:
-    """A 3x3 convolution of a quarter of the channels between two of 1x1, and the way past them; the first rate is its own."""
-    width = outputs // EXPANSION
+    """A 3x3 convolution of a quarter of the channels between two of 1x1, and the way past them; the first rate is its own.
+
+    In groups it has half of the channels (ResNeXt).
+    """
+    width = outputs // (EXPANSION if groups == 1 else 2)
     body = nn.Sequential(
         unit(dims, inputs, width, 1, norm=norm),
-        unit(dims, width, width, 3, stride, dilation=rates[0], norm=norm),
+        unit(dims, width, width, 3, stride, dilation=rates[0], groups=groups, norm=norm),
         unit(dims, width, outputs, 1, norm=norm, act=None),
     )
     return Residual(body, shortcut(dims, inputs, outputs, stride, norm), relu)
@@ -76,6 +87,8 @@ def resnet(
     multi_grid: Sequence[int] = (),
     hybrid: Sequence[Sequence[int]] = (),
     deep_stem: bool = False,
+    blocks: Sequence[int] = (),
+    groups: int = 1,
 ) -> Trunk:
     """Five maps: of the stem (stride 2) and of the four residual stages.
 
@@ -89,12 +102,14 @@ def resnet(
         multi_grid: of the blocks of the last stage: what each multiplies the stage's dilation by, the first one's too.
         hybrid: of the last two stages, if any: dilations that their blocks take in turn (Wang et al. 2018, arXiv:1702.08502, 3.2).
         deep_stem: three 3x3 convolutions of 64, 64 and 128 channels in place of the 7x7.
+        blocks: of the four stages, in place of those of the depth.
+        groups: of the 3x3 convolutions of bottlenecks: 32 for a ResNeXt 32x4d.
     """
     pace, base = Pace(output_stride), scaled(64, width)
-    block, expansion = (bottleneck, EXPANSION) if depth >= 50 else (basic, 1)
+    block, expansion = (partial(bottleneck, groups=groups), EXPANSION) if depth >= 50 else (basic, 1)
     stages = [stem(dims, inputs, base, norm, deep=deep_stem)]
     channels, strides = [2 * base if deep_stem else base], [pace.step(2)]
-    for index, count in enumerate(DEPTHS[depth]):
+    for index, count in enumerate(blocks or DEPTHS[depth]):
         stage = nn.Sequential(sliding_max(dims, pace.step(2))) if index == 0 else nn.Sequential()
         before, stride = pace.dilation, pace.step(2) if index else 1
         rates = [(before, pace.dilation), *[(pace.dilation,) * 2] * (count - 1)]
