@@ -8,7 +8,9 @@ from medseg import resources
 from medseg.errors import MedsegError
 
 
-@pytest.mark.parametrize("name", ["configs", "configs/fast.yaml", "pipelines/train.py", "sample_data/mr"])
+@pytest.mark.parametrize(
+    "name", ["configs", "configs/fast.yaml", "pipelines/train.py", "sample_data/mr", "docs/models.md"]
+)
 def test_shipped_files_are_found(name: str) -> None:
     assert resources.shipped(name).exists()
 

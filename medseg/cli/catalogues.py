@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import Annotated
 
 import typer
@@ -16,10 +17,16 @@ def models(
     dims: Annotated[int, typer.Option(help="2 or 3: count for images or for volumes.")] = 3,
     page: Annotated[bool, typer.Option("--page", help="Print docs/models.md.")] = False,
 ) -> None:
-    """List architectures with paper, family and parameters; of one, presets with operations and memory."""
+    """List architectures with paper, family, parameters, operations and memory; of one, all its presets."""
     from medseg.models import _table
 
-    typer.echo(_table.page() if page else _table.presets(name, dims) if name else _table.overview(dims), nl=not page)
+    if page:
+        typer.echo(_table.page(), nl=False)
+    elif name:
+        typer.echo(_table.presets(name, dims))
+    else:
+        width = shutil.get_terminal_size((0, 0)).columns  # 0 where nobody looks: a pipe or a file gets whole lines
+        typer.echo(_table.overview(dims, width))
 
 
 def losses() -> None:

@@ -55,10 +55,9 @@ class About:
         return int(self._cited[1])
 
     @property
-    def authors(self) -> str:
-        """Of the paper: two at most, or the first and "et al."."""
-        names = self._cited[0].split(", ")
-        return " and ".join(names) if len(names) < 3 else f"{names[0]} et al."
+    def author(self) -> str:
+        """Of the paper: the first."""
+        return self._cited[0].partition(", ")[0].removesuffix(" et al.")
 
     @property
     def _cited(self) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from importlib.util import find_spec
 from medseg import models
 from medseg.errors import ConfigError
 from medseg.models._about import About, about, list_models
+from medseg.resources import shipped
 
 _PAGE = """# Models
 
@@ -18,6 +19,7 @@ of its presets is and costs. This page is made by `medseg models --page`.
 medseg models --dims 2
 medseg models pspnet
 medseg train scans -o runs/psp --budget 20m model.name=pspnet model.aux=true
+python pipelines/compare_models.py scans compared --budget 10m unet linknet pspnet:tiny  # trained and judged alike
 ```
 
 Counts are of the default preset, the first one, for 1 channel and 2 classes. Parameters are in millions. Multiply-adds (G) are those of convolutions
@@ -25,23 +27,58 @@ and matrix products for one image of {image} or one volume of {volume}; operatio
 keeps for the way back of the same input, in float32, without weights, gradients and optimiser. A name without 3D columns is for images alone.
 
 """
+_UNITS = """M: parameters in millions; G: multiply-adds in thousand millions (GFLOPs: twice
+that); MiB: kept in training for the way back. {dims}D, one input of {size},
+1 channel, 2 classes, the first preset. Of the others: medseg models NAME"""
+_NARROW = 95  # letters a line; fewer leave no room for presets
 _HEAD = "| name | paper | family | presets | 2D: M | G | MiB | 3D: M | G | MiB | without |"
 
 
-def overview(dims: int) -> str:
-    """A line an architecture: name, paper, family, parameters of the default preset, presets."""
+def overview(dims: int, width: int = 0) -> str:
+    """A line an architecture: name, paper, family, dims, parameters, operations and memory of the default preset, presets.
+
+    The counts are those of docs/models.md: to count all of them anew takes a quarter of a minute.
+
+    Args:
+        dims: 2 or 3, for which they are counted.
+        width: letters that a line may have; 0 for any number.
+    """
     if dims not in (2, 3):
         raise ConfigError(f"--dims: expected 2 or 3, got {dims}")
-    rows = [("name", "paper", "family", "M", "presets")]
-    for row in list_models(dims):
-        rows.append((row.name, f"{row.authors} {row.year}", row.family, _millions(row, dims), ", ".join(row.presets)))
-    return f"{_columns(rows)}\nM: parameters in millions, {dims}D, 1 channel, 2 classes, first preset"
+    listed, counted = list_models(dims), _counted(dims)
+    rows: list[tuple[str, ...]] = [("name", "first author", "family", "dim", "M", "G", "MiB", "presets")]
+    for row in listed:
+        costs = counted.get(row.name) or _costs(row.name, next(iter(row.presets)), dims)
+        axes, variants = " ".join(map(str, row.dims)), ", ".join(row.presets)
+        rows.append((row.name, f"{row.author} {row.year}", row.family, axes, *map(_rounded, costs), variants))
+    if 0 < width < _NARROW:
+        rows = [row[:-1] for row in rows]
+    lines = _columns(rows, numbers=range(4, 7)).splitlines()
+    shown = (line if not 0 < width < len(line) else f"{line[: width - 4].rstrip(', ')} ..." for line in lines)
+    size = "x".join(map(str, models.SIZES[dims]))
+    return "\n".join([*shown, "", _UNITS.format(dims=dims, size=size), *_missing(listed)])
 
 
-def _millions(row: About, dims: int) -> str:
-    if row.needs and find_spec(row.needs) is None:
-        return f"needs {row.needs}"
-    return f"{models.parameters(row.name, spatial_dims=dims) / 1e6:.2f}"
+def _counted(dims: int) -> dict[str, list[str]]:
+    """Parameters, operations and memory that the page gives, by name."""
+    lines = shipped("docs/models.md").read_text(encoding="utf-8").splitlines()
+    rows = [[cell.strip() for cell in line.split("|")] for line in lines if line.startswith("| `")]
+    first = 5 + 3 * (dims - 2)
+    return {row[1].strip("`"): row[first : first + 3] for row in rows}
+
+
+def _rounded(number: str) -> str:
+    """To three figures, or the whole of it."""
+    whole, _, decimals = number.partition(".")
+    return f"{float(number):.{min(len(decimals), max(0, 3 - len(whole)))}f}"
+
+
+def _missing(listed: Sequence[About]) -> list[str]:
+    """Which packages are not here, and what needs them."""
+    needed = {row.needs for row in listed if row.needs and find_spec(row.needs) is None}
+    return [
+        f"not here without {each}: {', '.join(r.name for r in listed if r.needs == each)}" for each in sorted(needed)
+    ]
 
 
 def presets(name: str, dims: int) -> str:
@@ -52,7 +89,9 @@ def presets(name: str, dims: int) -> str:
     rows = [("preset", "M parameters", "G multiply-adds", "MiB kept")]
     rows += [(preset, *_costs(name, preset, dims)) for preset in row.presets]
     what = "\n".join(f"    {preset}: {text}" for preset, text in row.presets.items())
-    return "\n".join([*lines, what, "", f"1 channel, 2 classes, one input of {size}:", _columns(rows)])
+    return "\n".join(
+        [*lines, what, "", f"1 channel, 2 classes, one input of {size}:", _columns(rows, numbers=range(1, 4))]
+    )
 
 
 def page() -> str:
@@ -75,6 +114,8 @@ def _costs(name: str, preset: str, dims: int) -> tuple[str, str, str]:
     return f"{cost.parameters / 1e6:.2f}", f"{cost.multiply_adds / 1e9:.1f}", f"{cost.kept_bytes / 2**20:.0f}"
 
 
-def _columns(rows: Sequence[tuple[str, ...]]) -> str:
+def _columns(rows: Sequence[tuple[str, ...]], numbers: Sequence[int]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+    placed = [str.rjust if n in numbers else str.ljust for n in range(len(widths))]
+    cells = ([place(cell, width) for place, cell, width in zip(placed, row, widths, strict=True)] for row in rows)
+    return "\n".join("  ".join(row).rstrip() for row in cells)

@@ -236,7 +236,7 @@ def test_it_says_what_it_is(name):
     row = about(name)
     assert row.summary.endswith(".")
     assert row.family in FAMILIES
-    assert row.authors
+    assert row.author
     assert 1980 < row.year < 2100
     assert list(row.presets) == list(presets(name))
 

@@ -1,5 +1,6 @@
 """What is said of the architectures: the list, one of them, and docs/models.md."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -40,14 +41,17 @@ def test_the_page_has_no_others(monkeypatch):
     assert PAGE.startswith(before), ONE
 
 
-def test_telling_of_them_loads_no_torch():
-    code = "import sys; from medseg import models; print(len(models.list_models(3))); sys.exit('torch' in sys.modules)"
+@pytest.mark.parametrize("code", ["print(len(models.list_models(3)))", "print(models._table.overview(3))"])
+def test_telling_of_them_loads_no_torch(code):
+    code = (
+        f"import sys; from medseg import models; import medseg.models._table; {code}; sys.exit('torch' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
 
 def test_a_docstring_is_read():
     row = models.about("fcn")
-    assert (row.family, row.year, row.authors, row.dims) == ("fcn", 2015, "Long et al.", (2, 3))
+    assert (row.family, row.year, row.author, row.dims) == ("fcn", 2015, "Long", (2, 3))
     assert row.presets["32s"] == "scores of stride 32 alone."
     with pytest.raises(ConfigError, match=r"unknown model 'segnit'\. Did you mean 'segnet'"):
         models.about("segnit")
@@ -72,9 +76,41 @@ def test_costs_of_two_layers_by_hand():
 
 def test_the_list_and_one_of_it():
     listed = _table.overview(2).splitlines()
-    assert any(row.startswith("pspnet") and "Zhao et al. 2017" in row and "46.5" in row for row in listed)
+    row = next(row for row in listed if row.startswith("pspnet"))
+    assert re.split(r"\s{2,}", row)[1:3] == ["Zhao 2017", "dilated"]
+    assert row.split()[4:] == ["2", "3", "46.6", "44.2", "261", "resnet50,", "resnet101,", "tiny"]
+    assert "D, one input of 256x256" in " ".join(listed[-3:])
     told = _table.presets("vnet", 3)
     assert "65.18" in told
     assert "Milletari, Navab, Ahmadi 2016" in told
     with pytest.raises(ConfigError, match="expected 2 or 3, got 4"):
         _table.overview(4)
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_list_counts_as_the_networks_do(dims):
+    cost = models.cost("unet", spatial_dims=dims)
+    counts = [cost.parameters / 1e6, cost.multiply_adds / 1e9, cost.kept_bytes / 2**20]
+    row = next(row for row in _table.overview(dims).splitlines() if row.startswith("unet "))
+    assert [float(cell) for cell in row.split()[6:9]] == pytest.approx(counts, rel=0.05)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_the_list_fits_a_terminal(width):
+    whole, fitted = (_table.overview(3, width).splitlines() for width in (0, width))
+    assert max(map(len, fitted)) <= width < max(map(len, whole))
+    assert [row[:80].rstrip() for row in whole[: len(models.names())]] == [
+        row[:80].rstrip() for row in fitted[: len(models.names())]
+    ]
+    assert ("tiny" in fitted[2]) == (width == 120)
+
+
+def test_a_network_that_the_page_does_not_have_yet_is_counted(monkeypatch):
+    monkeypatch.setattr(_table, "_counted", lambda dims: {name: ["1", "1", "1"] for name in models.names()[:-1]})
+    row = _table.overview(2).splitlines()[len(models.names())]
+    assert row.split()[:7] == ["wide_resnet38", "Wu", "2016", "dilated", "2", "3", "124"]
+
+
+def test_what_is_not_installed_is_said(monkeypatch):
+    monkeypatch.setattr(_table, "find_spec", lambda name: None)
+    assert _table.overview(3).splitlines()[-1].startswith("not here without monai: dints, dyn_unet, ")
