@@ -32,7 +32,8 @@ def compare(
     candidates: dict[str, Any], tell: Callable[[list[Path], Path], None], data: Path, out: Path, **same: Any
 ) -> None:
     """Train each candidate, a name with the settings that are its own, and tell of all that are done."""
-    for name, own in candidates.items():
+    for number, (name, own) in enumerate(candidates.items(), 1):
+        print(f"{name} ({number} of {len(candidates)})", flush=True)
         try:
             medseg.train(data, out / name, resume=(out / name / "config.yaml").exists(), **same, **own)
         except medseg.MedsegError as error:
@@ -63,8 +64,9 @@ def show(rows: list[dict[str, Any]], out: Path) -> None:
     names, dice, low, high = ([row[fact] for row in rows[::-1]] for fact in ("name", "Dice", "low", "high"))
     axes.hlines(names, low, high, color="#1f5fa8")
     axes.plot(dice, names, "o", color="#1f5fa8")
-    cells = [[f"{v:.3f}" if isinstance(v, float) else str(v) for v in row.values()] for row in rows]
-    table = "".join(f"| {' | '.join(line)} |\n" for line in [[*rows[0]], ["---"] * len(rows[0]), *cells])
+    facts = [fact for fact in rows[0] if not fact.startswith(("HD95, mm ", "NSD "))]  # of each structure: in the JSON
+    cells = [[f"{row[f]:.3f}" if isinstance(row[f], float) else str(row[f]) for f in facts] for row in rows]
+    table = "".join(f"| {' | '.join(line)} |\n" for line in [facts, ["---"] * len(facts), *cells])
     print(table)
     save(out / "table.md", table.encode())
     save(out / "table.json", json.dumps(rows, indent=2).encode())

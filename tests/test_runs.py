@@ -463,11 +463,12 @@ def test_phantoms(tmp_path: Path, quick: dict[str, Any], name: str) -> None:
     assert kinds == {"ct": ["clip"], "two_channel": ["z_score"] * 2, "oblique": ["z_score"]}[name]
 
 
-def test_pictures(tmp_path: Path, quick: dict[str, Any]) -> None:
+@pytest.mark.parametrize("name", ["unet", "pspnet"])
+def test_pictures(tmp_path: Path, quick: dict[str, Any], name: str) -> None:
     """Plain images are learned in 2D, and a picture's mask is a picture of its size."""
     data = shipped("sample_data/slices")
     user = {key: value for key, value in quick.items() if key != "sample"}
-    run = train(data, tmp_path / "run", user)
+    run = train(data, tmp_path / "run", user, model={"name": name, "preset": "tiny"})
     assert bundle.read(run / "bundle").spatial_dims == 2
     scan = sorted((data / "images").glob("*.png"))[0]
     medseg.predict(run, scan, tmp_path / "mask.png")
@@ -476,11 +477,14 @@ def test_pictures(tmp_path: Path, quick: dict[str, Any]) -> None:
     assert set(np.unique(mask.array)) <= {0, 1, 2}
 
 
-def test_volumes_slice_by_slice(tmp_path: Path, quick: dict[str, Any], make_dataset: Make) -> None:
+@pytest.mark.parametrize("name", ["unet", "pspnet"])
+def test_volumes_slice_by_slice(tmp_path: Path, quick: dict[str, Any], make_dataset: Make, name: str) -> None:
+    """Networks of natural images too; a mask is a volume on the scan's grid, as from a network of volumes."""
     data = make_dataset(tmp_path / "data")
     user = {key: value for key, value in quick.items() if key != "sample"}
-    run = train(data, tmp_path / "run", user, dims="2")
-    assert bundle.read(run / "bundle").inference.window[2] == 1
+    run = train(data, tmp_path / "run", user, dims="2", model={"name": name, "preset": "tiny"})
+    described = bundle.read(run / "bundle")
+    assert (described.model["name"], described.spatial_dims, described.inference.window[2]) == (name, 2, 1)
     comes_home(run, data)
 
 

@@ -20,8 +20,10 @@ def models(
     """List architectures with paper, family, parameters, operations and memory; of one, all its presets."""
     from medseg.models import _table
 
-    if page or name:
-        typer.echo(_table.page() if page else _table.presets(name, dims), nl=not page)
+    if page:
+        typer.echo(_table.page(), nl=False)
+    elif name:
+        typer.echo(_table.presets(name, dims))
     else:
         width = shutil.get_terminal_size((0, 0)).columns  # 0 where nobody looks: a pipe or a file gets whole lines
         typer.echo(_table.overview(dims, width))

@@ -19,6 +19,7 @@ of its presets is and costs. This page is made by `medseg models --page`.
 medseg models --dims 2
 medseg models pspnet
 medseg train scans -o runs/psp --budget 20m model.name=pspnet model.aux=true
+python pipelines/compare_models.py scans compared --budget 10m unet linknet pspnet:tiny  # trained and judged alike
 ```
 
 Counts are of the default preset, the first one, for 1 channel and 2 classes. Parameters are in millions. Multiply-adds (G) are those of convolutions
@@ -45,7 +46,7 @@ def overview(dims: int, width: int = 0) -> str:
     if dims not in (2, 3):
         raise ConfigError(f"--dims: expected 2 or 3, got {dims}")
     listed, counted = list_models(dims), _counted(dims)
-    rows = [("name", "first author", "family", "dim", "M", "G", "MiB", "presets")]
+    rows: list[tuple[str, ...]] = [("name", "first author", "family", "dim", "M", "G", "MiB", "presets")]
     for row in listed:
         costs = counted.get(row.name) or _costs(row.name, next(iter(row.presets)), dims)
         axes, variants = " ".join(map(str, row.dims)), ", ".join(row.presets)
