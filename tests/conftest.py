@@ -3,6 +3,7 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,12 @@ QUICK: dict[str, Any] = {
     "fold": "0/2",
 }
 _TEST = itertools.count()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests run side by side, so that each has one thread; modules that share what they made stay together."""
+    if config.getoption("numprocesses"):
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
