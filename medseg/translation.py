@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import importlib
 import logging
 import warnings
@@ -16,6 +17,7 @@ from medseg.description import Bundle
 from medseg.errors import BundleError, MedsegError
 from medseg.runtimes import ENDINGS, Runtime
 
+_Norm = nn.GroupNorm | nn.modules.instancenorm._InstanceNorm
 _ALLOWED = (1e-4, 1e-5)  # logits may differ by so much, and by this share of the largest: float32 rounds them no better
 
 
@@ -38,6 +40,7 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
     """Any number of windows of one size at once. Where the source code lies is left out: it may name people."""
     from onnx_ir.passes.common import ClearMetadataAndDocStringPass
 
+    network = with_line_means(network)
     try:
         with _quiet(), torch.no_grad():
             program = torch.onnx.export(
@@ -55,6 +58,48 @@ def write_onnx(network: nn.Module, example: Tensor, path: Path) -> None:
     except Exception as error:  # an exporter fails in as many ways as there are modules
         said = next(iter(str(error).strip().splitlines()), "")
         raise BundleError(f"the network cannot be written as ONNX ({type(error).__name__}: {said}).") from error
+
+
+class LineMeans(nn.Module):
+    """Group or instance normalisation whose means are those of lines, then of planes, then of the whole map.
+
+    Both runtimes add all values of a map up in float32, one after the other: of a window of 128 voxels an axis that is mostly of
+    one value, such as air, each of their layers loses 1 to 2 % (ONNX Runtime 1.31, OpenVINO 2026.4). Sums of lines lose nothing
+    to speak of, and take no longer.
+    """
+
+    def __init__(self, norm: _Norm) -> None:
+        super().__init__()
+        self.norm = norm
+        self.groups = norm.num_groups if isinstance(norm, nn.GroupNorm) else norm.num_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the normalisation gives, but for rounding."""
+        if x[0].numel() == self.groups:  # one value a group has no spread
+            return self.norm(x)
+        groups = x.unflatten(1, (self.groups, -1))  # (B, G, C / G, *spatial)
+        groups = groups - _mean(groups)
+        y = (groups * torch.rsqrt(_mean(groups * groups) + self.norm.eps)).flatten(1, 2)
+        if not self.norm.affine:
+            return y
+        shape = (-1,) + (1,) * (x.ndim - 2)
+        return y * self.norm.weight.view(shape) + self.norm.bias.view(shape)
+
+
+def _mean(x: Tensor) -> Tensor:
+    for axis in reversed(range(2, x.ndim)):
+        x = x.mean(axis, keepdim=True)
+    return x
+
+
+def with_line_means(network: nn.Module) -> nn.Module:
+    """A copy of a network in which normalisations take means as `LineMeans` does; those of running figures stay as they are."""
+    network = copy.deepcopy(network)
+    for part in list(network.modules()):
+        for name, child in list(part.named_children()):
+            if isinstance(child, _Norm) and not getattr(child, "track_running_stats", False):
+                setattr(part, name, LineMeans(child))
+    return network
 
 
 def converted(path: Path, runtime: Runtime) -> Path:

@@ -32,6 +32,14 @@ def unit(
     return finished(layer, outputs, norm, act)
 
 
+def ahead(
+    dims: int, inputs: int, outputs: int, kernel: Size = 3, *, dilation: Size = 1, norm: NormName = "batch"
+) -> nn.Sequential:
+    """Normalisation, rectifier, convolution: the order of dense networks. The map itself is not written to."""
+    conv = _blocks.conv(dims, inputs, outputs, kernel, dilation=dilation, bias=norm == "none")
+    return nn.Sequential(_blocks.norm(norm, inputs), nn.ReLU(inplace=norm != "none"), conv)
+
+
 def finished(layer: nn.Module, outputs: int, norm: NormName, act: Act = relu) -> nn.Sequential:
     """A layer, and the normalisation and rectifier that it has."""
     parts = [layer, *([_blocks.norm(norm, outputs)] if norm != "none" else []), *([act()] if act else [])]

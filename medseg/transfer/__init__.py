@@ -18,7 +18,7 @@ from medseg import files, lineage
 from medseg.errors import BundleError, ConfigError
 from medseg.models._backbones import Trunk
 from medseg.settings import Settings
-from medseg.transfer import _densenet, _hrnet, _mobilenet, _nnunet, _resnet, _vgg
+from medseg.transfer import _densenet, _hrnet, _inverted, _mobilenet, _nnunet, _resnet, _vgg, _wide_resnet, _xception
 from medseg.transfer._fitting import Inflate, fitted
 from medseg.transfer._reading import read as read
 from medseg.transfer._rules import words
@@ -29,7 +29,11 @@ _TRUNKS: _Layouts = {
     "VGG": _vgg.translated,
     "DenseNet": _densenet.translated,
     "MobileNetV2": _mobilenet.translated,
+    "MobileNetV3": _inverted.mobilenet_v3,
+    "EfficientNet": _inverted.efficientnet_b0,
     "HRNet": _hrnet.translated,
+    "Xception": _xception.translated,
+    "WideResNet": _wide_resnet.translated,
 }
 _WHOLE: _Layouts = {"nnU-Net": _nnunet.plain, "nnU-Net ResEnc": _nnunet.residual}
 _OWN = "medseg"

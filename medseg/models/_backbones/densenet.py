@@ -12,7 +12,7 @@ from torch import nn
 from medseg.models import _blocks
 from medseg.models._backbones._trunk import Pace, Trunk, scaled
 from medseg.models._blocks import NormName
-from medseg.models._convs import DenseLayer, relu, sliding_max, unit
+from medseg.models._convs import DenseLayer, ahead, relu, sliding_max, unit
 
 DenseNetDepth = Literal[13, 121, 161, 169]
 # Channels of the first convolution, growth, layers of the blocks. 13 is smaller than any of the paper.
@@ -47,25 +47,22 @@ def densenet(
     base, growth, blocks = DEPTHS[depth]
     channel, growth = scaled(base, width), scaled(growth, width)
 
-    def ahead(inputs: int, outputs: int, kernel: int, dilation: int = 1) -> nn.Sequential:
-        conv = _blocks.conv(dims, inputs, outputs, kernel, dilation=dilation, bias=norm == "none")
-        return nn.Sequential(_blocks.norm(norm, inputs), nn.ReLU(inplace=norm != "none"), conv)
-
     pace = Pace(output_stride)
     stages = [unit(dims, inputs, channel, 7, pace.step(2), norm=norm)]
     channels, strides = [channel], [pace.stride]
-    for index, layers in enumerate(blocks):
+    for index, count in enumerate(blocks):
         stage = nn.Sequential()
         stride = pace.step(2)
         if index == 0:
             stage.append(sliding_max(dims, stride))
         else:
-            stage.append(ahead(channel, channel // 2, 1))
+            stage.append(ahead(dims, channel, channel // 2, 1, norm=norm))
             stage.extend([_blocks.mean_pool(dims)] if stride == 2 else [])
             channel //= 2
-        for _ in range(layers):
-            wide = ahead(channel, NARROWING * growth, 1).extend(ahead(NARROWING * growth, growth, 3, pace.dilation))
-            stage.append(DenseLayer(wide))
+        for _ in range(count):
+            layer = ahead(dims, channel, NARROWING * growth, 1, norm=norm)
+            layer.extend(ahead(dims, NARROWING * growth, growth, dilation=pace.dilation, norm=norm))
+            stage.append(DenseLayer(layer))
             channel += growth
         stages.append(stage)
         channels.append(channel)
