@@ -13,7 +13,7 @@ from medseg.cases import Dataset, MaskValues, few
 from medseg.declaration import shown
 from medseg.errors import DataError
 from medseg.examination import Exam, examine
-from medseg.findings import Finding, Report
+from medseg.findings import Finding, Report, incomplete
 
 _INSTANCES = 40  # more values than this, declared by nobody, look like numbered instances
 
@@ -29,7 +29,7 @@ def check(dataset: Dataset) -> Report:
     """
     look = functools.partial(examine, labels=dataset.labels)
     exams = reading.each(look, dataset.cases, "checking", len(dataset.channels))
-    findings = [finding for exam in exams for finding in exam.findings]
+    findings = [*incomplete(dataset), *(finding for exam in exams for finding in exam.findings)]
     for compare in (_channels, _spacings, _duplicates, _leaks, _sides, _labels):
         findings += compare(dataset, exams)
     return Report.of(dataset, findings)

@@ -24,6 +24,11 @@ class Finding:
     message: str
 
 
+def incomplete(dataset: Dataset) -> list[Finding]:
+    """An error for each case that was set aside for the lack of a file."""
+    return [Finding("error", case, "incomplete", why) for case, why in dataset.incomplete.items()]
+
+
 @dataclass(frozen=True)
 class Report:
     """All findings about a dataset, the gravest first.
