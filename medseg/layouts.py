@@ -13,6 +13,7 @@ from medseg.cases import Case, Dataset, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.files import read_json
 from medseg.labels import Labels
+from medseg.plural import counted
 
 FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("image", "label"), ("image", "mask"))
 UNNAMED = "dataset"  # its folder's name may be a patient's, and would become the model's
@@ -183,7 +184,9 @@ def _nnunet(root: Path, channels: int) -> tuple[Case, ...]:
         cases += _pairs(root / "imagesTs", root / "labelsTs", "test")
     if channels and (wrong := [case for case in cases if len(case.images) not in (0, channels)]):
         counts = few(f"{case.id} has {len(case.images)}" for case in wrong)
-        raise DataError(f"dataset.json names {channels} channel(s), but {len(wrong)} of {len(cases)} differ: {counts}")
+        raise DataError(
+            f"dataset.json names {counted(channels, 'channel')}, but {len(wrong)} of {len(cases)} differ: {counts}"
+        )
     return cases
 
 
@@ -235,6 +238,6 @@ def _override(modality: str, channels: tuple[str, ...]) -> tuple[str, ...]:
     given = tuple(name.strip() for name in modality.split(","))
     if len(given) not in (1, len(channels)):
         raise ConfigError(
-            f"modality names {len(given)} channels, but the images have {len(channels)}: {', '.join(channels)}"
+            f"modality names {counted(len(given), 'channel')}, but the images have {len(channels)}: {', '.join(channels)}"
         )
     return given if len(given) == len(channels) else given * len(channels)

@@ -18,6 +18,7 @@ from medseg.geometry import resample_to, same_space
 from medseg.io import _codes, dicom_seg, rtstruct
 from medseg.io._source import Source
 from medseg.labels import Labels
+from medseg.plural import counted
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -172,4 +173,6 @@ def _compare(wanted: dict[int, tuple[float, Array]], found: Volume, labels: Labe
                 f"{off_mm:.3g} mm away. Use --format nii.gz, and report this."
             )
     if extra := there.keys() - wanted.keys():
-        raise DataError(f"'{path.name}' was not kept: {len(extra)} label(s) came back that were not written.")
+        raise DataError(
+            f"'{path.name}' was not kept: {counted(len(extra), 'label')} came back that {'was' if len(extra) == 1 else 'were'} not written."
+        )

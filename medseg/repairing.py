@@ -16,6 +16,7 @@ from medseg.errors import DataError, MedsegError
 from medseg.findings import Finding, Report, incomplete
 from medseg.io import raster
 from medseg.labels import Labels
+from medseg.plural import counted
 from medseg.volume import Geometry, Volume
 
 IMAGES, MASKS = "imagesTr", "labelsTr"
@@ -45,7 +46,8 @@ class Repaired:
     def table(self) -> str:
         """All of it in lines of plain text."""
         lines = [f"{kind}  {f.case}: {f.message}" for kind, fs in self._listed() for f in fs]
-        count = f"{len(self.repairs)} repair(s), {len(self.left_out)} of {len(self.left_out) + self.report.cases} cases left out"
+        cases = len(self.left_out) + self.report.cases
+        count = f"{counted(len(self.repairs), 'repair')}, {len(self.left_out)} of {counted(cases, 'case')} left out"
         return "\n".join([*lines, f"{count}; the copy: '{self.folder}'", "", self.report.table()])
 
     def to_json(self) -> dict[str, Any]:

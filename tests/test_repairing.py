@@ -93,7 +93,7 @@ def test_what_can_be_mended_is_and_the_rest_is_named(broken: Path, tmp_path: Pat
     said = found.table()
     assert "case_0: label is 0.8 mm off (origin differs along k)" in said
     assert "case_2: label has 20x17x12 voxels instead of 20x18x12: cut or filled" in said
-    assert "4 repair(s), 3 of 8 cases left out" in said
+    assert "4 repairs, 3 of 8 cases left out" in said
     dataset = layouts.find(tmp_path / "mended")
     for case in dataset.cases:
         image, mask = reading.read_case(case)
