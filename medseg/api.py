@@ -28,7 +28,7 @@ _DEMO_DICE = 0.7
 
 def check(data: str | Path, *, modality: str | None = None) -> Report:
     """What is wrong with a dataset; see `medseg.findings.Report`."""
-    return doctor.check(layouts.find(data, modality))
+    return doctor.check(layouts.find(data, modality, whole=False))
 
 
 def repair(
@@ -45,7 +45,7 @@ def repair(
         spacing_mm: of plain images (PNG, TIFF, JPEG), which hold none: of columns, rows and pages.
         modality: as for `check`.
     """
-    return repairing.repair(layouts.find(data, modality), out, spacing_mm)
+    return repairing.repair(layouts.find(data, modality, whole=False), out, spacing_mm)
 
 
 def plan(data: str | Path, *, preset: str | None = None, budget: str | None = None, **settings: Any) -> Rehearsal:

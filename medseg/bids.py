@@ -16,6 +16,7 @@ from medseg.cases import Case, Dataset, few
 from medseg.errors import DataError
 from medseg.files import read_json
 from medseg.labels import Labels
+from medseg.plural import counted
 from medseg.registry import did_you_mean
 
 _MODALITIES = {"anat": "MR", "dwi": "MR", "func": "MR", "perf": "MR", "fmap": "MR", "pet": "PET", "ct": "CT"}
@@ -52,7 +53,7 @@ def read(root: Path, kind: str = "") -> Dataset:
     masks = _masks(root / "derivatives", images)
     if not masks:
         raise DataError(
-            f"'{root}' is a BIDS tree of {len(images)} images, but no mask under derivatives/ belongs to one. Expected "
+            f"'{root}' is a BIDS tree of {counted(len(images), 'image')}, but no mask under derivatives/ belongs to one. Expected "
             "sub-01_T1w_NAME.nii.gz or sub-01_dseg.nii.gz under derivatives/PIPELINE/sub-01/anat/."
         )
     chosen = _chosen(masks, kind)
@@ -60,7 +61,9 @@ def read(root: Path, kind: str = "") -> Dataset:
     wanted = {_suffix(path) for path in labelled}
     bare = [path for path in images if path not in labelled and _suffix(path) in wanted]
     if bare:
-        progress.warn(f"{len(bare)} image(s) have no mask '{chosen}': {few(map(io.stem, bare))}; not used")
+        progress.warn(
+            f"{counted(len(bare), 'image has', 'images have')} no mask '{chosen}': {few(map(io.stem, bare))}; not used"
+        )
     cases = tuple(_case(path, labelled.get(path)) for path in sorted([*labelled, *bare]))
     channels = {_MODALITIES.get(path.parent.name, "") for path in labelled}
     known = (channels.pop(),) if len(channels) == 1 and "" not in channels else ()
@@ -92,9 +95,7 @@ def _masks(derivatives: Path, images: list[Path]) -> Masks:
             found[pipeline + kind][image] = mask
         lost += len(owners) > 1
     if lost:
-        progress.warn(
-            f"{lost} mask(s) may belong to several images each and are not used: name the image in 'space-T1w'"
-        )
+        progress.warn(f"{counted(lost, 'mask')} may belong to several images: not used: name the image in 'space-T1w'")
     return found
 
 

@@ -96,6 +96,7 @@ class Dataset:
         labels: the declared structures; None where only the masks know.
         channels: name or modality of each channel.
         root: the folder it was found in.
+        incomplete: what was set aside because a file lacks, by id, and why (see `layouts.find`).
 
     Raises:
         DataError: no cases, or two of them share an id.
@@ -107,6 +108,7 @@ class Dataset:
     labels: Labels | None
     channels: tuple[str, ...]
     root: Path
+    incomplete: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
         if not self.cases:

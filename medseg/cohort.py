@@ -15,6 +15,7 @@ import numpy as np
 from medseg import files, io, objects, progress, system, tables
 from medseg.errors import DataError, MedsegError
 from medseg.homing import Blank
+from medseg.plural import counted
 from medseg.prediction import Prediction, Ready
 from medseg.predictor import Predictor
 from medseg.scans import PROBABILITIES, VARIANCES, Scan
@@ -138,7 +139,7 @@ class _Keeper:
         if self.work:
             passes, air = np.median([passes for passes, _ in self.work]), np.mean([air for _, air in self.work])
             left_out = f", {air:.0%} of the windows were left out as air" if air else ""
-            scans = f"{len(self.work)} scan{'s' if len(self.work) > 1 else ''}"
+            scans = counted(len(self.work), "scan")
             progress.say(f"{scans} in {seconds:.1f} s: a voxel was computed {passes:.1f} times{left_out}")
 
     def _written(self, scan: Scan, target: Path, found: Prediction | str) -> Outcome:

@@ -21,6 +21,7 @@ from medseg.cases import few
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import Evaluation
 from medseg.metrics import paired, statistics
+from medseg.plural import counted
 
 Array = npt.NDArray[Any]
 USUAL = ("dice", "nsd", "hd95_mm")
@@ -55,7 +56,7 @@ class Comparison:
         end = "\np values are corrected for the number of labels (Holm)"
         left = [self.summary[f"only_in_{side}"] for side in "ab"]
         if any(left):
-            end += f"\nleft out: {left[0]} cases that A alone has, {left[1]} that B alone has"
+            end += f"\nleft out: {counted(left[0], 'case')} that A alone has, {left[1]} that B alone has"
         return names + tables.aligned(lines) + end
 
     def write(self, folder: str | Path) -> None:
@@ -159,7 +160,7 @@ def _check(sides: Sequence[Mapping[Any, Any]], names: Sequence[str], *summaries:
     if (other := ~np.isclose(volumes[0], volumes[1], rtol=1e-4)).any():
         cases = sorted({both[n][0] for n in np.flatnonzero(other)})
         raise DataError(
-            f"the references differ in {len(cases)} cases: {few(cases, 5)}. Measure both against the same ones."
+            f"the references differ in {counted(len(cases), 'case')}: {few(cases, 5)}. Measure both against the same ones."
         )
     tolerances = {summary.get("tolerance_mm") for summary in summaries}
     if "nsd" in names and len(tolerances) > 1:

@@ -11,6 +11,7 @@ from medseg import files, io, progress
 from medseg import geometry as geo
 from medseg.errors import DataError, MedsegError
 from medseg.io import dicom
+from medseg.plural import counted
 from medseg.settings import Settings
 from medseg.volume import Geometry, Volume
 
@@ -100,7 +101,7 @@ def _targets(target: Path, names: Sequence[str], ending: str) -> list[Path]:
         return [target / f"{name}{ending}" for name in names]
     if len(names) != 1 or not target.name.lower().endswith(ending):
         raise DataError(
-            f"'{target.name}' is one file, and there are {len(names)} volumes to be written as {ending}. Name a folder, or one "
+            f"'{target.name}' is one file, for {counted(len(names), 'volume')} to be written as {ending}. Name a folder, or one "
             "series with --series."
         )
     return [target]

@@ -13,7 +13,8 @@ from medseg.cases import Dataset, MaskValues, few
 from medseg.declaration import shown
 from medseg.errors import DataError
 from medseg.examination import Exam, examine
-from medseg.findings import Finding, Report
+from medseg.findings import Finding, Report, incomplete
+from medseg.plural import counted
 
 _INSTANCES = 40  # more values than this, declared by nobody, look like numbered instances
 
@@ -29,7 +30,7 @@ def check(dataset: Dataset) -> Report:
     """
     look = functools.partial(examine, labels=dataset.labels)
     exams = reading.each(look, dataset.cases, "checking", len(dataset.channels))
-    findings = [finding for exam in exams for finding in exam.findings]
+    findings = [*incomplete(dataset), *(finding for exam in exams for finding in exam.findings)]
     for compare in (_channels, _spacings, _duplicates, _leaks, _sides, _labels):
         findings += compare(dataset, exams)
     return Report.of(dataset, findings)
@@ -41,11 +42,12 @@ def _channels(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
     most = max(counts, key=lambda count: (counts[count], count == named), default=named)
     for exam in exams:
         if exam.digest and exam.channels != most:
-            yield Finding("error", exam.case.id, "channels", f"{exam.channels} channel(s), but most cases have {most}")
+            yield Finding(
+                "error", exam.case.id, "channels", f"{counted(exam.channels, 'channel')}, but most cases have {most}"
+            )
     if most != named:
-        text = (
-            f"most images have {most} channel(s), but {named} are named: {few(dataset.channels, 8)}. Correct the names"
-        )
+        given = f"{counted(named, 'is', 'are')} named: {few(dataset.channels, 8)}"
+        text = f"most images have {counted(most, 'channel')}, but {given}. Correct the names"
         yield Finding("warning", "", "channels", text)
 
 
@@ -119,7 +121,9 @@ def _labels(dataset: Dataset, exams: Sequence[Exam]) -> Iterator[Finding]:
     if dataset.labels and dataset.labels.twins:
         yield Finding("warning", "", "labels", f"{dataset.labels.twins}. Is one of them mistyped?")
     if (patients := len({case.group for case in dataset.labelled})) < 2:
-        yield Finding("error", "", "too-few", f"{patients} labelled patient(s); training needs at least 2, better 20")
+        yield Finding(
+            "error", "", "too-few", f"{counted(patients, 'labelled patient')}; training needs at least 2, better 20"
+        )
 
 
 def _undeclared(masks: Mapping[str, MaskValues]) -> Finding:

@@ -21,6 +21,7 @@ from medseg.geometry import difference, same_space
 from medseg.labels import Labels
 from medseg.metrics import ScanScores
 from medseg.pairing import Pair, read_masks
+from medseg.plural import counted
 
 Array = npt.NDArray[Any]
 WHO = ("case", "group", "label", "status")  # what a row is about; its metrics follow
@@ -177,7 +178,9 @@ def _measure(pair: Pair, labels: Labels, tolerance_mm: float, names: Sequence[st
 def _check(mask: Array, labels: Labels, what: str) -> None:
     allowed = labels.allowed_channels
     if mask.shape[0] not in allowed:
-        raise DataError(f"{what} has {mask.shape[0]} channels; {allowed[-1]} are expected. Give one mask a case.")
+        raise DataError(
+            f"{what} has {counted(mask.shape[0], 'channel')}; {counted(allowed[-1], 'is', 'are')} expected. Give one mask a case."
+        )
     if mask.shape[0] == 1 and (unknown := labels.undeclared(mask)):
         raise DataError(f"{what} holds {list(unknown)}; the labels declare {[0, *labels.values]}. Correct one of them.")
 

@@ -19,6 +19,7 @@ from medseg.findings import Finding, Severity
 from medseg.geometry import difference, same_space
 from medseg.io import read
 from medseg.labels import Labels
+from medseg.plural import counted
 from medseg.reading import mask_values, misplaced, read_mask
 from medseg.volume import Geometry, Volume
 
@@ -117,7 +118,9 @@ def _look_at_mask(exam: Exam, labels: Labels | None) -> None:
     if mask.channels not in allowed:
         picture = "; is it a colour picture?" if mask.channels in (3, 4) else ""
         expected = " or ".join(map(str, allowed))
-        exam.add("error", "mask-channels", f"the mask has {mask.channels} channels, expected {expected}{picture}")
+        exam.add(
+            "error", "mask-channels", f"the mask has {counted(mask.channels, 'channel')}, expected {expected}{picture}"
+        )
         return
     exam.values = frozenset[int]().union(*mask_values(mask))
     exam.masked = True
@@ -131,7 +134,7 @@ def _look_at_values(exam: Exam, array: Array, labels: Labels | None) -> None:
         exam.add("warning", "empty", "the mask is empty")
     elif labels is not None and len(array) == 1 and (unknown := labels.undeclared(array)):
         count = np.isin(array, unknown).sum()
-        text = f"{count} voxels hold values that no label declares: {few(map(shown, unknown), 8)}{picture}"
+        text = f"{counted(count, 'voxel holds a value', 'voxels hold values')} that no label declares: {few(map(shown, unknown), 8)}{picture}"
         exam.add("error", "undeclared", text)
     elif labels is None and picture:
         exam.add("warning", "picture-mask", f"the mask holds one value, 255, taken as a label{picture}")

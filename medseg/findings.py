@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from medseg.cases import Dataset, few
+from medseg.plural import counted
 
 Severity = Literal["error", "warning", "note"]
 SEVERITIES: tuple[Severity, ...] = ("error", "warning", "note")
@@ -22,6 +23,11 @@ class Finding:
     case: str
     code: str
     message: str
+
+
+def incomplete(dataset: Dataset) -> list[Finding]:
+    """An error for each case that was set aside for the lack of a file."""
+    return [Finding("error", case, "incomplete", why) for case, why in dataset.incomplete.items()]
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,9 @@ class Report:
     @property
     def verdict(self) -> str:
         """One line."""
-        counts = ", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s in SEVERITIES if (n := self.count(s)))
+        counts = ", ".join(counted(n, s) for s in SEVERITIES if (n := self.count(s)))
         end = "training can start" if self.ok else "training would fail or mislead: mend the errors first"
-        return f"{self.dataset}, {self.cases} cases ({self.layout}): {counts or 'nothing found'}; {end}"
+        return f"{self.dataset}, {counted(self.cases, 'case')} ({self.layout}): {counts or 'nothing found'}; {end}"
 
     def table(self) -> str:
         """Findings in columns of plain text, and the verdict; equal messages share a row, and a kind has a few rows."""

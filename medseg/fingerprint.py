@@ -12,6 +12,7 @@ from medseg import geometry as geo
 from medseg.cases import Case, named
 from medseg.errors import DataError
 from medseg.labels import Labels
+from medseg.plural import counted
 from medseg.reading import each, read_case
 from medseg.region import Region, part
 from medseg.settings import Settings
@@ -119,7 +120,7 @@ def _same_channels(cases: Sequence[Case], facts: Sequence[_CaseFacts]) -> None:
     most = max(set(counts), key=counts.count)
     if odd := [(case.id, n) for case, n in zip(cases, counts, strict=True) if n != most]:
         raise DataError(
-            f"{odd[0][0]}: {odd[0][1]} channel(s), where most cases have {most}. Give all cases the same channels."
+            f"{odd[0][0]}: {counted(odd[0][1], 'channel')}, where most cases have {most}. Give all cases the same channels."
         )
 
 

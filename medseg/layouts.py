@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import glob
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +13,14 @@ from medseg.cases import Case, Dataset, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.files import read_json
 from medseg.labels import Labels
+from medseg.plural import counted
 
 FOLDERS = (("imagesTr", "labelsTr"), ("images", "labels"), ("images", "masks"), ("image", "label"), ("image", "mask"))
 UNNAMED = "dataset"  # its folder's name may be a patient's, and would become the model's
 CHANNEL = re.compile(r"_\d{4}$")  # nnU-Net's ending of one file a channel
 
 
-def find(path: str | Path, modality: str | None = None, keys: Path | None = None) -> Dataset:
+def find(path: str | Path, modality: str | None = None, keys: Path | None = None, *, whole: bool = True) -> Dataset:
     """Recognise a dataset.
 
     Args:
@@ -28,6 +29,7 @@ def find(path: str | Path, modality: str | None = None, keys: Path | None = None
         modality: what the images are (`CT`, `MR` ...) in place of what the dataset says; separated by commas where the
             channels differ. Of a tree of DICOM studies, the series to take.
         keys: folder beside which the key of patients' groups is kept; None for one that dies with the process.
+        whole: refuse a dataset that lacks files; False sets their cases aside instead, see `Dataset.incomplete`.
 
     Returns:
         The dataset; `layout` says what was recognised. `labels` is None where only the masks know (see
@@ -43,7 +45,7 @@ def find(path: str | Path, modality: str | None = None, keys: Path | None = None
         if not path.exists():
             raise DataError(f"no such dataset: '{path}'. Give a folder, its dataset.json, or a CSV.")
         dataset = _recognise(path, masks, modality, keys)
-        _check_files(dataset)
+        dataset = _complete(dataset, whole)
         dataset = studies.by_name(dataset) if dataset.layout != studies.LAYOUT else dataset
     except OSError as error:  # a folder that may not be listed, a name longer than the system allows
         raise DataError(f"cannot read '{path}': {error.strerror or type(error).__name__}") from error
@@ -79,12 +81,36 @@ def _recognise(path: Path, masks: str, modality: str | None, keys: Path | None) 
     )
 
 
-def _check_files(dataset: Dataset) -> None:
+def _complete(dataset: Dataset, whole: bool) -> Dataset:
+    """The dataset if all its files are there, or without the cases that lack some; but one to train on has to be left."""
+    incomplete = {case.id: why for case in dataset.cases if (why := _lack(case))}
+    cases = tuple(case for case in dataset.cases if case.id not in incomplete)
+    if incomplete and (whole or not any(case.label for case in cases)):
+        raise DataError(_lacks(dataset, [case for case in dataset.cases if not case.images]))
+    return dataset.replace(cases=cases, incomplete=incomplete)
+
+
+def _lack(case: Case) -> str:
+    if not case.images:
+        return "the mask has no image of the same name"
+    missing = [case.without_paths(f"'{path}'") for path in case.files if not io.exists(path)]
+    return f"{few(missing)} is not there" if missing else ""
+
+
+def _lacks(dataset: Dataset, alone: Sequence[Case]) -> str:
+    """What to say of all files that lack: images of masks, or else those that a list names."""
+    if alone:
+        masks, images = len(dataset.labelled), (case.id for case in dataset.cases if case.images)
+        names = few(io.bare_name(case.label) for case in alone if case.label)
+        return (
+            f"{len(alone)} of {masks} masks have no image of the same name: {names}; images there: "
+            f"{few(images) or 'none'}. Give both the same name, or run 'medseg check DATA --fix OUT' for a copy without."
+        )
     wanted = [path for case in dataset.cases for path in case.files]
-    if missing := [path for path in wanted if not io.exists(path)]:
-        root = dataset.root
-        shown = few(path.relative_to(root) if path.is_relative_to(root) else path for path in missing)
-        raise DataError(f"{len(missing)} of {len(wanted)} files of '{root}' are missing: {shown}")
+    missing = [path for path in wanted if not io.exists(path)]
+    root = dataset.root
+    shown = few(path.relative_to(root) if path.is_relative_to(root) else path for path in missing)
+    return f"{len(missing)} of {len(wanted)} files of '{root}' are missing: {shown}"
 
 
 # --- dataset.json
@@ -157,9 +183,11 @@ def _nnunet(root: Path, channels: int) -> tuple[Case, ...]:
     cases = _pairs(root / "imagesTr", root / "labelsTr")
     if (root / "imagesTs").is_dir() and (root / "labelsTs").is_dir():
         cases += _pairs(root / "imagesTs", root / "labelsTs", "test")
-    if channels and (wrong := [case for case in cases if len(case.images) != channels]):
+    if channels and (wrong := [case for case in cases if len(case.images) not in (0, channels)]):
         counts = few(f"{case.id} has {len(case.images)}" for case in wrong)
-        raise DataError(f"dataset.json names {channels} channel(s), but {len(wrong)} of {len(cases)} differ: {counts}")
+        raise DataError(
+            f"dataset.json names {counted(channels, 'channel')}, but {len(wrong)} of {len(cases)} differ: {counts}"
+        )
     return cases
 
 
@@ -174,14 +202,11 @@ def _pairs(images: Path, labels: Path, split: str | None = None) -> tuple[Case, 
     for name, path in files.items():
         scans.setdefault(CHANNEL.sub("", name) if suffixed else name, []).append(path)
     ids = {name: _id(scans[name][0], suffixed) for name in sorted(scans)}
-    if alone := sorted(set(masks) - set(scans)):
-        raise DataError(
-            f"{len(alone)} of {len(masks)} masks in {labels.name}/ have no image of the same name in {images.name}/: "
-            f"{few(alone)}; images there: {few(ids.values()) or 'none'}. Give both the same name."
-        )
+    alone = (Case(name, (), masks[name], split=split) for name in sorted(set(masks) - set(scans)))
     if masks and (bare := [ids[name] for name in ids if name not in masks]):
         progress.warn(f"{len(bare)} of {len(scans)} images in {images.name}/ have no mask: {few(bare)}; not used")
-    return tuple(Case(ids[name], tuple(scans[name]), masks.get(name), split=split) for name in ids)
+    paired = (Case(ids[name], tuple(scans[name]), masks.get(name), split=split) for name in ids)
+    return (*paired, *alone)  # which `find` refuses, or sets aside
 
 
 def _volumes(folder: Path) -> dict[str, Path]:
@@ -214,6 +239,6 @@ def _override(modality: str, channels: tuple[str, ...]) -> tuple[str, ...]:
     given = tuple(name.strip() for name in modality.split(","))
     if len(given) not in (1, len(channels)):
         raise ConfigError(
-            f"modality names {len(given)} channels, but the images have {len(channels)}: {', '.join(channels)}"
+            f"modality names {counted(len(given), 'channel')}, but the images have {len(channels)}: {', '.join(channels)}"
         )
     return given if len(given) == len(channels) else given * len(channels)

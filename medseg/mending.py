@@ -14,6 +14,7 @@ from medseg.cases import few
 from medseg.declaration import shown
 from medseg.errors import DataError, GeometryError
 from medseg.labels import Labels
+from medseg.plural import counted
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -45,10 +46,10 @@ def onto(mask: Volume, image: Geometry) -> tuple[Volume, str]:
         if before != after:
             lost = sum(before.values()) - sum(after.values())
             raise GeometryError(
-                f"label has {how}: {lost} labelled voxels lie outside the image. Is it of another scan?"
+                f"label has {how}: {counted(lost, 'labelled voxel lies', 'labelled voxels lie')} outside the image. Is it of another scan?"
             )
         what = f"{'turned' if turned else 'cut or filled with background'} by position"
-        return moved, f"label {verb} {how}: {what}; all {sum(after.values())} labelled voxels kept"
+        return moved, f"label {verb} {how}: {what}; all {counted(sum(after.values()), 'labelled voxel')} kept"
     if not _one_off(mask.geometry, image) or before.keys() != after.keys():
         raise GeometryError(
             f"label {verb} {how}, and not over the same extent. Resample it by hand, if it is of this scan."
@@ -120,7 +121,7 @@ def recoded(mask: Volume, into: Mapping[int, int]) -> tuple[Volume, str]:
     for value, number in changed.items():
         where = mask.array == value
         array[where] = number
-        counts.append(f"{shown(value)} becomes {number} ({int(where.sum())} voxels)")
+        counts.append(f"{shown(value)} becomes {number} ({counted(int(where.sum()), 'voxel')})")
     return mask.replace(array=array), f"values of a picture: {few(counts, 8)}"
 
 

@@ -18,6 +18,7 @@ from medseg.geometry import resample_to, same_space
 from medseg.io import _codes, dicom_seg, rtstruct
 from medseg.io._source import Source, checked_name
 from medseg.labels import Labels
+from medseg.plural import counted
 from medseg.volume import Geometry, Volume
 
 Array = npt.NDArray[Any]
@@ -187,4 +188,8 @@ def _difference(
         if not (abs(back_ml - volume_ml) <= _OFF_SHARE * volume_ml and off_mm <= tolerance_mm):
             return f"'{names[number - 1]}' of {volume_ml:.4g} ml comes to {back_ml:.4g} ml, {off_mm:.3g} mm away"
     extra = there.keys() - wanted.keys()
-    return f"{len(extra)} label(s) come that were not written" if extra else ""
+    return (
+        f"{counted(len(extra), 'label')} came back but {'was' if len(extra) == 1 else 'were'} not written"
+        if extra
+        else ""
+    )

@@ -13,6 +13,7 @@ from medseg import drawings, io, layouts, manifest, progress
 from medseg.cases import Case, few
 from medseg.errors import DataError
 from medseg.labels import Labels
+from medseg.plural import counted
 from medseg.reading import read_mask, refuse_negative
 from medseg.scans import without_probabilities
 from medseg.volume import Geometry, Volume
@@ -109,7 +110,7 @@ def pair_folders(
             + ". Predict or rename them, or take the references away."
         )
     if extra:
-        progress.warn(f"{len(extra)} predictions have no reference and are not evaluated: {few(extra, 5)}")
+        progress.warn(f"not evaluated: {counted(len(extra), 'prediction')} without a reference: {few(extra, 5)}")
     told = manifest.about_cases(Path(table)) if table else {}
     if table and (untold := sorted(wanted.keys() - told.keys())):
         raise DataError(f"'{table}' says nothing about {len(untold)} of {len(wanted)} cases: {few(untold, 5)}")
@@ -134,7 +135,7 @@ def shared(a: str | Path, b: str | Path, references: str | Path, modality: str |
     if not (both := one & other & known):
         raise DataError(f"no case has a reference and a mask in both: one has {few(one, 3)}, the other {few(other, 3)}")
     if alone := sorted((one ^ other) & known):
-        progress.warn(f"{len(alone)} cases have a mask in one of the two alone and are left out: {few(alone, 5)}")
+        progress.warn(f"left out: {counted(len(alone), 'case')} with a mask in one of the two alone: {few(alone, 5)}")
     return Shared(both, (len(one & known) - len(both), len(other & known) - len(both)))
 
 

@@ -19,6 +19,7 @@ from medseg import division, layouts, preprocess, progress, sample
 from medseg.cases import Case, named
 from medseg.description import Bundle
 from medseg.inner import case_dice, mean_dice
+from medseg.plural import counted
 from medseg.predictor import Predictor
 from medseg.prepared import Prepared
 from medseg.reading import read_case
@@ -146,7 +147,7 @@ def compare(whole: Predictor, rounded: Predictor, cases: Sequence[Case]) -> dict
         prepared = _prepared(case, whole.bundle)
         found.append((case_dice(whole, prepared), case_dice(rounded, prepared)))
     before, after = (mean_dice(scores) for scores in zip(*found, strict=True))
-    said = f"Dice on {len(cases)} case(s): {before:.4f} in fp32, {after:.4f} in int8"
+    said = f"Dice on {counted(len(cases), 'case')}: {before:.4f} in fp32, {after:.4f} in int8"
     if before - after > _LOST:
         progress.warn(f"{said}. That is a loss of more than {_LOST}: export without --int8, unless speed is worth it.")
     else:

@@ -13,6 +13,7 @@ import yaml
 
 from medseg import parts, progress, training, trials
 from medseg.engine.trial import Trial
+from medseg.plural import counted
 from medseg.study import Study, settle
 from medseg.system import pick_device
 
@@ -53,6 +54,7 @@ class Rehearsal:
     def table(self) -> str:
         """The plan and what was measured, as text."""
         steps = ", ".join(f"{name} {seconds:.3g} s" for name, seconds in self.trial.seconds.items())
+        cases = counted(len(self.study.inner.train), "case")
         shared = f", for {self.models} models together" if self.models > 1 else ""
         return "\n".join(
             [
@@ -62,7 +64,7 @@ class Rehearsal:
                 f"memory        {self.trial.memory_gb:.2g} GB",
                 f"disk          {self.disk_gb:.2g} GB for prepared cases and checkpoints",
                 f"besides       {progress.clock(self.around_s)} to prepare cases (less where that was done before), try steps out and report",
-                f"whole run     {progress.clock(self.run_s)} for {self.steps} steps on {len(self.study.inner.train)} cases{shared}",
+                f"whole run     {progress.clock(self.run_s)} for {counted(self.steps, 'step')} on {cases}{shared}",
             ]
         )
 

@@ -13,9 +13,10 @@ from medseg import doctor, files, io, layouts, mending, reading
 from medseg.cases import Case, Dataset
 from medseg.declaration import shown
 from medseg.errors import DataError, MedsegError
-from medseg.findings import Finding, Report
+from medseg.findings import Finding, Report, incomplete
 from medseg.io import raster
 from medseg.labels import Labels
+from medseg.plural import counted
 from medseg.volume import Geometry, Volume
 
 IMAGES, MASKS = "imagesTr", "labelsTr"
@@ -45,7 +46,8 @@ class Repaired:
     def table(self) -> str:
         """All of it in lines of plain text."""
         lines = [f"{kind}  {f.case}: {f.message}" for kind, fs in self._listed() for f in fs]
-        count = f"{len(self.repairs)} repair(s), {len(self.left_out)} of {len(self.left_out) + self.report.cases} cases left out"
+        cases = len(self.left_out) + self.report.cases
+        count = f"{counted(len(self.repairs), 'repair')}, {len(self.left_out)} of {counted(cases, 'case')} left out"
         return "\n".join([*lines, f"{count}; the copy: '{self.folder}'", "", self.report.table()])
 
     def to_json(self) -> dict[str, Any]:
@@ -92,7 +94,7 @@ def repair(dataset: Dataset, out: str | Path, spacing_mm: Sequence[float] | None
     copy = functools.partial(_copied, out=out, into=into, labels=dataset.labels, spacing_mm=spacing_mm)
     copies = reading.each(copy, dataset.cases, "repairing", len(dataset.channels))
     good = [item for item in copies if item.entry is not None or _removed(out, item)]
-    left_out = [finding for item in copies if item.entry is None for finding in item.findings]
+    left_out = [*incomplete(dataset), *(found for item in copies if item.entry is None for found in item.findings)]
     while True:
         report = _checked(dataset, out, good, into, left_out)
         bad = {finding.case: finding for finding in report.findings if finding.severity == "error" and finding.case}

@@ -12,6 +12,7 @@ from medseg.cases import few
 from medseg.errors import DataError
 from medseg.io import dicom, raster
 from medseg.layouts import CHANNEL
+from medseg.plural import counted
 
 PROBABILITIES, VARIANCES = "_probabilities", "_variances"  # how the names of files end that lie beside a mask
 
@@ -72,16 +73,14 @@ def _in_folder(folder: Path, channels: int | None) -> list[Scan]:
             f"'{folder}' holds no scans.{where} Known files: {', '.join(io.SUFFIXES)}, or DICOM series in folders."
         )
     if deeper:
-        progress.warn(f"{deeper} scan(s) lie in folders below and are left out: name those folders to have them")
+        progress.warn(f"left out: {counted(deeper, 'scan')} in folders below; name those folders to have them")
     if not all(raster.matches(path) for path in found):
         if others := [scan for scan in series if _folder(scan.images[0]) != folder]:
-            progress.warn(
-                f"{len(others)} DICOM series lie below a folder of scans and are set aside: name them to have them"
-            )
+            progress.warn(f"set aside: {len(others)} DICOM series below a folder of scans; name them to have them")
         return _grouped(found, channels)
     if series and found:
         ids = few(scan.id for scan in series)
-        progress.warn(f"{len(found)} picture(s) lie in the folder of the DICOM series {ids} and are set aside")
+        progress.warn(f"set aside: {counted(len(found), 'picture')} in the folder of the DICOM series {ids}")
     return series or _grouped(found, channels)
 
 
@@ -111,7 +110,7 @@ def without_probabilities(paths: Sequence[Path]) -> list[Path]:
     endings = (PROBABILITIES, VARIANCES)
     likely = {name for name in names for end in endings if name.endswith(end) and name.removesuffix(end) in names}
     if likely:
-        progress.warn(f"{len(likely)} file(s) of probabilities beside a mask are set aside")
+        progress.warn(f"set aside: {counted(len(likely), 'file')} of probabilities beside a mask")
     return [path for path in paths if io.bare_name(path) not in likely]
 
 

@@ -11,6 +11,7 @@ from medseg import drawings, io, matching, progress, pseudonym, volume
 from medseg.cases import Case, Dataset, Structures, few
 from medseg.errors import ConfigError, DataError, MedsegError
 from medseg.labels import Label, Labels
+from medseg.plural import counted
 from medseg.reading import each
 from medseg.series import Series, drawn_objects, series_within
 
@@ -116,7 +117,7 @@ def _say_several(chosen: Sequence[Series]) -> None:
     several = {uid: count for uid, count in Counter(series.uid for series in chosen).items() if count > 1}
     if several:
         progress.warn(
-            f"{len(several)} series hold several volumes (echoes, times ...), {sum(several.values())} in all, and one mask: each "
+            f"{counted(len(several), 'series holds', 'series hold')} several volumes (echoes, times ...), {sum(several.values())} in all, and one mask: each "
             "volume is a case with that mask. List those that you want in a CSV, or their volumes as its channels"
         )
 

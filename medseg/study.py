@@ -16,6 +16,7 @@ from medseg.division import Fold
 from medseg.errors import ConfigError, DataError, RunError
 from medseg.labels import Labels
 from medseg.lineage import Ancestor, Setting
+from medseg.plural import counted
 from medseg.region import Region
 from medseg.system import pick_device
 from medseg.volume import axes_of
@@ -103,7 +104,9 @@ def settle(data: str | Path, user: Mapping[str, Any], keys: Path | None = None) 
     dataset = layouts.find(data, asked.modality, keys)
     values = reading.label_values(dataset)
     labels = dataset.labels or reading.discover_labels(values)
-    progress.say(f"{len(dataset.labelled)} labelled cases ({dataset.layout}), labels: {', '.join(labels.names)}")
+    progress.say(
+        f"{counted(len(dataset.labelled), 'labelled case')} ({dataset.layout}), labels: {', '.join(labels.names)}"
+    )
     presence = division.presence(values, labels)
     if labels.twins:
         progress.warn(labels.twins)
@@ -161,7 +164,7 @@ def divide(dataset: Dataset, config: RunConfig, presence: division.Presence | No
     """The parts that `fold` asks for: one, or several for an ensemble."""
     if declared := division.declared(dataset.cases):
         progress.say(
-            f"the dataset declares {len(declared.test)} test cases; they are held back, and `fold` has no effect"
+            f"the dataset declares {counted(len(declared.test), 'test case; it is', 'test cases; they are')} held back, and `fold` has no effect"
         )
         return (declared,)
     if config.fold == "none":

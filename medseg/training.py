@@ -17,6 +17,7 @@ from medseg.engine import fit, optim, state, together
 from medseg.engine.determinism import deterministic
 from medseg.engine.trial import Trial
 from medseg.inner import Inner
+from medseg.plural import counted
 from medseg.study import Study
 from medseg.system import pick_device
 
@@ -112,11 +113,13 @@ def _store(
 ) -> None:
     """Choose what cleaning helps, and write the bundle."""
     progress.say(
-        f"{run.step} steps in {progress.clock(run.seconds)}, {run.waited_s / run.seconds:.1%} of it waiting for batches; "
+        f"{counted(run.step, 'step')} in {progress.clock(run.seconds)}, {run.waited_s / run.seconds:.1%} of it waiting for batches; "
         f"best Dice on the inner split {run.best:.3f} at step {run.best_step}"
     )
     if run.step < _FEW_STEPS:
-        progress.warn(f"only {run.step} step(s) were made, and some hundreds are needed: give it more time")
+        progress.warn(
+            f"only {counted(run.step, 'step was', 'steps were')} made, and some hundreds are needed: give it more time"
+        )
     facts: dict[str, Any] = {
         "cases": len(study.inner.train),
         "inner_cases": len(study.inner.test),

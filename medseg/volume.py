@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from medseg import picture
 from medseg.errors import GeometryError
+from medseg.plural import counted
 
 Kind = Literal["image", "labels"]
 Array = npt.NDArray[Any]
@@ -195,7 +196,7 @@ class Volume:
         return Volume, (np.asarray(self.array), self.geometry, self.kind, dict(self.meta))
 
     def __repr__(self) -> str:
-        return f"Volume({self.kind}, {self.channels} channel(s) of {self.array.dtype}, {self.geometry!r})"
+        return f"Volume({self.kind}, {counted(self.channels, 'channel')} of {self.array.dtype}, {self.geometry!r})"
 
     def _repr_html_(self) -> str:
         from nibabel.orientations import apply_orientation, io_orientation

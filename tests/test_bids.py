@@ -63,8 +63,8 @@ def test_sessions_and_runs_are_told_apart_and_what_is_unclear_is_left_out(
     labelled = [case.id for case in dataset.labelled]
     assert labelled == ["sub-01_ses-a_T1w", "sub-01_ses-b_T1w"]
     assert {case.group for case in dataset.labelled} == {"sub-01"}
-    assert "1 mask(s) may belong to several images each" in caplog.text
-    assert "1 image(s) have no mask" in caplog.text
+    assert "1 mask may belong to several images" in caplog.text
+    assert "1 image has no mask" in caplog.text
 
 
 def test_names_of_a_table_and_of_the_dataset(tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_names_of_a_table_and_of_the_dataset(tmp_path: Path) -> None:
 
 def test_a_mask_in_another_space_belongs_to_no_image(tmp_path: Path) -> None:
     root = tree(tmp_path, anat(1, "T1w"), f"derivatives/manual/{anat(1, 'space-MNI152_dseg')}")
-    with pytest.raises(DataError, match="BIDS tree of 1 images, but no mask"):
+    with pytest.raises(DataError, match="BIDS tree of 1 image, but no mask"):
         layouts.find(root)
 
 

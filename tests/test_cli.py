@@ -595,7 +595,7 @@ def test_check_writes_a_repaired_copy(
     ended = cli("check", data, "--fix", tmp_path / "mended")
     assert ended.code == 0
     assert "repaired  case_1: stored as float32" in ended.out
-    assert "1 repair(s), 0 of 4 cases left out" in ended.out
+    assert "1 repair, 0 of 4 cases left out" in ended.out
     assert "--fix OUT" in refused("check", data, "--spacing", 1, 1, 2)
     assert "not empty" in refused("check", data, "--fix", tmp_path / "mended")
 

@@ -133,7 +133,7 @@ def test_one_volume_may_have_a_file_of_its_own_name(tmp_path: Path) -> None:
     (outcome,) = medseg.convert(SERIES, tmp_path / "mine.nii.gz")
     assert outcome.file == tmp_path / "mine.nii.gz"
     assert (tmp_path / "mine.json").is_file()
-    with pytest.raises(DataError, match="is one file, and there are 2 volumes"):
+    with pytest.raises(DataError, match="is one file, for 2 volumes"):
         medseg.convert(echoes(tmp_path / "mr"), tmp_path / "mine.nii.gz")
 
 

@@ -259,7 +259,7 @@ def test_left_and_right_are_told_by_the_world_and_not_by_the_array(made: Maker) 
 
 def test_another_number_of_channels(made: Maker) -> None:
     made.put("a", Volume(np.stack([scan(8).array[0], scan(9).array[0]]), grid()))
-    assert one(made.check(), "channels") == ("error", "a", "2 channel(s), but most cases have 1")
+    assert one(made.check(), "channels") == ("error", "a", "2 channels, but most cases have 1")
 
 
 def test_most_cases_decide_how_many_channels_there_are(made: Maker) -> None:
@@ -268,8 +268,8 @@ def test_most_cases_decide_how_many_channels_there_are(made: Maker) -> None:
         made.put(name, Volume(np.concatenate([scan(seed + 8).array, scan(seed).array]), grid()))
     found = [(f.severity, f.case, f.message) for f in made.check().findings if f.code == "channels"]
     assert found == [
-        ("error", "a", "1 channel(s), but most cases have 2"),
-        ("warning", "", "most images have 2 channel(s), but 1 are named: CT. Correct the names"),
+        ("error", "a", "1 channel, but most cases have 2"),
+        ("warning", "", "most images have 2 channels, but 1 is named: CT. Correct the names"),
     ]
 
 

@@ -28,11 +28,11 @@ def test_only_errors_stop_a_training() -> None:
 
 
 def test_verdict() -> None:
-    assert report().verdict == "knees, 1 cases (by hand): nothing found; training can start"
+    assert report().verdict == "knees, 1 case (by hand): nothing found; training can start"
     text = report(
         Finding("error", "a", "x", "1"), Finding("note", "a", "x", "2"), Finding("note", "a", "x", "3")
     ).verdict
-    assert text == "knees, 1 cases (by hand): 1 error, 2 notes; training would fail or mislead: mend the errors first"
+    assert text == "knees, 1 case (by hand): 1 error, 2 notes; training would fail or mislead: mend the errors first"
 
 
 def test_table_is_the_verdict_alone_when_all_is_well() -> None:

@@ -13,7 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 # From the ground up; a part may import from the rows below its own, never from its own.
 LAYERS = """
-errors progress extent runner mistakes
+errors progress extent runner mistakes plural
 registry resources files pseudonym picture system memory
 settings declaration choices laterality logits
 volume labels interpolation stitching windows

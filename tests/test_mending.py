@@ -128,4 +128,4 @@ def test_recoding_counts_voxels() -> None:
     found, said = mending.recoded(mask(), {1: 7, 7: 1})
     assert (found.array == 1).sum() == 1
     assert (found.array == 7).sum() == 17
-    assert said == "values of a picture: 1 becomes 7 (17 voxels), 7 becomes 1 (1 voxels)"
+    assert said == "values of a picture: 1 becomes 7 (17 voxels), 7 becomes 1 (1 voxel)"

@@ -179,7 +179,7 @@ def test_what_came_that_was_not_written_is_an_error(
     monkeypatch.setattr(
         form, "write", lambda numbers, *rest: right(np.where(ball(geometry) == 5, numbers * 0 + 2, numbers), *rest)
     )
-    with pytest.raises(DataError, match=r"1 label\(s\) come that were not written"):
+    with pytest.raises(DataError, match="1 label came back but was not written"):
         objects.write(Volume(mask, geometry, "labels"), LABELS, series, tmp_path / f"m{ending}")
 
 

@@ -27,7 +27,7 @@ def test_a_plan_with_what_it_takes(tmp_path: Path, quick: dict[str, Any], make_d
     settings = yaml.safe_load(found.yaml())
     assert settings["sample.patch"] == [16, 16, 8]
     assert settings["preprocess.spacing_mm"] == [1.0, 1.0, 2.0]
-    for part in ("a step", "memory", "disk", "besides", "4 steps on 1 cases"):
+    for part in ("a step", "memory", "disk", "besides", "4 steps on 1 case"):
         assert part in found.table()
 
 
@@ -60,7 +60,7 @@ def test_all_folds_are_counted(
     else:
         assert found.steps == 2 * 4
         assert found.run_s == pytest.approx(whole)
-    assert "on 1 cases, for 2 models together" in found.table()
+    assert "on 1 case, for 2 models together" in found.table()
 
 
 def test_a_budget_that_preparing_outlasts(

@@ -47,6 +47,35 @@ def broken(tmp_path: Path, make_dataset: Make) -> Path:
     return root
 
 
+def test_cases_that_lack_a_file_are_left_out_and_the_others_go_on(tmp_path: Path, make_dataset: Make) -> None:
+    root = make_dataset(tmp_path / "scans", cases=4)
+    rewrite(root / "labels/case_0.nii.gz", shifted)
+    (root / "images/case_1.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"1 of 4 masks have no image of the same name: case_1; images there: case_0"):
+        layouts.find(root)
+    assert [(f.case, f.message) for f in medseg.check(root).findings if f.code == "incomplete"] == [
+        ("case_1", "the mask has no image of the same name")
+    ]
+    found = medseg.repair(root, tmp_path / "mended")
+    assert found.ok
+    assert [finding.case for finding in found.repairs] == ["case_0"]
+    assert "left_out  case_1: the mask has no image of the same name" in found.table()
+    assert [case.id for case in layouts.find(tmp_path / "mended").cases] == ["case_0", "case_2", "case_3"]
+
+
+def test_a_list_may_name_what_is_not_there(tmp_path: Path, make_dataset: Make) -> None:
+    root = make_dataset(tmp_path / "scans", cases=3)
+    rows = [{"image": f"images/case_{n}.nii.gz", "label": f"labels/case_{n}.nii.gz"} for n in range(3)]
+    (root / "dataset.json").write_text(json.dumps({"training": rows}))
+    (root / "labels/case_2.nii.gz").unlink()
+    found = medseg.repair(root, tmp_path / "mended")
+    assert [(finding.case, finding.message) for finding in found.left_out] == [("case_2", "the mask is not there")]
+    for name in ("case_0", "case_1"):
+        (root / f"images/{name}.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"3 of 6 files of .* are missing"):
+        medseg.repair(root, tmp_path / "nothing")
+
+
 def test_what_can_be_mended_is_and_the_rest_is_named(broken: Path, tmp_path: Path) -> None:
     before = files.sha256(broken)
     found = medseg.repair(broken, tmp_path / "mended")
@@ -64,7 +93,7 @@ def test_what_can_be_mended_is_and_the_rest_is_named(broken: Path, tmp_path: Pat
     said = found.table()
     assert "case_0: label is 0.8 mm off (origin differs along k)" in said
     assert "case_2: label has 20x17x12 voxels instead of 20x18x12: cut or filled" in said
-    assert "4 repair(s), 3 of 8 cases left out" in said
+    assert "4 repairs, 3 of 8 cases left out" in said
     dataset = layouts.find(tmp_path / "mended")
     for case in dataset.cases:
         image, mask = reading.read_case(case)

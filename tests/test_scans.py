@@ -46,7 +46,7 @@ def test_a_folder_of_scans_and_whatever_else_lies_there(tmp_path: Path) -> None:
 def test_probabilities_beside_masks_are_no_scans(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path, "a.nii.gz", "a_probabilities.nii.gz", "b_probabilities.nii.gz")
     assert found(tmp_path).keys() == {"a", "b_probabilities"}
-    assert "1 file(s) of probabilities beside a mask are set aside" in caplog.text
+    assert "set aside: 1 file of probabilities beside a mask" in caplog.text
 
 
 def test_channels_as_nnunet_names_them(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_a_picture_beside_dicom_slices_is_no_scan(tmp_path: Path, name: str, cap
     picture(export / name)
     (only,) = find([(export / name).parent])
     assert only == Scan(only.id, (export / "series",))
-    assert f"1 picture(s) lie in the folder of the DICOM series {only.id} and are set aside" in caplog.text
+    assert f"set aside: 1 picture in the folder of the DICOM series {only.id}" in caplog.text
     assert "Doe" not in caplog.text
 
 
@@ -116,14 +116,14 @@ def test_series_below_a_folder_of_volumes_are_not_passed_over_in_silence(
     shutil.copytree(SERIES, tmp_path / "study" / "Doe^Jane")
     write(tmp_path / "study", "a.nii.gz")
     assert found(tmp_path / "study") == {"a": ["a.nii.gz"]}
-    assert "1 DICOM series lie below a folder of scans and are set aside" in caplog.text
+    assert "set aside: 1 DICOM series below a folder of scans" in caplog.text
     assert "Doe" not in caplog.text
 
 
 def test_scans_in_folders_below_are_told_and_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write(tmp_path / "study", "a.nii.gz", "Doe^Jane/b.nii.gz", "Doe^Jane/later/c.nrrd", ".medseg-x/half.nii.gz")
     assert found(tmp_path / "study") == {"a": ["a.nii.gz"]}
-    assert "2 scan(s) lie in folders below and are left out" in caplog.text
+    assert "left out: 2 scans in folders below" in caplog.text
     assert "Doe" not in caplog.text
     (tmp_path / "export").mkdir()
     write(tmp_path / "export", "Doe^Jane/b.nii.gz")

@@ -154,7 +154,7 @@ def test_a_volume_travels_to_another_process() -> None:
 
 def test_a_volume_says_what_it_is() -> None:
     text = repr(Volume(np.zeros((2, 4, 5, 6), np.float32), Geometry((4, 5, 6), ODD)))
-    assert text == "Volume(image, 2 channel(s) of float32, Geometry(4x5x6, 1 x 2 x 3 mm, ALS))"
+    assert text == "Volume(image, 2 channels of float32, Geometry(4x5x6, 1 x 2 x 3 mm, ALS))"
 
 
 def picture(volume: Volume) -> np.ndarray:

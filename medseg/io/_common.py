@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import DataError, GeometryError, MedsegError
+from medseg.plural import counted
 from medseg.volume import Geometry, Kind, Volume
 
 Array = npt.NDArray[Any]
@@ -181,8 +182,9 @@ def _whole(path: Path, array: Array) -> Array:
         whole = np.rint(array)
         off = ~((np.abs(array - whole) <= _WHOLE) & (np.abs(array) < 2**31))
     if off.any():
+        count = counted(int(off.sum()), "voxel whose value is no label", "voxels whose values are no labels")
         raise DataError(
-            f"'{path}' has {off.sum()} voxels whose values are no labels ({array[off][0]:.4g} is one); labels are whole "
+            f"'{path}' has {count} ({array[off][0]:.4g} is one); labels are whole "
             "numbers. Was the mask resampled with interpolation, or is this an image?"
         )
     return whole.astype(smallest_integer(whole))

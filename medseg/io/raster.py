@@ -24,6 +24,7 @@ from medseg import picture
 from medseg.errors import DataError
 from medseg.files import atomic, read_json
 from medseg.io import _common, _packed, _png, _tiff
+from medseg.plural import counted
 from medseg.volume import Geometry, Kind, Volume
 
 Array = npt.NDArray[Any]
@@ -208,7 +209,7 @@ def write(volume: Volume, path: Path) -> None:
     if array.shape[3] > 1 or array.dtype not in kinds.get(len(array), ()):
         raise DataError(
             f"'{path}': PNG holds one slice of whole numbers from 0 to 65535 (or three channels to 255); "
-            f"this is {len(array)} channel(s) of {array.dtype} and {array.shape[3]} slice(s). Use .nii.gz."
+            f"this is {counted(len(array), 'channel')} of {array.dtype} and {counted(array.shape[3], 'slice')}. Use .nii.gz."
         )
     pixels = array[..., 0].T  # rows, columns, channels
     with atomic(path) as temporary:

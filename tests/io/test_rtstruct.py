@@ -198,7 +198,7 @@ def test_what_is_odd_is_said_in_numbers(tmp_path: Path) -> None:
     notes = filled(tmp_path, a=[at(0), at(0), at(2), at(4), at(9)]).meta["notes"]
     assert "1 of 4 contours lie outside of the scan, and were left out" in notes
     assert "contours were drawn in one of 2 slices alone; the slices between them are empty" in notes
-    assert "1 contours come twice, and count once" in notes
+    assert "1 contour comes twice, and counts once" in notes
     assert "on other slices" in filled(tmp_path, a=[at(1.5), at(2.5)]).meta["notes"][0]
     beside = filled(tmp_path, a=[at(0), at(1, SQUARE + 20)])
     assert beside.meta["notes"] == ("1 of 2 contours lie outside of the scan, and were left out",)
@@ -214,7 +214,7 @@ def test_points_lines_and_contours_without_points_are_counted(tmp_path: Path) ->
     mask = io.read(path, on=GRID)
     assert mask.meta["labels"].names == ("a",)
     assert mask.array.sum() == 16
-    assert mask.meta["notes"] == ("3 points and open lines are no structures, and were left out",)
+    assert mask.meta["notes"] == ("3 points and open lines are no structures: left out",)
 
 
 def test_a_set_in_which_nothing_is_drawn_is_an_empty_mask(tmp_path: Path) -> None:

@@ -23,7 +23,9 @@ Units = Literal["stored", "suv"]
 SUFFIXES = (*_sources.SUFFIXES, ".zip")
 OPTIONS = ("allow_gaps", "units", "channels")
 _SAME_MM = 1e-3
-_TO_FILL = "Allow gaps to have it resampled on its true positions (--allow-gaps, allow_gaps=True)."
+_TO_FILL = (
+    "To have it resampled on its true positions: medseg convert SRC DST --allow-gaps (in Python allow_gaps=True)."
+)
 
 
 def matches(path: Path) -> bool:

@@ -7,6 +7,7 @@ from typing import Any
 
 from medseg.io.dicom import _tags
 from medseg.io.dicom._planes import File, Header, Plane
+from medseg.plural import counted
 
 # Pointers of dimensions that count along a stack, or name it: they tell slices apart, not volumes.
 _ALONG = (
@@ -31,7 +32,7 @@ def split(file: File, data: Header, count: int) -> tuple[File, tuple[Plane, ...]
     """
     own = data.PerFrameFunctionalGroupsSequence
     if len(own) != count:
-        return replace(file, problem=f"promises {count} frames and describes {len(own)}"), ()
+        return replace(file, problem=f"promises {counted(count, 'frame')} and describes {len(own)}"), ()
     shared: Any = next(iter(data.get("SharedFunctionalGroupsSequence") or ()), {})
     along = _between_volumes(data)
     frames = (_Look(data, shared, groups, along) for groups in own)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from medseg.io.dicom._grid import SAME, Stack, arrange, places
 from medseg.io.dicom._planes import CONTENT, TRAITS, Plane
+from medseg.plural import counted
 
 Array = npt.NDArray[Any]
 # By which volumes are sorted, and then by the order of their images.
@@ -36,7 +37,11 @@ def volumes(planes: Sequence[Plane]) -> list[Stack]:
     no tag does, the nth image of each place, by InstanceNumber, is of the nth volume.
     """
     once, copies = _without_copies(planes)
-    note = (f"{copies} images are there twice, as copies of one file; one of each is used",) if copies else ()
+    note = (
+        (f"{counted(copies, 'image is', 'images are')} there twice, as copies of one file; one of each is used",)
+        if copies
+        else ()
+    )
     groups = sorted(_alike(once), key=lambda group: min(plane.order for plane in group))
     found = [stack for group in groups for stack in sorted(_divided(group), key=_when)]
     return [replace(stack, notes=(*stack.notes, *note)) for stack in found]

@@ -16,6 +16,7 @@ from medseg.io._pile import Pile, labels
 from medseg.io._references import References, made, title
 from medseg.io.dicom_seg import _frames
 from medseg.io.dicom_seg._write import write as write
+from medseg.plural import counted
 from medseg.volume import Geometry, Kind, Volume
 
 Array = npt.NDArray[Any]
@@ -146,5 +147,5 @@ def _notes(header: Header, pile: Pile) -> tuple[str, ...]:
     if header.get("SegmentationType") == "FRACTIONAL":
         notes.append(f"fractional segments: a voxel belongs to one from {THRESHOLD} on")
     if pile.overlap:
-        notes.append(f"segments overlap in {pile.overlap} voxels")
+        notes.append(f"segments overlap in {counted(pile.overlap, 'voxel')}")
     return tuple(notes)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from medseg.errors import DataError, GeometryError
 from medseg.io import _common, _packed
+from medseg.plural import counted
 from medseg.volume import Geometry
 
 Array = npt.NDArray[Any]
@@ -112,7 +113,7 @@ def checked(path: Path, header: Header) -> Header:
         raise DataError(f"'{path}' is no complete DICOM Segmentation: it has no segments, or no frames.")
     count, there = int(header.get("NumberOfFrames") or 1), len(header.PerFrameFunctionalGroupsSequence)
     if count != there:
-        raise DataError(f"'{path}' has {count} frames, but describes {there}. Export it again.")
+        raise DataError(f"'{path}' has {counted(count, 'frame')}, but describes {there}. Export it again.")
     bits = count * header.Rows * header.Columns * header.BitsAllocated
     packing: _packed.Packing = "deflate" if header.file_meta.TransferSyntaxUID.is_compressed else "raw"
     _packed.check_size(path, bits // 8, packing)

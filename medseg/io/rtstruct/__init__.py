@@ -15,6 +15,7 @@ from medseg.io.rtstruct._contours import Drawn, in_frames, structures
 from medseg.io.rtstruct._fill import fill
 from medseg.io.rtstruct._placing import notes, placed
 from medseg.io.rtstruct._write import write as write
+from medseg.plural import counted
 from medseg.volume import Geometry, Kind, Volume
 
 Header = Any
@@ -104,12 +105,12 @@ def _filled_ones(path: Path, here: Sequence[Drawn]) -> Sequence[Drawn]:
 def _oddities(every: Sequence[Drawn], here: Sequence[Drawn], pile: Pile) -> Iterator[str]:
     """What is odd about the structures of an object and those of them that are in the scan's frame, in numbers."""
     if opened := sum(item.open for item in here):
-        yield f"{opened} points and open lines are no structures, and were left out"
+        yield f"{counted(opened, 'point or open line is no structure', 'points and open lines are no structures')}: left out"
     if twice := sum(item.twice for item in here):
-        yield f"{twice} contours come twice, and count once"
+        yield f"{counted(twice, 'contour comes twice, and counts', 'contours come twice, and count')} once"
     if away := len(every) - len(here):
         yield f"{away} of {len(every)} structures lie in another frame of reference, and were left out"
     elif (several := len({item.frame for item in here if item.frame})) > 1:
         yield f"structures lie in {several} frames of reference; all were placed as if in that of the scan"
     if pile.overlap:
-        yield f"structures overlap in {pile.overlap} voxels"
+        yield f"structures overlap in {counted(pile.overlap, 'voxel')}"

@@ -99,6 +99,7 @@ def test_a_copy_in_another_folder_belongs_to_the_path_of_its_volume(make: Any, t
     make.save(tmp_path / "s" / "a", images)
     make.save(tmp_path / "s" / "b", [make.image((0, 0, 2), make.slab(9), SOPInstanceUID=images[1].SOPInstanceUID)])
     (found,) = dicom.find(tmp_path / "s").volumes
+    assert found.stack.notes == ("1 image is there twice, as copies of one file; one of each is used",)
     with pytest.raises(DataError, match="two files of one SOPInstanceUID"):
         io.read(found.path)
 
