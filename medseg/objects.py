@@ -187,9 +187,5 @@ def _difference(
         off_mm = float(np.linalg.norm(back - centre))
         if not (abs(back_ml - volume_ml) <= _OFF_SHARE * volume_ml and off_mm <= tolerance_mm):
             return f"'{names[number - 1]}' of {volume_ml:.4g} ml comes to {back_ml:.4g} ml, {off_mm:.3g} mm away"
-    extra = there.keys() - wanted.keys()
-    return (
-        f"{counted(len(extra), 'label')} came back but {'was' if len(extra) == 1 else 'were'} not written"
-        if extra
-        else ""
-    )
+    extra = len(there.keys() - wanted.keys())
+    return f"{counted(extra, 'label came back but was', 'labels came back but were')} not written" if extra else ""

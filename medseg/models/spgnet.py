@@ -67,8 +67,9 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList([bottleneck(dims, channels, channels, norm=norm) for _ in inputs])
 
     def forward(self, maps: Maps) -> Maps:
-        x, found = self.image(maps[-1]), []
-        for lateral, block, skip in zip(*map(reversed, (self.laterals, self.blocks, maps)), strict=True):
+        x = self.image(maps[-1])
+        found: list[Tensor] = []
+        for lateral, block, skip in reversed([*zip(self.laterals, self.blocks, maps, strict=True)]):
             x = block(resize_like(x, skip) + lateral(skip))
             found.insert(0, x)
         return found
