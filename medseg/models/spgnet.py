@@ -50,7 +50,7 @@ class Config(Settings):
     aux: bool = False
 
 
-PRESETS = {"resnet50": Config(), "resnet18": Config(depth=18), "tiny": Config(depth=10, width=1 / 16, channels=16)}
+PRESETS = {"resnet50": Config(), "resnet18": Config(depth=18), "tiny": Config(depth=10, width=1 / 16, channels=24)}
 
 
 class Decoder(nn.Module):
@@ -67,9 +67,10 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList([bottleneck(dims, channels, channels, norm=norm) for _ in inputs])
 
     def forward(self, maps: Maps) -> Maps:
-        x, found = self.image(maps[-1]), []
-        for lateral, block, skip in zip(*map(reversed, (self.laterals, self.blocks, maps)), strict=True):
-            x = block(resize_like(x, skip) + lateral(skip))
+        x = self.image(maps[-1])
+        found: list[Tensor] = []
+        for n in reversed(range(len(maps))):
+            x = self.blocks[n](resize_like(x, maps[n]) + self.laterals[n](maps[n]))
             found.insert(0, x)
         return found
 
