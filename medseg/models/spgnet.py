@@ -50,7 +50,7 @@ class Config(Settings):
     aux: bool = False
 
 
-PRESETS = {"resnet50": Config(), "resnet18": Config(depth=18), "tiny": Config(depth=10, width=1 / 16, channels=16)}
+PRESETS = {"resnet50": Config(), "resnet18": Config(depth=18), "tiny": Config(depth=10, width=1 / 16, channels=24)}
 
 
 class Decoder(nn.Module):
@@ -69,8 +69,8 @@ class Decoder(nn.Module):
     def forward(self, maps: Maps) -> Maps:
         x = self.image(maps[-1])
         found: list[Tensor] = []
-        for lateral, block, skip in reversed([*zip(self.laterals, self.blocks, maps, strict=True)]):
-            x = block(resize_like(x, skip) + lateral(skip))
+        for n in reversed(range(len(maps))):
+            x = self.blocks[n](resize_like(x, maps[n]) + self.laterals[n](maps[n]))
             found.insert(0, x)
         return found
 
