@@ -43,7 +43,6 @@ def test_weights_of_residual_networks(depth, count):
         (lambda *ends: trunks.hrnet(*ends, "w18"), 9_641_119 - 78_859),
         (lambda *ends: trunks.hrnet(*ends, "w48"), 65_859_379 - 534_259),
     ],
-    ids=str,
 )
 def test_weights_of_others(make, count):
     assert weights(lambda: make(2, 3)) == count
