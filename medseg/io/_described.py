@@ -18,6 +18,7 @@ from medseg.volume import Geometry, Kind, Volume
 Array = npt.NDArray[Any]
 _HEADER = 1 << 20  # bytes in which a header must end
 _MOST_AXES = 4
+UNSIZED = "the header does not say how large voxels are along each axis: 1 mm is taken where it does not"
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Described:
         channels: the axis that is none of space; None where all are.
         affine: (4, 4) index -> LPS mm.
         voxels: where the numbers are stored and how, as `_packed.voxels` takes it.
+        sized: whether it says how large voxels are, which are 1 mm otherwise.
     """
 
     path: Path
@@ -37,6 +39,7 @@ class Described:
     affine: Array
     dtype: np.dtype[Any]
     voxels: dict[str, Any]
+    sized: bool
 
     def geometry(self) -> Geometry:
         """The grid."""
@@ -49,7 +52,7 @@ class Described:
         array = _packed.voxels(dtype=self.dtype, shape=self.sizes, **self.voxels)
         if self.channels is not None:
             array = np.moveaxis(array, self.channels, 0)
-        meta = {"notes": _common.shear_note(grid)}
+        meta = {"notes": (*(() if self.sized else (UNSIZED,)), *_common.shear_note(grid))}
         return _common.volume(self.path, array.reshape((-1, *grid.shape), order="A"), grid, kind, meta)
 
 

@@ -72,13 +72,14 @@ def _header(path: Path) -> Described:
         order = ">" if _true(fields, "BinaryDataByteOrderMSB", "ElementByteOrderMSB") else "<"
         dtype = np.dtype(order + _TYPES[fields["ElementType"]])
         matrix = _numbers(fields, "TransformMatrix", "Rotation", "Orientation") or np.eye(axes).ravel()
-        spacing = _numbers(fields, "ElementSpacing", "ElementSize") or [1.0] * axes
+        told = _numbers(fields, "ElementSpacing", "ElementSize")
+        spacing = told or [1.0] * axes
         origin = _numbers(fields, "Offset", "Position", "Origin")[:axes]
         # Its rows are the directions of the axes.
         steps = (np.reshape(matrix, (axes, axes)) * np.reshape(spacing[:axes], (axes, 1)))[:3, :3]
         affine = _described.affine(list(steps), origin[:3])
         sizes, channels = _with_components(path, sizes, components)
-        return Described(path, sizes, channels, affine, dtype, _voxels(path, fields, end))
+        return Described(path, sizes, channels, affine, dtype, _voxels(path, fields, end), bool(told))
     except (KeyError, ValueError, IndexError, OverflowError) as error:
         raise _described.not_one(path) from error
 

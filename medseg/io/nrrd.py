@@ -86,7 +86,9 @@ def _header(path: Path) -> Described:
         channels = _channels(path, fields, len(sizes))
         axes = [axis for axis in range(len(sizes)) if axis != channels]
         affine = _described.affine(*_axes(fields, axes))
-        return Described(path, sizes, channels, affine, dtype, _voxels(path, fields, end))
+        words = fields.get("spacings", "").split()
+        sized = "spacedirections" in fields or (bool(words) and all(np.isfinite(float(words[axis])) for axis in axes))
+        return Described(path, sizes, channels, affine, dtype, _voxels(path, fields, end), sized)
     except (KeyError, ValueError, IndexError, StopIteration, OverflowError) as error:
         raise _described.not_one(path) from error
 

@@ -181,3 +181,16 @@ def test_real_pairs_share_their_grid(shared_data: Path) -> None:
         point = np.array(known.TransformIndexToPhysicalPoint(index)) * (-1, -1, 1)
         assert np.allclose(image.geometry.to_world(index), point)
     assert np.count_nonzero(label.array) == 143
+
+
+@pytest.mark.parametrize("spacings", ["", "spacings: nan nan nan\n", "spacings: 2 3 nan\n"])
+def test_voxels_of_unknown_size_are_said(tmp_path: Path, spacings: str) -> None:
+    (tmp_path / "a.nrrd").write_bytes(
+        f"NRRD0004\ntype: uchar\ndimension: 3\nsizes: 2 2 2\nencoding: raw\n{spacings}\n".encode() + bytes(8)
+    )
+    head = b"NDims = 3\nDimSize = 2 2 2\nElementType = MET_UCHAR\n"
+    (tmp_path / "a.mha").write_bytes(head + b"ElementDataFile = LOCAL\n" + bytes(8))
+    for path in tmp_path.iterdir():
+        assert "does not say how large voxels are" in io.read(path).meta["notes"][0]
+    (tmp_path / "a.mha").write_bytes(head + b"ElementSpacing = 1 1 1\nElementDataFile = LOCAL\n" + bytes(8))
+    assert io.read(tmp_path / "a.mha").meta["notes"] == ()
