@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from medseg import cohort, conversion, dense_crf, doctor, files, layouts, objects, progress, repairing, runs, scans
 from medseg import config as configs
@@ -19,9 +19,6 @@ from medseg.repairing import Repaired
 from medseg.resources import shipped
 from medseg.settings import parse
 from medseg.uncertainty import Config as Sampling
-
-if TYPE_CHECKING:
-    pass
 
 _DEMO_DICE = 0.7
 
