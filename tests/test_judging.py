@@ -158,7 +158,7 @@ def test_cases_that_one_of_the_two_lacks_are_left_out(
     assert [found.summary[name] for name in ("cases", "only_in_a", "only_in_b")] == [2, 2, 0]
     assert found.table().endswith("left out: 2 cases that A alone has, 0 that B alone has")
     assert found.summary["a"] == "masks (A)"
-    assert "2 cases have a mask in one of the two alone" in caplog.text
+    assert "2 cases with a mask in one of the two alone" in caplog.text
     assert "no reference" not in caplog.text
     (b / "case_0.nii.gz").rename(b / "other.nii.gz")
     (b / "case_1.nii.gz").unlink()

@@ -99,7 +99,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     outputs = (*trunk.channels[-2:0:-1], first)
     widths = (last + len(config.pools), *outputs)
     decoder = [_step_up(dims, a, b, norm) for a, b in zip(widths, outputs, strict=False)]
-    half = max(6, scaled(32, config.width))  # with fewer, all rectifiers of a voxel may be shut
+    half = max(12, scaled(32, config.width))  # with fewer, all rectifiers of a voxel may be shut
     layer = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
     head = nn.Sequential(
         layer(first, half, 4, 2, 1),

@@ -56,5 +56,5 @@ def test_fusion_adds_between_nothing_and_the_map():
 
 def test_auxiliary_scores_have_strides_8_and_16():
     net = create_model("bisenet", spatial_dims=3, in_channels=1, out_channels=2, preset="tiny", aux=True).train()
-    _, auxiliary = net(torch.randn(1, 1, 17, 32, 9))
+    _, auxiliary, _ = net(torch.randn(1, 1, 17, 32, 9))
     assert [tuple(level.shape[2:]) for level in auxiliary] == [(3, 4, 2), (2, 2, 1)]

@@ -19,5 +19,5 @@ def test_both_attentions_are_summed():
     for score in (net.scores[-1], *(alone[-1] for alone in net.alone)):
         nn.init.ones_(score.weight)
         nn.init.zeros_(score.bias)
-    logits, alone = net.train()(torch.randn(2, 1, 8, 8))  # a map of one element: logits are constant over the image
+    logits, alone, _ = net.train()(torch.randn(2, 1, 8, 8))  # a map of one element: logits are constant over the image
     torch.testing.assert_close(logits[:, :, :1, :1], sum(alone))

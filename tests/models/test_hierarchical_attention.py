@@ -32,5 +32,5 @@ def test_coarse_scores_are_auxiliary():
     net = create_model(
         "hierarchical_attention", spatial_dims=2, in_channels=1, out_channels=2, preset="tiny", aux=True
     ).train()
-    _, auxiliary = net(torch.randn(1, 1, 32, 16))
+    _, auxiliary, _ = net(torch.randn(1, 1, 32, 16))
     assert [tuple(level.shape[2:]) for level in auxiliary] == [(16, 8), (8, 4)]

@@ -23,7 +23,7 @@ def made(certainty):
 def test_what_the_first_exit_settles_stays():
     """Everything is sure enough for a certainty below one half, nothing for one of 1."""
     x = torch.randn(2, 1, 16, 16)
-    _, (first, second) = made(0.1)(x)
+    _, (first, second), _ = made(0.1)(x)
     assert torch.equal(first, second)
-    _, (first, second) = made(1.0)(x)
+    _, (first, second), _ = made(1.0)(x)
     assert not torch.isclose(first, second).any()

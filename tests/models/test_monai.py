@@ -75,14 +75,14 @@ def test_swin_unetr_is_monais():
 
 def test_coarser_scores_keep_their_resolution_and_their_place():
     net = made("med_next", 2, preset="tiny", aux=True)
-    logits, auxiliary = net(image(13, 6))
+    logits, auxiliary, _ = net(image(13, 6))
     assert logits.shape[2:] == (13, 6)
     assert [level.shape[2:] for level in auxiliary] == [(7, 3), (4, 2)]
 
 
 def test_segresnet_ds_gives_levels_in_training():
     net = made("seg_resnet", 2, blocks=(1, 1, 1), levels=2)
-    logits, auxiliary = net(image(9, 8))
+    logits, auxiliary, _ = net(image(9, 8))
     assert (logits.shape[2:], auxiliary[0].shape[2:]) == ((9, 8), (5, 4))
     assert net.eval()(image(9, 8)).shape[2:] == (9, 8)
 
@@ -126,7 +126,7 @@ def test_without_the_package_one_line_says_what_to_install(monkeypatch):
         made("unetr", 2)
     monkeypatch.setattr(_table, "find_spec", lambda _: None)
     monkeypatch.setattr(_table, "list_models", lambda dims: [row for row in list_models(dims) if row.needs])
-    assert _table.overview(3).count("needs monai") == 7
+    assert len(_table.overview(3).splitlines()[-1].split(": ")[1].split(", ")) == 7
 
 
 def test_telling_of_them_loads_no_monai():

@@ -18,5 +18,5 @@ def test_even_weights_give_the_mean_of_the_scores():
         "scale_attention", spatial_dims=2, in_channels=1, out_channels=2, preset="tiny", aux=True, dropout=0
     )
     nn.init.zeros_(net.attention[-1].weight)
-    logits, scores = net.train()(torch.randn(1, 1, 8, 8))  # maps of one element, of each size
+    logits, scores, _ = net.train()(torch.randn(1, 1, 8, 8))  # maps of one element, of each size
     torch.testing.assert_close(logits[:, :, :1, :1], sum(scores) / 2)

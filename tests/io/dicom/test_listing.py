@@ -86,7 +86,7 @@ def test_a_librarys_remarks_that_quote_values_reach_no_log(
     caplog.set_level(logging.DEBUG)
     level = logging.getLogger("pydicom").level
     dicom.find(folder / "DICOMDIR")
-    series.listing(folder)
+    series.series_within(folder)
     series.source(folder)
     assert io.read(folder).geometry == io.read_geometry(folder)
     assert not caplog.records
