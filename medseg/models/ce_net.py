@@ -99,7 +99,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     outputs = (*trunk.channels[-2:0:-1], first)
     widths = (last + len(config.pools), *outputs)
     decoder = [_step_up(dims, a, b, norm) for a, b in zip(widths, outputs, strict=False)]
-    half = max(12, scaled(32, config.width))  # with fewer, all rectifiers of a voxel may be shut
+    half = max(6, scaled(32, config.width))  # with fewer, all rectifiers of a voxel may be shut
     layer = nn.ConvTranspose2d if dims == 2 else nn.ConvTranspose3d
     head = nn.Sequential(
         layer(first, half, 4, 2, 1),
@@ -114,7 +114,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
 
 def _step_up(dims: int, inputs: int, outputs: int, norm: NormName) -> nn.Module:
     """1x1 to a quarter of the channels, a transposed convolution, 1x1 (figure 2, as LinkNet's); all have a bias."""
-    quarter = max(1, inputs // 4)
+    quarter = max(4, inputs // 4)
     return nn.Sequential(
         finished(_blocks.conv(dims, inputs, quarter, 1), quarter, norm),
         finished(_blocks.transposed(dims, quarter, quarter, 2, 3), quarter, norm),

@@ -112,7 +112,7 @@ def test_a_few_steps_fit_an_image(name, dims):
 def test_alone_as_in_a_batch(name, dims):
     net, x = make(name, dims), image(SIZE[dims], batch=3)
     together = net(x)
-    rounding = 1e-5 * max(1.0, float(together.abs().max()))  # untrained networks may give hundreds
+    rounding = 1e-5 * max(1.0, float(together.detach().abs().max()))  # untrained networks may give hundreds
     for index in range(3):
         torch.testing.assert_close(net(x[index : index + 1]), together[index : index + 1], rtol=1e-4, atol=rounding)
 
