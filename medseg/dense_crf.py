@@ -21,6 +21,8 @@ from medseg.volume import Volume
 class Config(Settings):
     """Two Gaussian kernels, named as in equation 3 of the paper.
 
+    The defaults are gentle: larger weights and widths, as for photographs, wipe out what is a few mm wide.
+
     Args:
         w1: weight of the appearance kernel: near voxels of like values are of one class.
         theta_alpha: its width in space, in mm.
@@ -31,10 +33,10 @@ class Config(Settings):
         normalised: divide each kernel by its sums, as the authors' code does; without it the weights are those of equation 3.
     """
 
-    w1: NonNegativeFloat = 5.0
-    theta_alpha: PositiveFloat = 10.0
-    theta_beta: PositiveFloat = 0.25
-    w2: NonNegativeFloat = 3.0
+    w1: NonNegativeFloat = 1.0
+    theta_alpha: PositiveFloat = 3.0
+    theta_beta: PositiveFloat = 0.2
+    w2: NonNegativeFloat = 1.0
     theta_gamma: PositiveFloat = 2.0
     iterations: Annotated[int, Field(ge=1)] = 10
     normalised: bool = True

@@ -60,7 +60,7 @@ def test_all_pairs_are_added_up(size, normalised):
 @pytest.mark.parametrize("size", SIZES, ids=str)
 def test_the_lattice_gives_nearly_the_same(size, monkeypatch):
     likely, image, truth = scene(size)
-    config = Config(theta_alpha=4)
+    config = Config(w1=5, theta_alpha=4, theta_beta=0.25, w2=3)
     exact = refine(likely, image, config).array
     monkeypatch.setattr("medseg.mean_field.EXACT", 0)
     found = refine(likely, image, config).array

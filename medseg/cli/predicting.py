@@ -37,7 +37,7 @@ def predict(
     seed: Annotated[int, typer.Option(help="Of what dropout drops.")] = 0,
     crf: Annotated[
         str | None,
-        typer.Option(metavar="default|KEY=VALUE,...", help="Refine by a dense CRF: theta_alpha=10,w1=5 and the like."),
+        typer.Option(metavar="default|KEY=VALUE,...", help="Refine by a dense CRF: theta_alpha=5,w1=2 and the like."),
     ] = None,
     stream: Annotated[
         bool, typer.Option("--stream", help="Write to disk as parts come, with less memory: for very large scans.")
