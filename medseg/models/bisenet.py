@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from medseg.models import _blocks
 from medseg.models._attention import Gated
 from medseg.models._backbones import Trunk, resnet, xception39
-from medseg.models._blocks import NormName, Output
+from medseg.models._blocks import NormName, Output, Width
 from medseg.models._context import ImagePooling
 from medseg.models._convs import Residual, unit
 from medseg.models._resizing import resize_like
@@ -41,7 +41,7 @@ class Config(Settings):
     """
 
     trunk: Literal["resnet10", "resnet18", "resnet34", "xception39"] = "resnet18"
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     channels: Annotated[int, Field(ge=2)] = 128
     norm: NormName = "batch"
     aux: bool = False

@@ -13,15 +13,14 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import Trunk, resnet, scaled
-from medseg.models._blocks import NormName, Positive
+from medseg.models._blocks import NormName, Positive, Width
 from medseg.models._convs import finished
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
@@ -38,7 +37,7 @@ class Config(Settings):
     """
 
     depth: Literal[10, 18, 34] = 34
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     pools: tuple[Positive, ...] = (2, 3, 5, 6)
     norm: NormName = "batch"
 

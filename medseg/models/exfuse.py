@@ -16,16 +16,15 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, resnet
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._context import LargeKernel
 from medseg.models._resizing import BilinearUp, dense_upsampling, resize_like
 from medseg.models._segmenter import fcn_head
@@ -47,10 +46,10 @@ class Config(Settings):
         aux: in training also scores of the trunk's maps of strides 4 to 16, and of the decoder's first step.
     """
 
-    depth: Literal[10, 18, 34, 50, 101, 152] = 101
+    depth: ResNetDepth = 101
     blocks: tuple[Positive, Positive, Positive, Positive] = (8, 8, 9, 8)
     groups: Positive = 32
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     k: Literal[3, 5, 7, 9, 11, 13, 15] = 7
     window: Literal[1, 3, 5] = 3
     channels: Positive | None = None

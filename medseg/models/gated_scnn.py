@@ -16,17 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.models import _blocks
 from medseg.models._backbones import Trunk, wide_resnet38
 from medseg.models._backbones.resnet import basic
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._context import ASPP
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
@@ -47,7 +46,7 @@ class Config(Settings):
         norm: before or after each convolution.
     """
 
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     blocks: Positive | None = None
     stride: Literal[8, 16, 32] = 8
     shapes: Positive = 8

@@ -12,15 +12,13 @@ Presets:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, densenet
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._backbones import DenseNetDepth, Trunk, densenet
+from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._convs import ahead
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
@@ -38,8 +36,8 @@ class Config(Settings):
         aux: in training also the scores of the map at the bottom, of stride 32.
     """
 
-    depth: Literal[13, 121, 161, 169] = 121
-    width: Annotated[float, Field(gt=0)] = 1.0
+    depth: DenseNetDepth = 121
+    width: Width = 1.0
     context: Positive = 512
     channels: Positive = 128
     norm: NormName = "batch"

@@ -20,17 +20,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.models import _blocks
 from medseg.models._backbones import Trunk, resnet, vgg
 from medseg.models._backbones.vgg import vgg_hidden
-from medseg.models._blocks import NormName, Output, Positive
+from medseg.models._blocks import NormName, Output, Positive, Share, Width
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
 
@@ -54,11 +53,11 @@ class Config(Settings):
 
     trunk: Literal["vgg8", "vgg16", "resnet10", "resnet50", "resnet101"] = "vgg16"
     stride: Literal[4, 8, 16, 32] = 4
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     hidden: Positive = 4096
     patterns: Positive = 10
     norm: NormName = "batch"
-    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    dropout: Share = 0.5
     aux: bool = False
 
 

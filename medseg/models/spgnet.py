@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from medseg.models import _blocks
 from medseg.models._backbones import Trunk, resnet
 from medseg.models._backbones.resnet import bottleneck
-from medseg.models._blocks import NormName, Output
+from medseg.models._blocks import NormName, Output, Width
 from medseg.models._context import ImagePooling
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
@@ -43,7 +43,7 @@ class Config(Settings):
     """
 
     depth: Literal[10, 18, 34, 50, 101] = 50
-    width: Annotated[float, Field(gt=0)] = 1.0
+    width: Width = 1.0
     stages: Annotated[int, Field(ge=2)] = 2
     channels: Annotated[int, Field(ge=4)] = 256
     norm: NormName = "batch"
