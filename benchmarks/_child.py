@@ -5,11 +5,9 @@ The benchmark is a module with `parser()` and `sections(asked)`. The last line p
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import importlib
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -18,9 +16,9 @@ from typing import Any
 import psutil
 
 from benchmarks._operation import Variant
+from medseg import memory
 
 _RESET = Path("/proc/self/clear_refs")  # Linux: a 5 written there lets the peak begin anew
-_UNIT = 1 if sys.platform == "darwin" else 1024
 
 
 def main(name: str, section: str, variant: str, *arguments: str) -> None:
@@ -45,14 +43,14 @@ def measured(variant: Variant, times: int) -> dict[str, Any]:
     if variant.warm_up:
         operation()
         _wait()
-    memory, seconds = _Memory(), []
+    held, seconds = _Memory(), []
     for _ in range(times):
         result = None  # what the last call gave is no part of the next one's memory
         began = time.perf_counter()
         result = operation()
         _wait()
         seconds.append(time.perf_counter() - began)
-    peak = memory.peak_mb()
+    peak = held.peak_mb()
     return {"seconds": seconds, "peak_mb": peak, "facts": dict(variant.judge(result)) if variant.judge else {}}
 
 
@@ -61,9 +59,7 @@ class _Memory:
 
     def __init__(self) -> None:
         gc.collect()
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-        if trim:  # glibc keeps what is freed, and would hide what is taken again
-            trim(0)
+        memory.release()  # what glibc keeps would hide what is taken again
         if _RESET.exists():
             _RESET.write_text("5")
         self.resident, self.torch, self.allocated = psutil.Process().memory_info().rss, _torch_on_gpu(), 0
@@ -74,7 +70,7 @@ class _Memory:
     def peak_mb(self) -> float:
         """Most that was held since, less what was held then."""
         on_gpu = self.torch.cuda.max_memory_allocated() - self.allocated if self.torch else 0
-        resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _UNIT - self.resident
+        resident = memory.peak_gb(False) * 1e9 - self.resident
         return max(0, on_gpu or resident) / 1e6
 
 

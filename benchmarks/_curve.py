@@ -7,8 +7,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from benchmarks import _measure as measure
-from medseg import files
+from medseg import files, tables
 
 MEANS = ("mean_dice", "mean_dice_low", "mean_dice_high")  # over labels, with the ends of its 95 % interval over cases
 SCORES = ("dice", "hd95_mm")  # means over cases, by label
@@ -22,7 +21,7 @@ def table(seeds: Seeds) -> str:
     training = ("steps", "train s", "waiting", "whole s", "peak MB", "others' cores")
     head = ("", "mean Dice [95 % CI]", *labels, "HD95 mm", *training)
     rows = [_row(f"{name}, seed {seed}", item) for seed, found in seeds.items() for name, item in found.items()]
-    lines = [measure.table(head, rows)]
+    lines = [tables.aligned([head, *rows])]
     for name in next(iter(seeds.values())):
         dice = [found[name]["mean_dice"] for found in seeds.values() if name in found]
         lines.append(f"mean Dice, {name}, {len(dice)} seed(s): {mean(dice):.4f} ({min(dice):.4f} - {max(dice):.4f})")

@@ -7,10 +7,11 @@ from typing import NamedTuple
 
 import torch
 
-from medseg import Labels, bundle, fingerprint, limits, models, planning, preprocess, system
+from medseg import Labels, bundle, models, planning, preprocess, system
 from medseg import config as configs
-from medseg.choices import nested
 from medseg.config import RunConfig
+from medseg.planning import fingerprint, limits
+from medseg.planning.choices import nested
 
 CT_SPACING_MM = (0.8, 0.8, 1.5)  # of an abdomen
 # Hounsfield units inside structures, for whoever plans: mean, standard deviation, percentiles 0.5 and 99.5, smallest in a scan.
@@ -41,7 +42,7 @@ def plan(data: Described, *, coarsens: bool) -> RunConfig:
     """The configuration that `medseg train` without a budget would choose on this machine.
 
     Args:
-        data: to be learnt.
+        data: to be learned.
         coarsens: the planner chooses the grid, which it makes coarser for a CPU; else it is the scans' own.
     """
     facts = fingerprint.ChannelFacts(

@@ -13,14 +13,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import metadata
 from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
 import psutil
 
-from medseg import files, system
+from medseg import files, system, tables
 
 _START = str(Path(__file__).with_name("_start.py"))
 PEERS = Path(__file__).parent / "peers"
@@ -128,13 +127,6 @@ def last_json(output: str) -> Any:
     return json.loads(output.strip().splitlines()[-1])
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Text in columns, the first to the left."""
-    lines = [head, *rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join("  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]) for line in lines)
-
-
 def times(results: Mapping[str, Mapping[str, Any]], base: str) -> str:
     """A table of summaries: median, spread, memory, ratios of both to `base`, and what `facts` say besides."""
     facts = list(dict.fromkeys(name for item in results.values() for name in item.get("facts", {})))
@@ -150,7 +142,7 @@ def times(results: Mapping[str, Mapping[str, Any]], base: str) -> str:
         )
         for name, item in results.items()
     ]
-    return table(("", "median s", "spread", "ratio", "peak MB", "ratio", "others' cores", *facts), rows)
+    return tables.aligned([("", "median s", "spread", "ratio", "peak MB", "ratio", "others' cores", *facts), *rows])
 
 
 def _fact(value: float | str) -> str:
@@ -190,15 +182,8 @@ def _bf16() -> str:
 
 
 def _versions() -> str:
-    known = {name: _version(name) for name in _PEERS}
+    known = {name: system.version(name) for name in _PEERS}
     return ", ".join(f"{name} {version}" for name, version in known.items())
-
-
-def _version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
 
 
 def _busy_s() -> float:

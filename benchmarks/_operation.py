@@ -112,7 +112,7 @@ def compare(name: str, sections: Sections, asked: argparse.Namespace, arguments:
 
 
 def publish(name: str, sections: Sections, found: Found, asked: argparse.Namespace, note: str = "") -> None:
-    """Print a table a section, with what was left out, and write all as JSON where wanted."""
+    """Print a table per section, with what was left out, and write all as JSON where wanted."""
     parts = [f"threads of every variant: {_threads(asked)}"]
     for title, results in found.items():
         absent = [

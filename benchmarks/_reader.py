@@ -1,4 +1,4 @@
-"""Reads the files that its standard input names, one a line, and answers each with a line of JSON: what became of it.
+"""Reads the files that its standard input names, one per line, and answers each with a line of JSON: what became of it.
 
 `python -m benchmarks._reader MEGABYTES`: no single request of memory may be larger.
 """

@@ -22,11 +22,12 @@ import medseg
 from benchmarks import _operation as operation
 from benchmarks._operation import Variant
 from benchmarks.predict import small_run
-from medseg import config, files, layouts, metrics
+from medseg import files, metrics, overrides
+from medseg.data import layouts
 from medseg.metrics import statistics
 from medseg.predictor import Predictor
-from medseg.prepared import Prepared, prepare_cases
 from medseg.resources import shipped
+from medseg.training.prepared import Prepared, prepare_cases
 
 _BATCH = 4  # windows at once for MONAI, which has no default
 Run = Callable[[Tensor], Tensor]  # prepared scan (C, I, J, K) -> classes (I, J, K)
@@ -37,7 +38,7 @@ def parser() -> argparse.ArgumentParser:
     """The arguments."""
     made = operation.parser(__doc__)
     made.add_argument("--run", type=Path, help="run of `medseg train`; otherwise a small one is trained first")
-    made.add_argument("--data", type=Path, default=shipped("sample_data/mr"), help="dataset that it learnt from")
+    made.add_argument("--data", type=Path, default=shipped("sample_data/mr"), help="dataset that it learned from")
     made.add_argument("--scans", type=int, default=10, help="of the inner split, the first ones")
     return made
 
@@ -74,7 +75,7 @@ def sections(asked: argparse.Namespace) -> operation.Sections:
 def labelled(make: Maker, asked: argparse.Namespace, compile: bool) -> Callable[[], list[Any]]:
     """Labels of all scans, one after the other, the model loaded and the scans prepared."""
     predictor = medseg.load(asked.run, compile=compile)
-    patch = config.read(asked.run / "config.yaml")["sample"]["patch"]
+    patch = overrides.read(asked.run / "config.yaml")["sample"]["patch"]
     images, run = [torch.tensor(case.image) for case in scans(asked)], make(predictor, patch)
     return lambda: [run(image).cpu().numpy() for image in images]
 

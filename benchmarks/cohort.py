@@ -12,7 +12,8 @@ from pathlib import Path
 from benchmarks import _operation as operation
 from benchmarks._operation import Variant
 from benchmarks.predict import bundle_of, small_run
-from medseg import io, layouts
+from medseg import io
+from medseg.data import layouts
 from medseg.resources import shipped
 
 
@@ -69,7 +70,8 @@ def fill(folder: Path, data: Path, count: int) -> Path:
 def ours(bundle: Path, folder: Path) -> Callable[[], None]:
     """What `medseg predict BUNDLE FOLDER` does once the model is loaded."""
     import medseg
-    from medseg import cohort, scans
+    from medseg import cohort
+    from medseg.data import scans
 
     predictor = medseg.load(bundle)
 

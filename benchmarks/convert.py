@@ -17,6 +17,7 @@ import numpy as np
 
 import medseg
 from benchmarks import _measure as measure
+from medseg import tables
 
 DATA = Path(__file__).parents[2] / "shared/data"
 _PROGRAM = (sys.executable, "-m", "benchmarks.peers.to_nifti")  # with the medseg of this checkout
@@ -98,7 +99,7 @@ def table(found: Mapping[str, Mapping[str, Any]], cases: Sequence[str]) -> str:
             (answer, *(str(sum(r["answer"] == answer for r in results.values())) for results in found.values()))
         )
     rows.append(("CPU s of all", *(f"{sum(r['cpu_s'] for r in results.values()):.2f}" for results in found.values())))
-    return measure.table(("", *found), rows)
+    return tables.aligned([("", *found), *rows])
 
 
 def listing_s(tree: Path, count: int, series: int = 40) -> dict[str, float]:

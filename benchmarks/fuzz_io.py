@@ -24,6 +24,7 @@ import psutil
 from benchmarks import _measure as measure
 from benchmarks._mutations import mutated
 from benchmarks._seeds import FAMILIES, Files, seeds
+from medseg import tables
 from medseg.resources import shipped
 
 _ASLEEP = 60  # times the limit, after which a process that computes nothing hangs
@@ -150,7 +151,7 @@ def table(found: dict[str, dict[str, Any]]) -> str:
         for name, item in found.items()
     ]
     lines = [f"{name}: {count} x {where}" for name, item in found.items() for where, count in item["failures"].items()]
-    return "\n".join([measure.table(("", "inputs", "most s", "most MB", *kinds), rows), *lines])
+    return "\n".join([tables.aligned([("", "inputs", "most s", "most MB", *kinds), *rows]), *lines])
 
 
 if __name__ == "__main__":

@@ -68,9 +68,10 @@ def ours(size: int, patch: Size, count: int, always: bool) -> Callable[[], None]
     """medseg's batches of two, as training draws them: freed memory is kept."""
     import torch
 
-    from medseg import Geometry, augment, loader, sample, system
+    from medseg import Geometry, augment, memory, sample
+    from medseg.training import loader
 
-    system.keep_heap()
+    memory.keep_heap()
     image, labels = volume(size)
     case = loader.Prepared("case", Geometry((size,) * 3, np.eye(4)), image, labels, sample.points_by_class(labels))
     certain: dict[str, Any] = {name: 1.0 for name in augment.Config.model_fields if name.endswith("_p")}

@@ -105,7 +105,7 @@ def work(task: Task, spacing_mm: Spacing, found: medseg.Prediction) -> dict[str,
     import torch
 
     from medseg import preprocess
-    from medseg.inference import Stream
+    from medseg.inference.sliding import Stream
 
     predictor = _predictor(task, spacing_mm)
     shape = preprocess.grid(found.mask.geometry, predictor.bundle.preprocess).shape
@@ -116,8 +116,9 @@ def work(task: Task, spacing_mm: Spacing, found: medseg.Prediction) -> dict[str,
 def _predictor(task: Task, spacing_mm: Spacing) -> Predictor:
     import torch
 
-    from medseg import Labels, preprocess, windows
+    from medseg import Labels, preprocess
     from medseg.bundle import Bundle
+    from medseg.inference import windows
 
     torch.manual_seed(0)
     described = Bundle(
@@ -152,7 +153,7 @@ def _too_large(task: Task) -> str:
 
 
 def draw(found: operation.Found, asked: argparse.Namespace) -> None:
-    """Peak memory and seconds against the length, and against the number of classes, a line a variant."""
+    """Peak memory and seconds against the length, and against the number of classes, a line per variant."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, ScalarFormatter
 

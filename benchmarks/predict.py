@@ -17,7 +17,7 @@ from benchmarks import _described as described
 from benchmarks import _measure as measure
 from benchmarks import _operation as operation
 from benchmarks._described import Described
-from medseg import layouts
+from medseg.data import layouts
 from medseg.resources import shipped
 
 _MONAI = str(measure.PEERS / "monai_predict.py")

@@ -16,9 +16,10 @@ from torch import Tensor, nn
 import medseg
 from benchmarks import _operation as operation
 from benchmarks._operation import Variant
-from medseg import arithmetic, system
-from medseg.ensemble import Ensemble
-from medseg.windows import window_starts
+from medseg import system
+from medseg.inference import autotuning
+from medseg.inference.ensemble import Ensemble
+from medseg.inference.windows import window_starts
 
 _OVERLAP = 0.5
 _BATCH = 4  # windows at once, medseg's default
@@ -130,12 +131,12 @@ def ours(task: Task, *, chosen: bool = False, reduce: Any = "argmax") -> Callabl
     return lambda: medseg.sliding_window(image, used, window, overlap=_OVERLAP, batch=_BATCH, reduce=reduce)
 
 
-def quickest(task: Task, image: Tensor, network: nn.Module) -> arithmetic.Way:
+def quickest(task: Task, image: Tensor, network: nn.Module) -> autotuning.Way:
     """How the network is computed quickest here; measured in the first process, and remembered for the others."""
     precisions = ("bf16", "fp32") if system.has_bf16(image.device) else ("fp32",)
     example = torch.randn(_BATCH, 1, *(task.window,) * 3, device=image.device)
     name = f"{type(network).__name__}, {task.classes} classes"
-    return arithmetic.choose(network, example, "benchmark", [name], precisions)
+    return autotuning.choose(network, example, "benchmark", [name], precisions)
 
 
 def way(task: Task, result: Tensor) -> dict[str, str]:

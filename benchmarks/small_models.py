@@ -19,8 +19,10 @@ from benchmarks import _measure as measure
 from benchmarks import _operation as operation
 from benchmarks._operation import Variant
 from medseg import bundle as bundles
-from medseg import files, layouts, prune
+from medseg import files, tables
+from medseg.data import layouts
 from medseg.resources import shipped
+from medseg.transfer import prune
 
 NAMES = ("teacher", "alone", "distilled", "pruned", "pruned and distilled")
 _PREDICTION = "file to mask in memory, model loaded"
@@ -151,7 +153,7 @@ def shown(results: Mapping[str, Mapping[str, Any]]) -> str:
         )
         for name, item in results.items()
     ]
-    return measure.table(head, rows)
+    return tables.aligned([head, *rows])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,8 @@ from typing import Any
 from benchmarks import _curve as curve
 from benchmarks import _measure as measure
 from benchmarks import _operation as operation
-from medseg import config, files, io, layouts
+from medseg import config, files, io, overrides
+from medseg.data import layouts
 from medseg.resources import shipped
 
 Results = dict[str, dict[str, Any]]
@@ -143,7 +144,7 @@ def _ours(folder: Path, budget: str, sample: measure.Sample) -> dict[str, Any]:
 def _peer(asked: argparse.Namespace, folder: Path, seed: int, name: str) -> dict[str, Any]:
     budget, masks = asked.budgets[-1], folder / name
     command = (*_PEERS[name], str(folder / "cases.json"), "-o", str(masks))
-    sample = measure.run((*command, "--budget", str(config.duration_s(budget)), "--seed", str(seed)))
+    sample = measure.run((*command, "--budget", str(overrides.duration_s(budget)), "--seed", str(seed)))
     facts = measure.last_json(sample.output)
     training = {name: facts[name] for name in ("steps", "seconds", "waiting")}
     return {**_judged(folder, masks, name), **training, **_whole(budget, sample)}
@@ -151,7 +152,7 @@ def _peer(asked: argparse.Namespace, folder: Path, seed: int, name: str) -> dict
 
 def _whole(budget: str, sample: measure.Sample) -> dict[str, float]:
     sizes = {"wall_s": sample.seconds, "peak_mb": sample.peak_mb, "others": sample.others}
-    return {"budget_s": config.duration_s(budget), **sizes}
+    return {"budget_s": overrides.duration_s(budget), **sizes}
 
 
 def _validations(run: Path) -> list[tuple[float, float]]:

@@ -21,8 +21,8 @@ from benchmarks import _described as described
 from benchmarks import _operation as operation
 from benchmarks._described import Described
 from benchmarks._operation import Variant
-from medseg import system
-from medseg.engine import optim, together
+from medseg import memory, system
+from medseg.engine import distributed, optim
 from medseg.models import Output
 
 _OPTIMISERS = ("muon", "adamw", "sgd")  # medseg's default first
@@ -110,9 +110,9 @@ def ours(network: Callable[[Described], Ready], data: Described, name: str, prec
         name: of the optimiser.
         precision: "bf16" or "fp32".
     """
-    system.keep_heap()
+    memory.keep_heap()
     model, image, target = network(data)
-    fabric = together.fabric(image.device, precision)
+    fabric = distributed.fabric(image.device, precision)
     fitted = fabric.setup_module(torch.compile(model) if image.device.type == "cuda" else model).train()  # type: ignore[arg-type]
     loss, how = medseg.create_loss("dice_ce"), optim.Config(name=name)  # type: ignore[arg-type]
     optimiser: Any = fabric.setup_optimizers(optim.build((model, loss), how))

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 import medseg
 from benchmarks import _operation as operation
 from benchmarks._operation import Variant
-from medseg import Geometry, Labels, Predictor, Volume, preprocess, windows
+from medseg import Geometry, Labels, Predictor, Volume, preprocess
 from medseg.bundle import Bundle
+from medseg.geometry.region import Region
+from medseg.inference import windows
 from medseg.models import create_model
-from medseg.region import Region
 
 _BRIGHT, _ELSEWHERE = 200, 100
 

@@ -20,9 +20,11 @@ if TYPE_CHECKING:
     from medseg.api import predict as predict
     from medseg.api import repair as repair
     from medseg.api import train as train
+    from medseg.data.dicom_objects import write_structures as write_structures
     from medseg.errors import Interrupted as Interrupted
     from medseg.errors import MedsegError as MedsegError
-    from medseg.inference import sliding_window as sliding_window
+    from medseg.inference.prediction import Prediction as Prediction
+    from medseg.inference.sliding import sliding_window as sliding_window
     from medseg.io import read as read
     from medseg.io import write as write
     from medseg.labels import Labels as Labels
@@ -30,32 +32,25 @@ if TYPE_CHECKING:
     from medseg.losses import create_loss as create_loss
     from medseg.losses import list_losses as list_losses
     from medseg.models import create_model as create_model
-    from medseg.objects import write_structures as write_structures
-    from medseg.prediction import Prediction as Prediction
     from medseg.predictor import Predictor as Predictor
     from medseg.volume import Geometry as Geometry
     from medseg.volume import Volume as Volume
 
 __version__ = "0.1.0"
-_PUBLIC = {
-    **dict.fromkeys(
-        (
-            *("check", "compare", "convert", "evaluate", "export", "list_series"),
-            *("load", "plan", "predict", "repair", "train"),
-        ),
-        "api",
-    ),
-    **dict.fromkeys(("Interrupted", "MedsegError"), "errors"),
-    "sliding_window": "inference",
-    **dict.fromkeys(("read", "write"), "io"),
-    "Labels": "labels",
-    **dict.fromkeys(("LossContext", "create_loss", "list_losses"), "losses"),
-    "create_model": "models",
-    "write_structures": "objects",
-    "Prediction": "prediction",
-    "Predictor": "predictor",
-    **dict.fromkeys(("Geometry", "Volume"), "volume"),
+_NAMES = {
+    "api": "check compare convert evaluate export list_series load plan predict repair train",
+    "errors": "Interrupted MedsegError",
+    "inference.sliding": "sliding_window",
+    "io": "read write",
+    "labels": "Labels",
+    "losses": "LossContext create_loss list_losses",
+    "models": "create_model",
+    "data.dicom_objects": "write_structures",
+    "inference.prediction": "Prediction",
+    "predictor": "Predictor",
+    "volume": "Geometry Volume",
 }
+_PUBLIC = {name: module for module, names in _NAMES.items() for name in names.split()}
 __all__ = ["__version__", *_PUBLIC]
 
 

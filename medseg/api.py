@@ -6,48 +6,51 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from medseg import cohort, conversion, dense_crf, doctor, files, layouts, objects, progress, repairing, runs, scans
-from medseg import config as configs
-from medseg.findings import Report
+from medseg import cohort, files, overrides, progress
+from medseg.crf.dense_crf import Config as Crf
+from medseg.data import conversion, doctor, layouts, repairing, scans
+from medseg.data.dicom_objects import DicomOptions
+from medseg.data.findings import Report
+from medseg.data.repairing import Repaired
+from medseg.inference.uncertainty import Config as Sampling
 from medseg.io import dicom
 from medseg.io.dicom import Listing
 from medseg.judging import compare as compare
 from medseg.judging import evaluate as evaluate
 from medseg.predictor import Predictor
-from medseg.rehearsal import Rehearsal, rehearse
-from medseg.repairing import Repaired
 from medseg.resources import shipped
 from medseg.settings import parse
-from medseg.uncertainty import Config as Sampling
+from medseg.training import runs
+from medseg.training.dry_run import DryRun, dry_run
 
 _DEMO_DICE = 0.7
 
 
 def check(data: str | Path, *, modality: str | None = None) -> Report:
-    """What is wrong with a dataset; see `medseg.findings.Report`."""
+    """Find what is wrong with a dataset, before it is trained on."""
     return doctor.check(layouts.find(data, modality, whole=False))
 
 
 def repair(
     data: str | Path, out: str | Path, *, spacing_mm: Sequence[float] | None = None, modality: str | None = None
 ) -> Repaired:
-    """Write a repaired copy of a dataset; see `medseg.repairing.Repaired`.
+    """Write a repaired copy of a dataset.
 
-    Masks that drifted or have no header take their image's grid, pictures of masks become numbers, floats become integers. What
-    cannot be mended without guessing is named and left out; the original stays as it is.
+    Masks that drifted or have no usable header take their image's grid, colours become label numbers, floats become integers. What
+    cannot be repaired without guessing is named and left out; the original stays as it is.
 
     Args:
         data: a dataset in any known layout.
         out: a new folder for the copy.
-        spacing_mm: of plain images (PNG, TIFF, JPEG), which hold none: of columns, rows and pages.
+        spacing_mm: voxel size along columns, rows and pages of plain images (PNG, TIFF, JPEG), whose files hold none.
         modality: as for `check`.
     """
     return repairing.repair(layouts.find(data, modality, whole=False), out, spacing_mm)
 
 
-def plan(data: str | Path, *, preset: str | None = None, budget: str | None = None, **settings: Any) -> Rehearsal:
-    """How a dataset would be trained on this machine, with a few real steps measured; nothing is kept."""
-    return rehearse(data, _user(preset, budget, settings))
+def plan(data: str | Path, *, preset: str | None = None, budget: str | None = None, **settings: Any) -> DryRun:
+    """Plan how a dataset would be trained on this machine, and measure a few real steps; nothing is kept."""
+    return dry_run(data, _user(preset, budget, settings))
 
 
 def train(
@@ -59,14 +62,14 @@ def train(
     resume: bool = False,
     **settings: Any,
 ) -> Path:
-    """Train a model on a folder of labelled scans; leaves bundle, predictions of held-out cases and report.
+    """Train a model on labelled scans; the run folder then holds the model, masks of held-out cases and a report.
 
     Args:
         data: a dataset in any known layout.
         folder: of the run.
-        preset: a name out of `configs/`, or a YAML file.
-        budget: wall clock for everything, such as "20m"; otherwise `train.steps` counts.
-        resume: go on with an interrupted run.
+        preset: a name from `configs/`, or a YAML file.
+        budget: wall-clock time for everything, such as "20m"; without it `train.steps` counts.
+        resume: continue an interrupted run.
         settings: of `RunConfig`, nested: `model="vnet"`, `train={"batch": 2}`, `fold="1/5"`.
 
     Returns:
@@ -83,16 +86,16 @@ def demo(folder: str | Path) -> Path:
     run = train(shipped("sample_data/mr"), folder, budget="150s")
     if (dice := files.read_json(run / "metrics.json")["mean_dice"]) < _DEMO_DICE:
         progress.warn(
-            f"Dice {dice:.2f} is not what the demo is worth: this machine is slow, or busy with something else"
+            f"Dice {dice:.2f} is lower than the demo usually reaches: this machine is slow, or busy with something else"
         )
     return run
 
 
 def _user(preset: str | None, budget: str | None, settings: Mapping[str, Any]) -> dict[str, Any]:
-    tree = configs.preset(preset) if preset else {}
+    tree = overrides.preset(preset) if preset else {}
     if budget:
-        tree = configs.merge(tree, {"train": {"budget_s": configs.duration_s(budget)}})
-    return configs.merge(tree, configs.named(settings))
+        tree = overrides.merge(tree, {"train": {"budget_s": overrides.duration_s(budget)}})
+    return overrides.merge(tree, overrides.named(settings))
 
 
 def load(
@@ -111,17 +114,17 @@ def load(
     Args:
         model: folder.
         device: "auto", "cpu", "cuda", "mps".
-        tta: average over mirrored scans.
-        compile: compile the network before the first scan: some ten seconds and more, for windows that are a fifth quicker. It
-            needs a C++ compiler.
-        module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
-        samples: predict by the mean of so many answers that dropout makes differ (Monte Carlo dropout); of an ensemble without dropout
-            by its members. `predictor(scan, probabilities=True)` then holds their `variances` too.
-        seed: of what is dropped.
-        crf: refine by a dense CRF; `{}`, or what differs from `medseg.dense_crf.Config`.
+        tta: average over mirrored scans (test-time augmentation).
+        compile: compile the network before the first scan. It takes ten seconds or more and a C++ compiler, and makes windows a
+            fifth faster.
+        module: import path of your own module, if the model is one: medseg runs no code from files, so you have to name it.
+        samples: predict by the mean of this many passes with dropout on (Monte Carlo dropout), or of the members of an ensemble
+            without dropout. `predictor(scan, probabilities=True)` then has `variances` too.
+        seed: of the dropout.
+        crf: refine the probabilities with a dense CRF; `{}`, or what differs from `medseg.crf.dense_crf.Config`.
     """
     asked = None if samples is None else parse(Sampling, {"samples": samples, "seed": seed}, "uncertainty")
-    follows = None if crf is None else parse(dense_crf.Config, crf, "crf")
+    follows = None if crf is None else parse(Crf, crf, "crf")
     return Predictor(model, device=device, mirrors=tta, compile=compile, module=module, sampling=asked, crf=follows)
 
 
@@ -134,24 +137,24 @@ def export(
     weights: str | None = None,
     module: str | None = None,
 ) -> Path:
-    """Write a model for machines without torch, or with smaller weights; `load` and `predict` take the folder like any model.
+    """Write a model for machines without torch, or one with smaller weights; `load` and `predict` take it like any model.
 
     Args:
         model: folder of a run, or a bundle.
         out: a new or empty folder.
-        to: "onnx" or "openvino": networks, their description, and `runner.py`, which segments without torch and medseg; or
-            "bundle": an ordinary one of smaller weights.
-        int8: a labelled dataset, for convolutions in 8 bits: calibrated on some of its cases, the loss of Dice measured on others.
-        weights: "fp16" or "int8", of a bundle; it computes in float32 all the same.
-        module: import path of your own module, where the model is one. An exported network needs it no more.
+        to: "onnx" or "openvino" write networks, their description, and `runner.py`, which segments without torch and medseg;
+            "bundle" writes an ordinary bundle with smaller weights.
+        int8: a labelled dataset: convolutions in 8 bits are calibrated on some of its cases, the loss of Dice is measured on others.
+        weights: "fp16" or "int8", for a bundle; it still computes in float32.
+        module: import path of your own module, if the model is one. An exported network no longer needs it.
 
     Returns:
         The folder.
 
     Raises:
-        ConfigError: options that do not go together, or an architecture without ONNX.
-        DataError: the folder holds files, or the dataset cannot be used.
-        BundleError: the model cannot be exported, or computes something else once it is.
+        ConfigError: options that exclude each other, or an architecture that has no ONNX form.
+        DataError: the folder is not empty, or the dataset cannot be used.
+        BundleError: the model cannot be exported, or gives other results once it is.
     """
     from medseg import exporting
 
@@ -178,22 +181,31 @@ def predict(
     seed: int = 0,
     crf: Mapping[str, Any] | None = None,
 ) -> list[cohort.Outcome]:
-    """Segment scans, folders of scans, or DICOM series; see `load`, `medseg.cohort.predict` and, for masks in DICOM,
-    `medseg.objects.Manner`.
+    """Segment scans, folders of scans, or DICOM series.
 
-    `uncertainty` writes mean and variance of the probabilities over samples, as many as `samples` says.
+    Args:
+        model: folder of a run, or a bundle.
+        inputs: see `medseg.data.scans.find`.
+        out: folder for the masks, or for a single scan the file of its mask.
+        device, tta, compile, samples, seed, crf: see `load`.
+        probabilities, stream, suffix: see `medseg.cohort.predict`.
+        deidentify, remap_uids, codes: of masks in DICOM, see `medseg.data.dicom_objects.DicomOptions`.
+        uncertainty: write mean and variance of the probabilities over `samples`, 20 unless you say otherwise.
+
+    Returns:
+        What became of each scan, in order; an error in one does not stop the others.
     """
-    manner = objects.Manner(deidentify, remap_uids, Path(codes) if codes else None)
+    options = DicomOptions(deidentify, remap_uids, Path(codes) if codes else None)
     if uncertainty and samples is None:
         samples = Sampling().samples
     predictor = load(model, device=device, tta=tta, compile=compile, samples=samples, seed=seed, crf=crf)
     found = scans.find([inputs] if isinstance(inputs, str | Path) else inputs, len(predictor.bundle.channels))
     how: dict[str, Any] = {"suffix": suffix, "probabilities": probabilities or uncertainty, "stream": stream}
-    return cohort.predict(predictor, found, out, manner=manner, **how)
+    return cohort.predict(predictor, found, out, dicom=options, **how)
 
 
 def list_series(source: str | Path) -> Listing:
-    """The DICOM volumes in a file, a folder, a DICOMDIR or a zip, from headers alone; see `medseg.io.dicom.Listing`.
+    """List the DICOM volumes in a file, a folder, a DICOMDIR or a zip, from headers alone; see `medseg.io.dicom.Listing`.
 
     Example:
         >>> found = medseg.list_series("study")  # doctest: +SKIP
@@ -213,11 +225,11 @@ def convert(
     allow_gaps: bool = False,
     units: str = "stored",
 ) -> list[conversion.Outcome]:
-    """DICOM to NIfTI or NRRD, one file a volume, each with its facts in JSON; see `medseg.conversion.Config` for the options.
+    """Convert DICOM to NIfTI or NRRD, one file per volume, with its facts in JSON; options: `medseg.data.conversion.Config`.
 
     Raises:
-        ConfigError: an option of another value.
-        DataError: nothing to convert.
+        ConfigError: an option has a wrong value.
+        DataError: there is nothing to convert.
     """
     given = {"format": format, "series": series, "channels": channels, "upright": upright}
     config = parse(conversion.Config, {**given, "allow_gaps": allow_gaps, "units": units}, "convert")

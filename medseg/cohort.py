@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
@@ -12,20 +11,22 @@ from pathlib import Path
 
 import numpy as np
 
-from medseg import files, io, objects, progress, system, tables
+from medseg import files, io, memory, progress, system
+from medseg.data import label_tables, mask_files
+from medseg.data.dicom_objects import FORMATS, DicomOptions, write_structures
+from medseg.data.scans import PROBABILITIES, VARIANCES, Scan
 from medseg.errors import DataError, MedsegError
-from medseg.homing import Blank
-from medseg.plural import counted
-from medseg.prediction import Prediction, Ready
+from medseg.inference.outputs import Blank
+from medseg.inference.prediction import Prediction, PreparedScan
 from medseg.predictor import Predictor
-from medseg.scans import PROBABILITIES, VARIANCES, Scan
+from medseg.wording import counted
 
-_PLAIN = objects.Manner()
+_AS_IS = DicomOptions()
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a scan: its mask, volumes and why to look at them (`Prediction.warnings`), or why there is none."""
+    """What became of a scan: its mask, volumes and warnings (see `Prediction`), or the error that left it without a mask."""
 
     id: str
     mask: Path | None = None
@@ -42,61 +43,63 @@ def predict(
     suffix: str = ".nii.gz",
     probabilities: bool = False,
     stream: bool = False,
-    manner: objects.Manner = _PLAIN,
+    dicom: DicomOptions = _AS_IS,
 ) -> list[Outcome]:
-    """Segment scans one after the other; while one is segmented, the next is read, and the last one written.
+    """Segment scans one after the other; while one is segmented, the next is read and the previous one written.
 
     Args:
         predictor: the loaded model.
         scans: what to segment.
         out: a folder, or for a single scan the mask's file.
-        suffix: format of masks in a folder: an ending out of `io.WRITTEN`, or of `objects.FORMATS` for DICOM series.
-        probabilities: write them beside each mask, as `ID_probabilities.nii.gz`, and those of a model that is sampled with their
-            variances, `ID_variances.nii.gz`.
+        suffix: format of masks in a folder: an ending from `io.WRITTEN`, or from `dicom_objects.FORMATS` for DICOM series.
+        probabilities: write them beside each mask, as `ID_probabilities.nii.gz`; of a model that is sampled their variances too,
+            as `ID_variances.nii.gz`.
         stream: write masks and probabilities to disk as they come, instead of holding them in memory.
-        manner: how DICOM objects are written.
+        dicom: how DICOM objects are written.
 
     Returns:
-        One outcome a scan, in order. Masks, `volumes.csv` and label tables for 3D Slicer and ITK-SNAP lie in the folder;
-        beside a single file they carry its name. `volumes.csv` keeps the rows of scans that were predicted into the folder
-        before.
+        One outcome for each scan, in order. The folder then holds masks, `volumes.csv` and label tables for 3D Slicer and
+        ITK-SNAP; beside a single file they carry its name. `volumes.csv` keeps the rows of scans that were predicted into the
+        folder before.
 
     Raises:
         DataError: `out` or `suffix` cannot be used for these scans, or nothing can be written there.
     """
     out = Path(out)
     single = out.name.lower().endswith(io.SUFFIXES)
-    beside = (PROBABILITIES, VARIANCES)[: 1 + bool(predictor.ensemble.sampler)] if probabilities else ()
-    targets = _targets(scans, out, suffix, single, beside)
-    _check_manner(scans, targets[0], manner)
+    beside = [PROBABILITIES] if probabilities else []
+    if probabilities and predictor.ensemble.sampler:
+        beside.append(VARIANCES)
+    targets = mask_files.targets(scans, out, suffix, single, beside)
+    _check_options(scans, targets[0], dicom)
     folder, prefix = (out.parent, f"{io.stem(out)}_") if single else (out, "")
     files.check_writable(folder)
-    volumes = tables.Volumes(folder / f"{prefix}volumes.csv", predictor.labels, merge=not single)
+    volumes = label_tables.VolumeTable(folder / f"{prefix}volumes.csv", predictor.labels, merge=not single)
     blank = partial(files.scratch, folder) if stream else np.zeros
     predictor.settle()
-    keep, began = _Keeper(volumes, manner, among_others=len(scans) > 1), time.monotonic()
-    with _beside() as reader, _beside() as writer:
+    results, began = _Writer(volumes, dicom, among_others=len(scans) > 1), time.monotonic()
+    with _background_thread() as reader, _background_thread() as writer:
         outcomes: list[Future[Outcome]] = []
         work = zip(scans, targets, _ahead(reader, predictor, scans), strict=True)
         for scan, target, ready in progress.track(work, "predicting", len(scans)):
             found = _tried(predictor, ready, probabilities, blank)
             wait(outcomes)  # one scan is read, one segmented and one written at a time, and no more are in memory
-            outcomes.append(writer.submit(keep, scan, target, found))
+            outcomes.append(writer.submit(results, scan, target, found))
             del found
-    keep.sum_up(time.monotonic() - began)
-    if keep.any:
-        tables.write_labels(folder, prefix, predictor.labels)
+    results.sum_up(time.monotonic() - began)
+    if results.any:
+        label_tables.write_labels(folder, prefix, predictor.labels)
     return [outcome.result() for outcome in outcomes]
 
 
-def _beside() -> ThreadPoolExecutor:
-    """A thread for what runs beside the network, and lets it go first."""
+def _background_thread() -> ThreadPoolExecutor:
+    """A thread for reading or writing while the network computes, with lower priority."""
     return ThreadPoolExecutor(1, initializer=system.give_way)
 
 
-def _ahead(reader: ThreadPoolExecutor, predictor: Predictor, scans: Sequence[Scan]) -> Iterator[Future[Ready]]:
+def _ahead(reader: ThreadPoolExecutor, predictor: Predictor, scans: Sequence[Scan]) -> Iterator[Future[PreparedScan]]:
     """Each scan as the network will see it, read and prepared while the one before is segmented."""
-    coming: Future[Ready] | None = None
+    coming: Future[PreparedScan] | None = None
     for scan in scans:
         ready, coming = coming, reader.submit(predictor.prepare, list(scan.images))
         if ready:
@@ -105,7 +108,7 @@ def _ahead(reader: ThreadPoolExecutor, predictor: Predictor, scans: Sequence[Sca
         yield coming
 
 
-def _tried(predictor: Predictor, ready: Future[Ready], probabilities: bool, blank: Blank) -> Prediction | str:
+def _tried(predictor: Predictor, ready: Future[PreparedScan], probabilities: bool, blank: Blank) -> Prediction | str:
     """What was found, or why nothing was: in words, for an error holds on to the memory of all that it went through."""
     try:
         return predictor.segment(ready.result(), probabilities=probabilities, blank=blank)
@@ -113,11 +116,11 @@ def _tried(predictor: Predictor, ready: Future[Ready], probabilities: bool, blan
         return _reason(error)
 
 
-class _Keeper:
+class _Writer:
     """Writes what was found, and the table of volumes up to there, should this end early."""
 
-    def __init__(self, volumes: tables.Volumes, manner: objects.Manner, *, among_others: bool) -> None:
-        self.volumes, self.manner, self.among_others, self.any = volumes, manner, among_others, False
+    def __init__(self, volumes: label_tables.VolumeTable, dicom: DicomOptions, *, among_others: bool) -> None:
+        self.volumes, self.dicom, self.among_others, self.any = volumes, dicom, among_others, False
         self.work: list[tuple[float, float]] = []
 
     def __call__(self, scan: Scan, target: Path, found: Prediction | str) -> Outcome:
@@ -145,7 +148,7 @@ class _Keeper:
     def _written(self, scan: Scan, target: Path, found: Prediction | str) -> Outcome:
         if isinstance(found, Prediction):
             try:
-                notes = _write(found, target, scan, self.manner)
+                notes = _write(found, target, scan, self.dicom)
                 return Outcome(scan.id, target, found.volumes_ml, (*found.warnings, *notes))
             except Exception as error:
                 found = _reason(error)
@@ -153,71 +156,35 @@ class _Keeper:
         return Outcome(scan.id, error=files.without_paths(found, words).removeprefix(f"'{scan.id}': "))
 
 
-def mask_path(folder: Path, name: str, suffix: str = ".nii.gz") -> Path:
-    """Where the mask of a scan lies in a folder of masks."""
-    return folder / f"{name}{suffix}"
-
-
-def _targets(scans: Sequence[Scan], out: Path, suffix: str, single: bool, beside: Sequence[str]) -> list[Path]:
-    """The file of each mask; refuses what cannot be written, and to write over what is read."""
-    if single and len(scans) != 1:
-        raise DataError(f"-o names one file, but there are {len(scans)} scans. Name a folder.")
-    if not single and len(scans) == 1 and out.suffix and not out.is_dir():
-        raise DataError(
-            f"'{out.name}' ends in no format that masks are written in ({', '.join(io.WRITTEN)}). A folder has no ending."
-        )
-    if not single and out.is_file():
-        raise DataError(f"'{out.name}' is a file. Name a folder with -o.")
-    suffix = io.ending(out) if single else suffix
-    if suffix not in (*io.WRITTEN, *objects.FORMATS.values()):
-        known = [*(s[1:] for s in io.WRITTEN), *objects.FORMATS]
-        raise DataError(f"masks cannot be written as '{suffix.lstrip('.')}'. Known: {', '.join(known)}.")
-    targets = [out if single else mask_path(out, scan.id, suffix) for scan in scans]
-    written = targets + [_beside_it(target, name) for target in targets for name in beside]
-    read = {image.resolve() for scan in scans for image in scan.images}
-    if lost := [target for target in written if target.resolve() in read]:
-        raise DataError(f"a mask would replace the scan '{lost[0].name}'. Name another file or folder with -o.")
-    if twice := [target for target, count in Counter(written).items() if count > 1]:
-        raise DataError(f"two results would have the name '{twice[0].name}'. Rename a scan, or leave it out.")
-    return targets
-
-
-def _check_manner(scans: Sequence[Scan], target: Path, manner: objects.Manner) -> None:
-    """See, before anything is computed, that DICOM objects can be made of all scans, or that nobody asked for any."""
-    if target.name.lower().endswith(tuple(objects.FORMATS.values())):
-        manner.check([scan.images[0] for scan in scans])
-    elif manner != _PLAIN:
-        raise DataError(
-            f"only DICOM objects hold what to change about the patient; add --format {' or --format '.join(objects.FORMATS)}."
-        )
-
-
-def _beside_it(target: Path, name: str) -> Path:
-    """A file of maps beside a mask's."""
-    return target.with_name(f"{io.stem(target)}{name}.nii.gz")
+def _check_options(scans: Sequence[Scan], target: Path, dicom: DicomOptions) -> None:
+    """Check, before anything is computed, that DICOM objects can be made of all scans, or that nobody asked for any."""
+    if target.name.lower().endswith(tuple(FORMATS.values())):
+        dicom.check([scan.images[0] for scan in scans])
+    elif dicom != _AS_IS:
+        raise DataError(f"these options are for masks in DICOM alone; add --format {' or --format '.join(FORMATS)}.")
 
 
 def _reason(error: BaseException) -> str:
     if isinstance(error, MedsegError):
         return str(error)
-    if system.is_out_of_memory(error):
+    if memory.is_out_of_memory(error):
         return "not enough memory. Close other programs, or use a smaller scan."
     return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
 
 
-def _write(prediction: Prediction, target: Path, scan: Scan, manner: objects.Manner) -> tuple[str, ...]:
+def _write(prediction: Prediction, target: Path, scan: Scan, dicom: DicomOptions) -> tuple[str, ...]:
     """All files of a scan, or none; what was odd about its headers."""
     notes: tuple[str, ...] = ()
-    if target.name.lower().endswith(tuple(objects.FORMATS.values())):
-        notes = objects.write_structures(prediction.mask, prediction.labels, scan.images[0], target, **manner._asdict())
+    if target.name.lower().endswith(tuple(FORMATS.values())):
+        notes = write_structures(prediction.mask, prediction.labels, scan.images[0], target, **dicom._asdict())
     else:
         io.write(prediction.mask, target, parents=True)
     written = [target]
     try:
         for name, maps in ((PROBABILITIES, prediction.probabilities), (VARIANCES, prediction.variances)):
             if maps:
-                io.write(maps, _beside_it(target, name))
-                written.append(_beside_it(target, name))
+                io.write(maps, mask_files.maps_path(target, name))
+                written.append(mask_files.maps_path(target, name))
     except BaseException:
         for path in written:
             path.unlink()

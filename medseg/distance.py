@@ -49,10 +49,10 @@ def between(here: Array, there: Array, axes_mm: Array) -> Array:
     Args:
         here: bool, 2D or 3D.
         there: likewise.
-        axes_mm: steps of the grid in mm, one column an axis; may be sheared, and a 2D grid may lie in space.
+        axes_mm: steps of the grid in mm, one column per axis; may be sheared, and a 2D grid may lie in space.
 
     Returns:
-        float64, one value an element of `here` in C order; inf when `there` is empty.
+        float64, one value per element of `here` in C order; inf when `there` is empty.
     """
     found = np.full(np.count_nonzero(here), np.inf)
     left = np.arange(len(found)) if there.any() else np.arange(0)
@@ -91,7 +91,8 @@ def _shells(axes: bytes) -> tuple[Array, Array, Array]:
     most = np.floor(radius * np.linalg.norm(np.linalg.inv(axes_mm), axis=1)).astype(int)
     steps = np.moveaxis(np.indices(2 * most + 1), 0, -1).reshape(-1, 3) - most
     mm = np.linalg.norm(steps @ axes_mm.T, axis=1)
-    order = np.argsort(mm, kind="stable")[:_STEPS]
+    whole = min(_STEPS, np.count_nonzero(mm <= radius))  # of longer steps the box holds some and lacks others
+    order = np.argsort(mm, kind="stable")[:whole]
     steps, mm = steps[order], mm[order]
     # The last group may lack some of its steps.
     ends = np.flatnonzero(np.diff(mm) > 1e-9 * radius) + 1
@@ -128,12 +129,13 @@ def to_boundary(mask: Array, spacing_mm: Sequence[float] | None = None) -> Array
     return np.zeros_like(distance) if np.isinf(distance.flat[0]) else distance
 
 
-def to_boundary_batch(mask: Tensor, spacing_mm: Sequence[float] | None = None) -> Tensor:
+def to_boundary_batch(mask: Tensor, spacing_mm: Sequence[float] | None = None, counted: Tensor | None = None) -> Tensor:
     """`to_boundary` of each mask of a batch, on its own device.
 
     Args:
         mask: bool, `(B, K, *spatial)`, 2D or 3D.
         spacing_mm: distance between voxel centres along each spatial axis; 1 by default.
+        counted: bool, `(B, 1, *spatial)`: other voxels are on neither side of a boundary, and their own distances mean nothing.
 
     Returns:
         float32 of the mask's shape; 0 for an empty or full mask.
@@ -141,10 +143,13 @@ def to_boundary_batch(mask: Tensor, spacing_mm: Sequence[float] | None = None) -
     import torch
 
     spacing = _spacing(mask.ndim - 2, spacing_mm)
-    if mask.is_cpu:  # compiled code, several times faster than tensor operations
+    if not mask.is_cpu:
+        return _to_boundary_tensor(mask, spacing, counted)
+    if counted is None:  # compiled code, several times faster than tensor operations; one pass for both sides
         distances = [to_boundary(one.numpy(), spacing) for one in mask.flatten(0, 1)]
         return torch.from_numpy(np.stack(distances)).view(mask.shape)
-    return _to_boundary_tensor(mask, spacing)
+    inside, outside = (to_mask_batch(side, spacing) for side in _sides(mask, counted))
+    return _bounded(inside + outside)
 
 
 def to_mask_batch(mask: Tensor, spacing_mm: Sequence[float] | None = None) -> Tensor:
@@ -166,9 +171,18 @@ def to_mask_batch(mask: Tensor, spacing_mm: Sequence[float] | None = None) -> Te
     return _squared_to_mask(mask, spacing).sqrt_()
 
 
-def _to_boundary_tensor(mask: Tensor, spacing: Sequence[float]) -> Tensor:
-    """By tensor operations alone. Of the distances to either side one is 0; without a boundary, the other is inf."""
-    distance = (_squared_to_mask(mask, spacing) + _squared_to_mask(~mask, spacing)).sqrt_()
+def _to_boundary_tensor(mask: Tensor, spacing: Sequence[float], counted: Tensor | None = None) -> Tensor:
+    """By tensor operations alone."""
+    inside, outside = (_squared_to_mask(side, spacing) for side in _sides(mask, counted))
+    return _bounded((inside + outside).sqrt_())
+
+
+def _sides(mask: Tensor, counted: Tensor | None) -> tuple[Tensor, Tensor]:
+    return (mask, ~mask) if counted is None else (mask & counted, ~mask & counted)
+
+
+def _bounded(distance: Tensor) -> Tensor:
+    """Of a voxel's distances to either side, of which one is 0; without a boundary, the other is inf."""
     return distance.masked_fill_(distance.isinf(), 0)
 
 

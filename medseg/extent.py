@@ -1,4 +1,4 @@
-"""How far a mask reaches along each axis of its array, and in which pieces it comes."""
+"""Where a mask lies in its array: profiles along the axes, bounding box, connected components."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NEIGHBOURS = {(2, True): 4, (2, False): 8, (3, True): 6, (3, False): 26}  # by 
 
 
 def profiles(mask: Array, reduce: Callable[..., Any] = np.any) -> list[Array]:
-    """What a reduction such as `np.any` or `np.sum` makes of each slice: for each axis, one value an index along it."""
+    """What a reduction such as `np.any` or `np.sum` makes of each slice: for each axis, one value per index along it."""
     axes = range(mask.ndim)
     return [np.asarray(reduce(mask, axis=tuple(a for a in axes if a != axis))) for axis in axes]
 
@@ -30,8 +30,8 @@ def bounding_box(mask: Array, margin: int = 0) -> tuple[slice, ...]:
     return tuple(box)
 
 
-def pieces(mask: Array, *, faces: bool = False) -> Array:
-    """Numbers from 1 of the connected pieces of a boolean array, 2D or 3D; 0 outside.
+def components(mask: Array, *, faces: bool = False) -> Array:
+    """Connected components of a boolean array, 2D or 3D, numbered from 1; 0 outside.
 
     Args:
         mask: where to look.

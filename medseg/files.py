@@ -49,9 +49,9 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def scratch(folder: str | Path, shape: tuple[int, ...], dtype: npt.DTypeLike) -> npt.NDArray[Any]:
-    """Zeros `(C, I, J, K)` in a file without a name, whose room on the disk is given back with the array.
+    """Zeros `(C, I, J, K)` in an unnamed file, whose space on the disk is freed with the array.
 
-    They lie there as in a NIfTI file: i runs fastest, and channels slowest.
+    Their order is that of a NIfTI file: i runs fastest, and channels slowest.
 
     Raises:
         MedsegError: the folder cannot be made or written, or the disk is full.
@@ -70,7 +70,7 @@ def scratch(folder: str | Path, shape: tuple[int, ...], dtype: npt.DTypeLike) ->
 
 
 def check_writable(folder: str | Path) -> None:
-    """See that a folder can be written, or made, before work is done for it; leaves nothing there.
+    """Check that a folder can be written, or made, before work is done for it; leaves nothing there.
 
     Raises:
         MedsegError: it cannot.
@@ -107,7 +107,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def finite(value: Any) -> Any:
-    """A value of JSON with null in place of not-a-number and infinity: what `read_json` gives back of what `write_json` took."""
+    """A JSON value with null in place of not-a-number and infinity: what `read_json` returns after `write_json`."""
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     if isinstance(value, dict):
@@ -130,7 +130,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def without_paths(text: str, words: Mapping[Path, str]) -> str:
-    """A message with words for paths, and without the folders they lie in: names of folders are often names of patients."""
+    """A message with words in place of paths and of their folders, whose names are often names of patients."""
     for path in sorted(words, key=lambda path: len(str(path)), reverse=True):  # one may begin like another
         name, word = re.escape(str(path)), words[path]
         inside = r"(?=[/\\])" if os.sep not in str(path) else ""  # a bare name may be a word of the message: `scan`
@@ -162,7 +162,7 @@ def sha256(path: str | Path) -> str:
 def lock(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
     """Hold a folder against a second process; the lock dies with its holder, however it ends.
 
-    On a disk that knows no locks, as some of clusters, a warning says so and the folder is not held.
+    On a disk without locks, as on some clusters, a warning says so and the folder is not held.
 
     Args:
         folder: made if needed.
@@ -191,7 +191,7 @@ def lock(folder: str | Path, *, wait: bool = False) -> Iterator[None]:
 
 
 def _locks(stream: IO[str], folder: Path) -> bool:
-    """Whether the lock was to be had."""
+    """Try to take the lock; whether it was free."""
     try:
         if os.name == "nt":
             import msvcrt

@@ -10,11 +10,11 @@ import numpy as np
 from pydantic import Field
 
 from medseg import progress
-from medseg.cases import Case, named
+from medseg.data.cases import Case, named
+from medseg.data.reading import read_case
+from medseg.geometry.region import Box, Place, Region
 from medseg.labels import Labels
 from medseg.predictor import Predictor
-from medseg.reading import read_case
-from medseg.region import Box, Place, Region
 from medseg.settings import Settings
 from medseg.volume import Volume
 
@@ -22,12 +22,12 @@ _ENOUGH = 0.99  # of each structure
 
 
 class Config(Settings):
-    """Who finds where to look, and how far around that a run looks.
+    """Which stored model finds where to look, and how much around it the run sees.
 
     Args:
         source: `from` in files and commands: the bundle or run of the first stage, which may be an ensemble; None looks at
             whole scans.
-        margin_mm: on every side of what it finds.
+        margin_mm: on every side of what the first stage finds.
     """
 
     source: str | None = Field(default=None, alias="from")
@@ -82,7 +82,8 @@ def _ml(mask: Volume, box: Box, labels: Labels) -> tuple[tuple[float, ...], tupl
 
 
 def _tell(places: Mapping[str, Place], labels: Labels) -> None:
-    held, missed = (np.sum([getattr(place, name) for place in places.values()], 0) for name in ("held_ml", "missed_ml"))
+    held = np.sum([place.held_ml for place in places.values()], 0)
+    missed = np.sum([place.missed_ml for place in places.values()], 0)
     shown = np.divide(held, held + missed, out=np.ones(len(labels)), where=held + missed > 0)
     least, of_scans = int(shown.argmin()), float(np.mean([place.share for place in places.values()]))
     progress.say(

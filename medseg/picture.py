@@ -95,6 +95,38 @@ def png(pixels: Array) -> bytes:
     return stream.getvalue()
 
 
+def captioned(
+    image: Array | None,
+    masks: Mapping[str, Array],
+    spacing_mm: Sequence[float],
+    colours: Mapping[int, tuple[int, int, int]],
+) -> bytes:
+    """Masks one above the other, each over the same three slices.
+
+    Args:
+        image: `(I, J, K)` grey values, axes to R, A and S; None is black.
+        masks: `(I, J, K)` label values by their captions, from top to bottom; the centre of the first one that is not empty
+            chooses the slices.
+        spacing_mm: voxel size.
+        colours: RGB of each label value.
+
+    Returns:
+        A PNG file.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    shape = next(iter(masks.values())).shape
+    centre = middle(next((mask for mask in masks.values() if mask.any()), None), shape)
+    rows = []
+    for caption, mask in masks.items():
+        planes = three_planes(image, mask, spacing_mm, colours=colours, centre=centre, height=260)
+        canvas = Image.new("RGB", (planes.shape[1], planes.shape[0] + 24))
+        canvas.paste(Image.fromarray(planes), (0, 24))
+        ImageDraw.Draw(canvas).text((8, 5), caption, (200, 200, 200), ImageFont.load_default(13))
+        rows.append(np.asarray(canvas))
+    return png(np.concatenate(rows))
+
+
 def middle(mask: Array | None, shape: Sequence[int]) -> list[int]:
     """Indices of the slices that show most of a mask `(I, J, K)`; of the grid's middle where there is none."""
     if mask is None or not mask.any():

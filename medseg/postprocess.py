@@ -14,8 +14,7 @@ import numpy.typing as npt
 from pydantic import Field, NonNegativeFloat
 
 from medseg.errors import ConfigError
-from medseg.extent import bounding_box
-from medseg.extent import pieces as connected
+from medseg.extent import bounding_box, components
 from medseg.labels import Label, Labels
 from medseg.metrics.overlap import Overlap
 from medseg.registry import did_you_mean
@@ -44,7 +43,7 @@ def apply(mask: Volume, labels: Labels, config: Config) -> Volume:
     else lies there (see `Labels.without`).
 
     Args:
-        mask: labels, in file values or one channel a label (see `Labels.mask`).
+        mask: labels, in file values or one channel per label (see `Labels.mask`).
         labels: what the values mean.
         config: what to remove. An empty structure stays empty.
 
@@ -139,7 +138,7 @@ def _judged(prediction: Volume, reference: Volume, labels: Labels, item: Label) 
 
 def _pieces(found: Array) -> tuple[Array, Array]:
     """Connected pieces numbered from 1, and their sizes in voxels."""
-    pieces = connected(found)
+    pieces = components(found)
     return pieces, np.bincount(pieces.ravel())[1:]
 
 

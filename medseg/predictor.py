@@ -1,4 +1,4 @@
-"""A scan in, a mask in the scan's own space out: `Predictor` owns device, preparation, windows and the way home."""
+"""A scan in, a mask in the scan's own space out: `Predictor` owns device, preparation, windows and resampling back."""
 
 from __future__ import annotations
 
@@ -12,19 +12,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from medseg import arithmetic, networks, postprocess, preprocess, refining, region, suitability, system
 from medseg import bundle as bundles
-from medseg.arithmetic import Way
-from medseg.bundle import Bundle
-from medseg.dense_crf import Config as Crf
-from medseg.ensemble import Ensemble
+from medseg import postprocess, preprocess, system
+from medseg.bundle import Bundle, networks, suitability
+from medseg.crf.dense_crf import Config as Crf
 from medseg.errors import DataError
-from medseg.homing import Blank, Home, numbers
-from medseg.inference import Stream, Work
-from medseg.prediction import Prediction, Ready
-from medseg.region import Box
+from medseg.geometry import region
+from medseg.geometry.region import Box
+from medseg.inference import autotuning, refining
+from medseg.inference.autotuning import Way
+from medseg.inference.ensemble import Ensemble
+from medseg.inference.outputs import Blank, Outputs, finite_slabs
+from medseg.inference.prediction import Prediction, PreparedScan
+from medseg.inference.sliding import Stream, Work
+from medseg.inference.uncertainty import Config as Sampling
 from medseg.settings import parse
-from medseg.uncertainty import Config as Sampling
 from medseg.volume import Geometry, Volume
 
 T = TypeVar("T")
@@ -34,24 +36,24 @@ _NOWHERE = "the first stage found nothing: the second one saw the whole scan, wh
 
 
 class Predictor:
-    """A loaded model, of one stage or of two: then `locator` finds where to look, and this one looks there.
+    """A loaded model. Of a model with two stages, `locator` is the first: it finds where in a scan this one looks.
 
     Args:
         folder: a bundle, or a run that holds one.
-        device: "auto" takes a GPU where there is one; what was exported computes on the CPU.
+        device: "auto" takes a GPU where there is one; an exported model computes on the CPU.
         mirrors: test-time augmentation over the flips that the bundle allows.
-        precision: "auto" takes what is quickest here, and right by the bundle, by a short measurement on first use; "fp32" and
-            "bf16" are taken as they are.
-        compile: compile the network (`torch.compile`), which takes a while and makes each window quicker.
-        module: import path of your own module, where the model is one: no code comes from files, so that you must name it.
-        sampling: predict by the mean of samples that dropout, or the members of an ensemble, make differ, and keep their variance
-            where probabilities are kept.
-        crf: refine by a dense CRF, which takes a whole map of probabilities (see `medseg.refining`).
+        precision: "auto" takes the fastest that the bundle allows, by a short measurement on first use; "fp32" and "bf16" are
+            used as given.
+        compile: compile the network (`torch.compile`), which takes a while and makes each window faster.
+        module: import path of your own module, if the model is one: medseg runs no code from files, so you have to name it.
+        sampling: predict by the mean of passes with dropout, or of the members of an ensemble, and keep their variance where
+            probabilities are kept.
+        crf: refine with a dense CRF, which needs the whole map of probabilities at once (see `medseg.inference.refining`).
 
     Raises:
-        BundleError: no usable model there, or the runtime that it was exported to is missing.
-        DataError: no such device, or none that an exported model can use; or an exported model was to be compiled.
-        ConfigError: samples of a model that answers the same each time, or a CRF for labels that overlap.
+        BundleError: there is no usable model, or the runtime that it was exported to is missing.
+        DataError: no such device, or an exported model is to use a GPU or to be compiled.
+        ConfigError: samples of a model whose passes do not differ, or a CRF for labels that overlap.
     """
 
     def __init__(
@@ -109,7 +111,7 @@ class Predictor:
         self._measures = self._compiles = False
         where = system.pick_device(device)
         way = Way(precision="bf16" if described.precision == "bf16" and system.has_bf16(where) else "fp32")
-        self.ensemble: Ensemble = Ensemble(networks, where, way, self.labels.nothing)
+        self.ensemble: Ensemble = Ensemble(networks, where, way, self.labels.background_logits)
         if sampling:
             self.ensemble.sample(sampling, exclusive=self.labels.exclusive)
         if crf:
@@ -124,63 +126,63 @@ class Predictor:
         """Segment one scan.
 
         Args:
-            scan: a volume, a file or DICOM folder, or one file a channel.
-            probabilities: keep them too, and of samples the variances; both take 4 bytes x classes a voxel.
+            scan: a volume, a file or DICOM folder, or one file per channel.
+            probabilities: keep them too, and the variances of samples; each takes 4 bytes x classes for every voxel.
 
         Raises:
-            DataError: the scan cannot be read, or does not fit the model, or the model gives no numbers on it.
+            DataError: the scan cannot be read or does not fit the model, or the model gives values that are not numbers.
         """
         return self.segment(self.prepare(scan), probabilities=probabilities)
 
-    def prepare(self, scan: Scan) -> Ready:
-        """What comes before the network: read a scan, find where to look, and bring that to the model's grid and values."""
+    def prepare(self, scan: Scan) -> PreparedScan:
+        """What comes before the network: read a scan, find where to look, and prepare that part as the model expects it."""
         volume = scan if isinstance(scan, Volume) else preprocess.read_image(_paths(scan))
         box, warnings = self._box(volume)
         bundle, how = self.bundle, self.bundle.preprocess
-        prepared = preprocess.prepare(region.cut(volume, box), how)
+        prepared = preprocess.prepare(region.crop(volume, box), how)
         odd = suitability.warnings(volume, prepared.geometry, how, bundle.inference.window, bundle.channels)
         meta = {key: value for key, value in volume.meta.items() if key in ("sform_code", "qform_code", "axes")}
         image = torch.tensor(prepared.array)
-        return Ready(image, prepared.geometry, volume.geometry, box, meta, (*odd, *warnings))
+        return PreparedScan(image, prepared.geometry, volume.geometry, box, meta, (*odd, *warnings))
 
     def _box(self, scan: Volume) -> tuple[Box, tuple[str, ...]]:
-        """What of a scan the network sees, and what speaks against that."""
+        """The part of a scan that the network sees, and warnings about it."""
         if self.locator is None or self.bundle.locate is None:
             return region.whole(scan.geometry), ()
         where, grid = self.locator.find(scan)
         return self.bundle.locate.around(where, grid, scan.geometry), () if where.any() else (_NOWHERE,)
 
     def find(self, scan: Volume) -> tuple[Array, Geometry]:
-        """Where anything is, as booleans `(I, J, K)` on the grid of the network, and that grid: the way home is spared."""
-        ready = self.prepare(scan)
-        here = dataclasses.replace(ready, home=ready.grid, box=region.whole(ready.grid))
-        return np.any(self.segment(here).mask.array, axis=0), ready.grid
+        """Where any structure is, as booleans `(I, J, K)` on the network's grid, and that grid: nothing is resampled back."""
+        prepared = self.prepare(scan)
+        here = dataclasses.replace(prepared, mask_grid=prepared.grid, box=region.whole(prepared.grid))
+        return np.any(self.segment(here).mask.array, axis=0), prepared.grid
 
-    def segment(self, ready: Ready, *, probabilities: bool = False, blank: Blank = np.zeros) -> Prediction:
-        """What follows: network, dense CRF, way home, post-processing; see `__call__`.
+    def segment(self, scan: PreparedScan, *, probabilities: bool = False, blank: Blank = np.zeros) -> Prediction:
+        """What follows: network, dense CRF, resampling to the scan's grid, post-processing; see `__call__`.
 
         Args:
-            ready: from `prepare`.
+            scan: from `prepare`.
             probabilities: keep them too.
             blank: makes arrays of zeros, from shape and type, into which mask and probabilities are written as they come.
         """
-        classes, outside = self.labels.channels, self.ensemble.nothing or ()
-        home = Home(ready, self.labels, len(outside) if probabilities else 0, blank)
+        classes, outside = self.labels.channels, self.ensemble.background or ()
+        outputs = Outputs(scan, self.labels, len(outside) if probabilities else 0, blank)
 
         def fill(stream: Stream) -> Work:
-            slabs, strips = numbers(stream, self._advice()), stream.strips(len(outside))
+            slabs, strips = finite_slabs(stream, self._advice()), stream.strips(len(outside))
             if self.crf:
-                slabs, strips = refining.refined(slabs, ready, classes, self.crf, blank), (0, 1)
-            home.fill(slabs, outside, strips)
+                slabs, strips = refining.refined(slabs, scan, classes, self.crf, blank), (0, 1)
+            outputs.fill(slabs, outside, strips)
             return stream.work
 
-        work = self.stream(ready.image, fill)
+        work = self.stream(scan.image, fill)
         found = postprocess.apply(
-            Volume(home.mask, ready.home, "labels", ready.meta), self.labels, self.bundle.postprocess
+            Volume(outputs.mask, scan.mask_grid, "labels", scan.meta), self.labels, self.bundle.postprocess
         )
-        warnings = ready.warnings if found.array.any() else (*ready.warnings, "nothing was found: the mask is empty")
-        passes = work.voxels / ready.image[0].numel()
-        likely, variances = home.volume(slice(classes)), home.volume(slice(classes, None))
+        warnings = scan.warnings if found.array.any() else (*scan.warnings, "nothing was found: the mask is empty")
+        passes = work.voxels / scan.image[0].numel()
+        likely, variances = outputs.volume(slice(classes)), outputs.volume(slice(classes, None))
         return Prediction(found, self.labels, likely, warnings, passes, work.air_share, variances)
 
     def _advice(self) -> str:
@@ -195,10 +197,9 @@ class Predictor:
         return self.ensemble.stream(image, use, self.bundle.inference, mirrors=self.mirrors)
 
     def settle(self) -> None:
-        """Choose how to compute, once, by the windows that will come: measured unless this machine remembers it, and compiled
-        where that was asked for.
+        """Choose once how to compute: measured unless this machine remembers it, and compiled where that was asked for.
 
-        The first scan does so by itself; before work that runs beside, the seconds are truer.
+        The first scan does this by itself. Do it before starting other work, which would disturb the measurement.
 
         Raises:
             MedsegError: the model cannot be compiled here.
@@ -210,9 +211,9 @@ class Predictor:
         size = (len(self.bundle.channels), *windows.window[: self.bundle.spatial_dims])
         if self._measures:
             precisions = ("bf16", "fp32") if self.ensemble.way.precision == "bf16" else ("fp32",)
-            names = (self.bundle.name, tuple(self.bundle.weights.values()))
-            example = torch.randn(batch, *size, device=device)
-            self.ensemble.compute_in(arithmetic.choose(self.networks[0], example, *names, precisions))
+            example, weights = torch.randn(batch, *size, device=device), tuple(self.bundle.weights.values())
+            way = autotuning.choose(self.networks[0], example, self.bundle.name, weights, precisions)
+            self.ensemble.compute_in(way)
         if self._compiles:
             self.ensemble.compile(torch.randn(1, *size, device=device))
         self._measures = self._compiles = False

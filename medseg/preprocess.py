@@ -15,16 +15,17 @@ from medseg import geometry as geo
 from medseg import io
 from medseg.errors import DataError, GeometryError
 from medseg.extent import bounding_box
+from medseg.geometry import region
 from medseg.labels import Labels
 from medseg.settings import Settings
 from medseg.volume import Geometry, Volume
+from medseg.wording import counted
 
 Array = npt.NDArray[Any]
 Spacing = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 _MOST_VOXELS = 1.5e9  # 1000 x 1000 x 1500; a wrong header asks for more than any memory holds
-_UPRIGHT_DEG = (
-    0.5  # axes closer to right angles than this are treated as such: under a tenth of a voxel over ten voxels
-)
+# Axes closer to right angles than this are treated as such: under a tenth of a voxel over ten voxels.
+_UPRIGHT_DEG = 0.5
 
 
 class Intensity(Settings):
@@ -47,9 +48,9 @@ class Config(Settings):
     """The grid and the values that a network is trained on.
 
     Args:
-        orientation: direction of the axes; slices of 2D models lie across the last.
+        orientation: directions of the axes, such as "RAS"; slices of 2D models lie across the last axis.
         spacing_mm: of the grid, along those axes; None keeps each scan's own.
-        intensity: one a channel.
+        intensity: one for each channel.
         crop_empty: cut away margins in which every channel is exactly 0 (skull-stripped or masked scans).
     """
 
@@ -65,22 +66,22 @@ class Config(Settings):
 
 
 def prepare(volume: Volume, config: Config) -> Volume:
-    """Upright, reoriented, cropped, resampled and normalised.
+    """Bring an image to the grid and the values that a network is trained on.
 
     Args:
-        volume: an image of any geometry; channels as many as `config.intensity`.
+        volume: an image of any geometry, with as many channels as `config.intensity`.
         config: what the network was, or will be, trained on.
 
     Returns:
-        float32 image; its geometry says where it lies, so that `resample_to(result, volume.geometry)` brings masks home.
+        float32 image; its geometry says where it lies, so that `resample_to(mask, volume.geometry)` brings masks back.
 
     Raises:
         DataError: another number of channels, or values that are not finite.
     """
     if volume.channels != len(config.intensity):
         raise DataError(
-            f"the model expects {len(config.intensity)} channel(s), the scan has {volume.channels}. "
-            "Give one file a channel, in the order the model was trained with."
+            f"the model expects {counted(len(config.intensity), 'channel')}, the scan has {volume.channels}. "
+            "Give one file per channel, in the order the model was trained with."
         )
     if volume.array.dtype.kind == "f" and not np.isfinite(volume.array).all():
         bad, size = int(np.count_nonzero(~np.isfinite(volume.array))), volume.array.size
@@ -99,7 +100,7 @@ def prepare(volume: Volume, config: Config) -> Volume:
 
 
 def _affordable(target: Geometry, scan: Geometry) -> Geometry:
-    """A grid that a scan is about to be resampled to, refused before memory is asked for it."""
+    """The grid that a scan is about to be resampled to; one that no memory can hold is refused."""
     if (voxels := math.prod(target.shape)) > _MOST_VOXELS:
         spacing = " x ".join(f"{s:.3g}" for s in scan.spacing_mm)
         raise DataError(
@@ -112,7 +113,7 @@ def _affordable(target: Geometry, scan: Geometry) -> Geometry:
 def prepare_labels(volume: Volume, prepared: Geometry, labels: Labels) -> Array:
     """Classes `(1 or K, I, J, K)` int16 of a mask on the grid of a prepared image; see `Labels.encode`.
 
-    Voxels to ignore become -1; where a mask has a channel a label, one channel that says so is enough.
+    Voxels to ignore become -1; where a mask has a channel per label, one channel that says so is enough.
 
     Raises:
         DataError: undeclared values, or channels that are not one for each overlapping label.
@@ -122,7 +123,7 @@ def prepare_labels(volume: Volume, prepared: Geometry, labels: Labels) -> Array:
         return labels.encode(moved[0])
     if len(moved) not in labels.allowed_channels:
         raise DataError(
-            f"a mask of {len(moved)} channels was found where {labels.channels - labels.exclusive} label(s) are declared in one"
+            f"the mask has {len(moved)} channels, but {counted(len(labels), 'label is', 'labels are')} declared in one"
         )
     classes = (moved > 0).astype(np.int16)
     if labels.ignore is not None:
@@ -131,7 +132,7 @@ def prepare_labels(volume: Volume, prepared: Geometry, labels: Labels) -> Array:
 
 
 def read_image(paths: Sequence[Path]) -> Volume:
-    """The image of one case: one file a channel, or one that holds all channels."""
+    """The image of one case: one file per channel, or one that holds all channels."""
     return combine([io.read(path) for path in paths])
 
 
@@ -155,7 +156,7 @@ def combine(volumes: Sequence[Volume]) -> Volume:
 
 
 def check_cover(first: Geometry, other: Geometry, number: int) -> None:
-    """Refuse a channel that shows another place than the first, by their grids alone.
+    """Refuse a channel whose grid shows another place than the first one's.
 
     Args:
         first: grid of the first channel.
@@ -186,8 +187,8 @@ def _covered(a: Geometry, b: Geometry) -> float:
 
 
 def _without_empty_margins(volume: Volume) -> Volume:
-    box = bounding_box(np.any(volume.array, axis=0))
-    return geo.crop(volume, [s.start for s in box], [s.stop for s in box]) if box[0].stop else volume
+    i, j, k = bounding_box(np.any(volume.array, axis=0))
+    return region.crop(volume, (i, j, k)) if i.stop else volume
 
 
 def _normalise(channel: Array, how: Intensity) -> Array:

@@ -17,10 +17,11 @@ from medseg.errors import ConfigError
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """A sentence that names the nearest known name, or lists all of them when none is near."""
+    """A sentence that names the nearest known name in whatever case, or lists all of them when none is near."""
     known = sorted(known)
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"Did you mean '{near[0]}'?" if near else f"Known: {', '.join(known)}."
+    lowered = {item.lower(): item for item in known}
+    near = difflib.get_close_matches(name.lower(), lowered, n=1)
+    return f"Did you mean '{lowered[near[0]]}'?" if near else f"Known: {', '.join(known)}."
 
 
 def names(package: ModuleType) -> tuple[str, ...]:
@@ -44,13 +45,19 @@ def load(package: ModuleType, name: str, *, dotted: bool = False) -> ModuleType:
     if dotted and "." in name:
         try:
             return importlib.import_module(name)
-        except ImportError as error:
-            raise ConfigError(f"{_kind(package)} '{name}' cannot be imported: {error}") from error
+        except Exception as error:  # a user's own code may fail in any way
+            hint = (
+                ": give its import path, such as my_package.network, with its folder on PYTHONPATH"
+                if "/" in name
+                else ""
+            )
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+            raise ConfigError(f"{_kind(package)} '{name}' cannot be imported{hint} ({reason})") from error
     raise _unknown(package, name)
 
 
 def check(package: ModuleType, name: str) -> None:
-    """See that a component exists, without importing it.
+    """Check that a component exists, without importing it.
 
     Raises:
         ConfigError: no such component; names the nearest one.

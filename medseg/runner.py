@@ -56,7 +56,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def segment(folder: Path, scans: Sequence[Path], mask: Path) -> dict[str, float]:
-    """Write the mask of one scan (one file a channel, or one with all); gives the volume of each structure in millilitres."""
+    """Write the mask of one scan (one file per channel, or one with all); gives the volume of each structure in millilitres."""
     if not mask.name.lower().endswith(_SUFFIXES) or not mask.resolve().parent.is_dir():
         raise Refused("the mask must be a file that ends in .nii or .nii.gz, in a folder that exists.")
     if mask.resolve() in [scan.resolve() for scan in scans]:
@@ -220,7 +220,7 @@ def _normalised(channel: Array, how: dict[str, Any]) -> Array:
 
 
 def pull(source: Array, positions: Sequence[Array], fill: Array, supports: Sequence[float] = (1, 1, 1)) -> Array:
-    """Values of `(C, I, J, K)` at fractional indices along each axis, linear; `fill`, one a channel, more than half a voxel outside.
+    """Values of `(C, I, J, K)` at fractional indices along each axis, linear; `fill`, one per channel, more than half a voxel outside.
 
     A support above 1 is the half-width of the triangle where the result is coarser, which keeps it from aliasing.
     """
@@ -285,10 +285,10 @@ def _starts(length: int, window: int, overlap: float) -> list[int]:
 
 
 def slabs(
-    image: Array, network: Network, window: Sequence[int], overlap: float, nothing: Array, air: float | None
+    image: Array, network: Network, window: Sequence[int], overlap: float, background: Array, air: float | None
 ) -> Iterator[Array]:
     """Mean logits `(K, I, J, K)` of overlapping windows, in order along the first axis, as soon as no later one changes them;
-    `nothing`, one a channel, where no value of any window is above `air`.
+    `background`, one per channel, where no value of any window is above `air`.
     """
     size = image.shape[1:]
     short = [max(0, w - n) for w, n in zip(window, size, strict=True)]
@@ -297,7 +297,7 @@ def slabs(
     lattice = [_starts(n, w, overlap) for n, w in zip(image.shape[1:], window, strict=True)]
     bells = [np.exp(-0.5 * ((np.arange(n) - (n - 1) / 2) / (n / 8)) ** 2) for n in window]
     weight = np.maximum(np.einsum("i,j,k->ijk", *bells), 1e-3).astype(np.float32)
-    sums = np.zeros((len(nothing) + 1, window[0], *image.shape[2:]), np.float32)  # of logits, and of weights last
+    sums = np.zeros((len(background) + 1, window[0], *image.shape[2:]), np.float32)  # of logits, and of weights last
     for start, stop in itertools.pairwise([*lattice[0], image.shape[1]]):
         for corner in itertools.product([start], *lattice[1:]):
             i, j, k = (slice(c, c + w) for c, w in zip(corner, window, strict=True))
@@ -305,7 +305,7 @@ def slabs(
                 sums[:-1, :, j, k] += network(image[:, i, j, k]) * weight
                 sums[-1, :, j, k] += weight
         total, weights = np.split(sums[:, : stop - start][:, *inside], [-1])
-        empty = np.float32(nothing).reshape(-1, 1, 1, 1)
+        empty = np.float32(background).reshape(-1, 1, 1, 1)
         yield np.divide(total, weights, out=np.broadcast_to(empty, total.shape).copy(), where=weights > 0)
         sums[:, : start - stop] = sums[:, stop - start :].copy()
         sums[:, start - stop :] = 0
@@ -321,7 +321,7 @@ def at_home(
     held, begin, done = np.zeros((len(outside), 0, 1, 1), np.float32), 0, 0
     for logits in stream:
         if not np.isfinite(logits.sum()):
-            raise Refused("the model gives values that are no numbers on this scan. Look at the scan's values.")
+            raise Refused("the model gives values that are not numbers on this scan. Look at the scan's values.")
         held = np.concatenate([held, logits], 1) if held.size else logits
         ready = int(np.searchsorted(high, begin + held.shape[1]))
         for n in range(done, ready, most):
@@ -373,9 +373,8 @@ def components(mask: Array) -> tuple[Array, Array]:
 
     Runs along the last axis are joined to the runs of neighbouring rows that they touch, under the smallest number.
     """
-    _, height, width = (
-        n + 2 for n in mask.shape
-    )  # with an empty edge all around, no run touches the row after its own
+    # With an empty edge all around, no run touches the row after its own.
+    _, height, width = (n + 2 for n in mask.shape)
     edges = np.diff(np.pad(mask, 1).ravel().astype(np.int8), prepend=0)
     starts, stops = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     steps = [(a * height + b) * width for a, b in ((0, 1), (1, -1), (1, 0), (1, 1))]

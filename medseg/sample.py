@@ -1,4 +1,4 @@
-"""Where to cut: patches for training that reach every structure, and the windows of a grid for prediction."""
+"""Where to cut training patches, so that they reach every structure."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medseg.errors import ConfigError
 from medseg.registry import did_you_mean
+from medseg.wording import brief, counted
 
 
 class Settings(BaseModel):
@@ -82,12 +83,14 @@ def _describe(cls: type[Settings], item: Any, where: str) -> str:
         return ": ".join(part for part in (name, item["msg"].removeprefix("Value error, ")) if part)
     if kind == "missing":
         return f"{name}: a value is missing"
+    got = brief(item["input"])
     if kind == "too":
-        ends = item["ctx"].get("max_length", item["ctx"].get("min_length"))
-        return f"{name}: expected {ends} value(s), got {item['input']!r}"
+        ends = item["ctx"]
+        least, most = (counted(ends[key], "value") if key in ends else "" for key in ("min_length", "max_length"))
+        return f"{name}: expected {f'{least} at least' if least else most}, got {got}"
     expected = _EXPECTED.get(kind, item["msg"].removeprefix("Input should be "))
     expected = f"a number {expected}" if kind in ("greater", "less") else expected
-    return f"{name}: expected {expected}, got {item['input']!r}"
+    return f"{name}: expected {expected}, got {got}"
 
 
 def _fields_at(cls: Any, path: list[str]) -> list[str]:

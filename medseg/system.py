@@ -3,26 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import platform
 import re
 import shlex
 import sys
 import threading
-from collections.abc import Iterator, Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from medseg.errors import DataError, MedsegError
+from medseg import memory
+from medseg.errors import DataError
 
 if TYPE_CHECKING:
     import torch
 
-T = TypeVar("T")
 PACKAGES = ("medseg", "torch", "lightning-fabric", "numpy", "nibabel", "pydicom")
-# How torch's CPU allocator (on Linux and Windows), MPS, cuDNN and cuBLAS put it.
-_OUT_OF_MEMORY = ("can't allocate memory", "not enough memory", "out of memory", "ALLOC_FAILED")
 _BF16 = {"avx512_bf16", "amx_bf16", "bf16"}  # as Linux lists them, of x86 and of ARM; other systems have no such list
 
 
@@ -35,11 +31,11 @@ def facts() -> dict[str, Any]:
         "system": platform.system(),
         "cpu": _cpu(),
         "cores": cores(),
-        "memory_gb": round(memory_gb(), 1),
+        "memory_gb": round(memory.total_gb(), 1),
         "gpu": ", ".join(gpus) or "none",
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
-        **{name.replace("-", "_"): _version(name) for name in PACKAGES},
+        **{name.replace("-", "_"): version(name) for name in PACKAGES},
     }
 
 
@@ -99,74 +95,6 @@ def has_bf16(device: torch.device) -> bool:
     return device.type == "mps" and torch.backends.mps.is_macos_or_newer(14, 0)
 
 
-def memory_gb() -> float:
-    """Memory of the machine in GB, 0 where it cannot be asked."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1e9
-    except (AttributeError, ValueError, OSError):
-        return 0.0
-
-
-def peak_memory_gb(gpu: bool) -> float:
-    """Most memory this process has held, in GB: of the GPU if one is used, else resident."""
-    import torch
-
-    if gpu and torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory, of the machine or of a GPU, did not suffice; libraries say so in many ways."""
-    import torch
-
-    said = isinstance(error, RuntimeError) and any(words in str(error) for words in _OUT_OF_MEMORY)
-    return said or isinstance(error, MemoryError | torch.OutOfMemoryError)
-
-
-@contextlib.contextmanager
-def enough_memory(advice: str) -> Iterator[None]:
-    """Say in a line what to do where memory does not suffice.
-
-    Raises:
-        MedsegError: it did not.
-    """
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not is_out_of_memory(error):
-            raise
-        raise MedsegError(f"out of memory. {advice}") from error
-
-
-def keep_heap() -> bool:
-    """Tell glibc to keep freed memory: a training step frees and takes the same blocks, and faulting them in again
-    costs 10 to 30 % of it on a CPU. True where it worked."""
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):  # not glibc
-        return False
-    trim_threshold, mmap_max = -1, -4
-    return bool(mallopt(mmap_max, 0) and mallopt(trim_threshold, 2**31 - 1))
-
-
-def one_by_one(parts: Sequence[T]) -> Iterator[T]:
-    """Parts of large work; where there are several, what glibc keeps and nobody uses is given back before each.
-
-    Blocks of ever other sizes leave gaps that add up.
-    """
-    for part in parts:
-        if len(parts) > 1:
-            with contextlib.suppress(AttributeError, OSError, TypeError):  # not glibc
-                ctypes.CDLL(None).malloc_trim(0)
-        yield part
-
-
 def spin_briefly() -> None:
     """Let threads of a parallel loop fall asleep soon while they wait for each other; before torch is imported.
 
@@ -199,7 +127,8 @@ def _cpuinfo(*names: str) -> str:
         return ""
 
 
-def _version(name: str) -> str:
+def version(name: str) -> str:
+    """The version of an installed package, or that there is none."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:

@@ -1,99 +1,79 @@
-"""Tables: of volumes and of the names and colours of labels, which lie beside masks; of results, as text and as CSV."""
+"""Tables: CSV files by their headings, and text in columns."""
 
 from __future__ import annotations
 
 import csv
-import io as text_io
+import io
 import math
-import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medseg import files
 from medseg.errors import DataError
-from medseg.labels import Labels
-
-
-class Volumes:
-    """The table of volumes; rows of other scans are kept where the table that is there has the same columns.
-
-    Args:
-        path: of the CSV.
-        labels: a column each, in ml.
-        merge: keep what is there.
-    """
-
-    def __init__(self, path: Path, labels: Labels, *, merge: bool) -> None:
-        self.path, self.names = path, labels.names
-        self.columns = ["case", *(f"{name}_ml" for name in labels.names), "note", "error"]
-        self.merge, self.rows = merge, dict[str, list[str]]()
-
-    def _known(self) -> Iterator[tuple[str, list[str]]]:
-        """Case and row of a table that was written before; none of one with other columns."""
-        if self.path.is_file():
-            with self.path.open(encoding="utf-8", errors="replace", newline="") as stream:
-                table = csv.reader(stream)
-                if next(table, None) == self.columns:
-                    yield from ((row[0], row) for row in table if len(row) == len(self.columns))
-
-    def add(self, name: str, volumes_ml: Mapping[str, float] | None, notes: Sequence[str], error: str) -> None:
-        """The row of a scan, in place of an older one."""
-        found = volumes_ml or {}
-        measured = (f"{found[label]:.4f}" if label in found else "" for label in self.names)
-        self.rows[name] = [name, *measured, "; ".join(notes), error]
-
-    def write(self) -> None:
-        """Write the table whole, with what other processes have written into it meanwhile."""
-        rows = dict(self._known()) | self.rows if self.merge else self.rows
-        text = text_io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([self.columns, *rows.values()])
-        files.write_text(self.path, text.getvalue())
-
-
-def write_labels(folder: Path, prefix: str, labels: Labels) -> None:
-    """Names and colours of labels, as 3D Slicer and ITK-SNAP read them."""
-    rows = [(value, item.name, *item.colour) for value, item in zip(labels.written, labels, strict=True)]
-    words = _words(labels.names)
-    slicer = "".join(f"{value} {word} {r} {g} {b} 255\n" for (value, _, r, g, b), word in zip(rows, words, strict=True))
-    files.write_text(folder / f"{prefix}slicer.ctbl", f"0 background 0 0 0 0\n{slicer}")
-    quoted = [(value, f"{r:5d} {g:4d} {b:4d}", name.replace('"', "'")) for value, name, r, g, b in rows]
-    snap = "".join(f'{value:5d} {rgb} 1 1 1 "{name}"\n' for value, rgb, name in quoted)
-    files.write_text(folder / f"{prefix}itksnap.txt", f'    0     0    0    0 0 0 0 "Clear Label"\n{snap}')
-
-
-def _words(names: Sequence[str]) -> list[str]:
-    """Each name as one word of its own: letters and digits of any script, with underscores for the rest."""
-    words: list[str] = []
-    for name in names:
-        kept = "".join(c if unicodedata.category(c)[0] in "LMN" or c in ".-" else " " for c in name)
-        word = "_".join(kept.split()) or "label"
-        while word in words:
-            word += "_"
-        words.append(word)
-    return words
+from medseg.wording import brief, counted, repeated
 
 
 def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Rows of the same keys as CSV; numbers have six digits, and one that is not a number stays empty."""
-    text = text_io.StringIO()
+    text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
     files.write_text(path, text.getvalue())
 
 
-def read(path: Path) -> list[dict[str, Any]]:
-    """Rows of a CSV by its heading, all as text.
+def read(path: Path, *columns: str, numbers: Collection[str] = ()) -> list[dict[str, Any]]:
+    """Rows of a CSV by its heading, all as text; empty ones are left out.
+
+    A spreadsheet may have saved it again: with a byte order mark, or with semicolons (or tabs) between cells and decimal commas.
+
+    Args:
+        path: of the CSV, in UTF-8.
+        columns: what the heading has to hold.
+        numbers: columns of which each cell, if they are there, is empty or what `float` reads.
 
     Raises:
-        DataError: it cannot be read.
+        DataError: it cannot be read, lacks a column, or a cell is no number.
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as stream:
-            return list(csv.DictReader(stream))
+        text = path.read_text(encoding="utf-8-sig")
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        heading, *rows = list(csv.reader(io.StringIO(text), delimiter=separator)) or [[]]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"'{path}' is not readable as a table in UTF-8: {error}") from error
+    require(path, columns, heading)
+    if twice := repeated(filter(None, heading)):
+        raise DataError(f"'{path}' has two columns '{twice[0]}'. Remove one.")
+    found = []
+    for line, row in enumerate(rows, 2):
+        if len(row) != len(heading) and any(row):
+            raise DataError(f"'{path}', row {line}: expected {counted(len(heading), 'cell')}, got {len(row)}")
+        if any(row):
+            cells = dict(zip(heading, row, strict=True))
+            values = {name: _number(path, line, name, cells[name], separator) for name in numbers if name in cells}
+            found.append(cells | values)
+    return found
+
+
+def _number(path: Path, line: int, name: str, cell: str, separator: str) -> str:
+    """A cell that holds a number or nothing, as `float` reads it."""
+    text = cell.strip() if separator == "," else cell.strip().replace(",", ".")
+    try:
+        float(text or "nan")
+    except ValueError:
+        raise DataError(f"'{path}', row {line}: {name} is {brief(cell)}, expected a number or nothing") from None
+    return text
+
+
+def require(path: Path, expected: Iterable[str], found: Container[str]) -> None:
+    """Check that a file that medseg wrote holds what is expected of it.
+
+    Raises:
+        DataError: something is missing.
+    """
+    if missing := [name for name in expected if name not in found]:
+        raise DataError(f"'{path}' lacks {', '.join(missing)}. Let medseg write it again, or remove it.")
 
 
 def aligned(lines: Sequence[Sequence[str]]) -> str:

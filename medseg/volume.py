@@ -19,18 +19,12 @@ import numpy.typing as npt
 
 from medseg import picture
 from medseg.errors import GeometryError
-from medseg.plural import counted
+from medseg.wording import counted
 
 Kind = Literal["image", "labels"]
 Array = npt.NDArray[Any]
-MODALITIES = {
-    "CT": "CT",
-    "CBCT": "CT",
-    "MR": "MR",
-    "MRI": "MR",
-    "PET": "PT",
-    "PT": "PT",
-}  # as people write them: DICOM's code
+# DICOM's codes, by what people write.
+MODALITIES = {"CT": "CT", "CBCT": "CT", "MR": "MR", "MRI": "MR", "PET": "PT", "PT": "PT"}
 
 
 def modality(word: str) -> str:
@@ -48,7 +42,7 @@ def diagonal(shape: Sequence[int], axes_mm: Array) -> float:
 
     Args:
         shape: number of voxels along each axis.
-        axes_mm: steps from a voxel to its next, one column an axis.
+        axes_mm: steps from a voxel to its next, one column per axis.
     """
     corners = np.array(list(itertools.product((-1, 1), repeat=len(shape)))) * np.array(shape)
     return float(np.linalg.norm(corners @ axes_mm.T, axis=1).max())
@@ -160,7 +154,7 @@ class Volume:
 
     Args:
         array: `(C, I, J, K)`, or `(I, J, K)` for one channel; a read-only view is kept. Label maps hold integers in one
-            channel, or one channel a label where labels overlap.
+            channel, or one channel per label where labels overlap.
         geometry: the grid; its shape is that of the array without channels.
         kind: "image" (may be interpolated) or "labels" (never averaged).
         meta: facts of the file that matter later (`modality`, `stored_dtype`, `notes` ...); never of the patient.

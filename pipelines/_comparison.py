@@ -75,11 +75,13 @@ def show(rows: list[dict[str, Any]], out: Path) -> None:
 
 def drawn(figure: Figure) -> bytes:
     """A figure as PNG."""
-    figure.savefig(png := io.BytesIO(), format="png", dpi=120)
+    png = io.BytesIO()
+    figure.savefig(png, format="png", dpi=120)
     return png.getvalue()
 
 
 def save(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
-    (new := path.with_name(f".{os.getpid()}_{path.name}")).write_bytes(content)
+    new = path.with_name(f".{os.getpid()}_{path.name}")
+    new.write_bytes(content)
     os.replace(new, path)

@@ -1,10 +1,10 @@
-"""Which loss is best on a dataset: a model for each, all else the same, judged on the same held-out cases.
+"""Which loss is best on a dataset: one model for each, all else the same, judged on the same held-out cases.
 
     python pipelines/compare_losses.py DATA OUT --budget 10m
 
 Needs:  labelled scans, as for pipelines/train.py. Names after OUT say which losses are compared; else all of LOSSES are.
-Takes:  the budget (or --steps) for each. Killed and started again, it goes on where it was; started a second time beside the
-        first, it takes the losses that nobody works on (`taskset -c 0 python ...` and `taskset -c 1 ...` share the cores).
+Takes:  the budget (or --steps) for each. Started again after an interruption, it continues; started twice at once, the second
+        takes losses that the first does not work on (`taskset -c 0 python ...` and `taskset -c 1 ...` share the cores).
 Leaves: OUT/NAME, a run each; OUT/table.md, OUT/table.json and OUT/dice.png, made anew after every run.
 Expect: many within each other's intervals; `medseg evaluate OUT/dice OUT/combo -o OUT/both` tests two of them case by case.
 """
@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> None:
     )
     losses = {name: {"loss": LOSSES.get(name, name)} for name in given.pop("names")}
     for own in losses.values():
-        medseg.create_loss(own["loss"])  # what is misspelt is told before hours have gone by
+        medseg.create_loss(own["loss"])  # a misspelt name is refused now, and not after hours
     _comparison.compare(losses, tell, **given)
 
 

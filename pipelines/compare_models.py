@@ -1,10 +1,10 @@
-"""Which network is best on a dataset, and what it costs: a model of each, all else the same, judged on the same held-out cases.
+"""Which network is best on a dataset, and what it costs: one model of each, all else the same, judged on the same held-out cases.
 
     python pipelines/compare_models.py DATA OUT --budget 10m unet pspnet deeplab_v3:resnet50 fc_densenet:67
 
-Needs:  labelled scans, as for pipelines/train.py. Names after OUT are of `medseg models`; NAME:PRESET takes another preset than
-        the first, whatever its size, so that most want a GPU or `tiny`.
-Takes:  the budget (or --steps) for each; it goes on where it was, and shares the work, as compare_losses.py does.
+Needs:  labelled scans, as for pipelines/train.py. Names after OUT are those of `medseg models`; NAME:PRESET takes another preset
+        than the first, whatever its size: most need a GPU, or the preset `tiny`.
+Takes:  the budget (or --steps) for each; it continues after an interruption, and shares the work, as compare_losses.py does.
 Leaves: OUT/NAME or OUT/NAME_PRESET, a run each; OUT/table.md, OUT/table.json and OUT/dice.png as compare_losses.py, with
         parameters, and seconds for a scan of the data's median size; OUT/quality.png, Dice against time: of the cases on which
         choices are made while each learns, and of the held-out ones against those seconds.
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def described(name: str) -> dict[str, str]:
-    """The settings that NAME or NAME:PRESET stands for; what is misspelt is told before hours have gone by."""
+    """The settings that NAME or NAME:PRESET stands for; a misspelt name is refused now, and not after hours."""
     model = dict(zip(("name", "preset"), name.split(":"), strict=False))
     with torch.device("meta"):  # the largest have gigabytes of weights
         medseg.create_model(model, spatial_dims=2, in_channels=1, out_channels=2)
@@ -46,19 +46,19 @@ def described(name: str) -> dict[str, str]:
 
 def show(runs: list[Path], out: Path) -> None:
     """Tables and plots of runs."""
-    rows = [row(run) for run in runs]
-    _comparison.show(rows, out)
+    rows = {run: row(run) for run in runs}
+    _comparison.show([*rows.values()], out)
     figure = Figure(figsize=(13, 5), layout="constrained")
     learning, reached = figure.subplots(1, 2)
     learning.set(xlabel="minutes of training", ylabel="Dice, mean over structures, of the inner split")
-    reached.set(xlabel="seconds a scan", ylabel="Dice, mean over structures, of held-out cases", xscale="log")
+    reached.set(xlabel="seconds a scan", ylabel="Dice, mean over structures, of held-out cases")
     colours = colormaps["turbo"](np.linspace(0.05, 0.95, len(rows)))
-    for each, run, colour in zip(rows, runs, colours, strict=True):
-        learning.plot(*history(run), color=colour, label=each["name"])
+    best_first = sorted(rows.items(), key=lambda item: -item[1]["Dice"])
+    for place, ((run, each), colour) in enumerate(zip(best_first, colours, strict=True), 1):
+        learning.plot(*history(run), color=colour, label=f"{place} {each['name']}")
         reached.plot(each["seconds a scan"], each["Dice"], "o", color=colour)
-        reached.annotate(each["name"], (each["seconds a scan"], each["Dice"]), (4, 4), textcoords="offset points")
-    learning.legend(fontsize="small")
-    reached.margins(x=0.25)  # for the names
+        reached.annotate(str(place), (each["seconds a scan"], each["Dice"]), (4, 4), textcoords="offset points")
+    figure.legend(loc="outside right upper", fontsize="small")
     _comparison.save(out / "quality.png", _comparison.drawn(figure))
 
 
@@ -85,7 +85,7 @@ def cost(run: Path) -> dict[str, Any]:
     network = medseg.create_model(model.model, spatial_dims=model.spatial_dims, **sizes)
     noise = np.random.default_rng(0).normal(size=(len(model.channels), *found["shape"])).astype(np.float32)
     scan = medseg.Volume(noise, medseg.Geometry(tuple(found["shape"]), np.diag([*found["spacing_mm"], 1.0])))
-    predictor(scan)  # the first looks for the quickest way
+    predictor(scan)  # the first call measures how to compute fastest
     seconds = min(timeit.repeat(lambda: predictor(scan), number=1, repeat=3))  # other work only ever adds
     return {"parameters": sum(weight.numel() for weight in network.parameters()), "seconds a scan": seconds}
 

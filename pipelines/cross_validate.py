@@ -4,7 +4,7 @@
 
 Needs:  labelled scans of at least as many patients as folds (better ten times as many); a patient's cases stay together.
 Takes:  the budget, which the folds share: 100m gives 20 minutes to each of five.
-Leaves: RUN/fold_0 ... one run a fold; RUN/report.html and RUN/metrics.csv over all cases; RUN/bundle, the ensemble.
+Leaves: RUN/fold_0 ... one run per fold; RUN/report.html and RUN/metrics.csv over all cases; RUN/bundle, the ensemble.
 Expect: the pooled Dice with its confidence interval over patients is the number for a paper. Folds differ by chance;
         where one lies far below the others, look at the worst cases, which are printed, in the report.
 """
@@ -46,7 +46,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--folds", type=int, default=5, help="2 or more")
     parser.add_argument("--config", help="preset or YAML file")
     parser.add_argument("--budget", help="wall clock of all folds together: 90s, 100m, 10h")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     return parser.parse_args(arguments)
 
 

@@ -4,7 +4,7 @@
 
 Needs:  nothing but medseg; no data and no GPU.
 Takes:  half a minute of one core.
-Leaves: OUT/losses.png, a panel a loss; OUT/losses_table.md, the table of all losses with formula, paper, equation and options.
+Leaves: OUT/losses.png, a panel per loss; OUT/losses_table.md, the table of all losses with formula, paper, equation and options.
 Expect: the figure of the review (Taghanaki et al. 2021, fig. 12) for every loss here. Up to a shift of one diameter, fewer and
         fewer voxels are right; beyond it none is. Overlap losses are level there, distances rise on. Losses that look at the
         size or at the prediction alone see no shift at all.

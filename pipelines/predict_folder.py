@@ -2,12 +2,12 @@
 
     python pipelines/predict_folder.py MODEL SCANS MASKS
 
-Needs:  a run or bundle of `medseg train`; one file a scan, in any orientation and spacing. (Where each channel is a file of
+Needs:  a run or bundle of `medseg train`; one file per scan, in any orientation and spacing. (Where each channel is a file of
         its own, or a scan is a DICOM folder: `medseg predict`.)
-Takes:  seconds a scan, for the model is loaded once; scans that have a mask already are not computed again.
-Leaves: one mask a scan, on the scan's own grid, and volumes.csv.
+Takes:  seconds per scan, for the model is loaded once; scans that already have a mask are not computed again.
+Leaves: one mask per scan, on the scan's own grid, and volumes.csv.
 Expect: the held-out Dice of the model's card (README.md in its bundle), on scans of the same kind. Structures that are
-        missing, or far from the usual size, are listed: there lie most failures, and sometimes the findings.
+        missing, or far from the usual size, are listed: most failures are among them, and sometimes the findings.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def segment(predictor: medseg.Predictor, scan: Path, mask: Path) -> medseg.Predi
 
 
 def write(rows: dict[str, dict[str, float]], labels: tuple[str, ...], path: Path) -> None:
-    """Volumes in ml, one row a case."""
+    """Volumes in ml, one row per case."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as stream:
         table = csv.writer(stream)

@@ -3,10 +3,10 @@
     python pipelines/train.py DATA RUN --budget 20m
 
 Needs:  scans with masks in any layout that `medseg check` knows, of ten patients or more; two CPU cores, or a GPU.
-Takes:  the budget; before it the plan's trial steps, half a minute, unless --no-plan.
+Takes:  the budget; the plan's trial steps take half a minute before it, unless --no-plan.
 Leaves: RUN/report.html, RUN/bundle (the model), RUN/predictions (masks of the held-out cases).
-Expect: a Dice that holds for colleagues' scans of the same kind, for nothing was learnt or chosen on the cases it is of.
-        README.md says what was reached on public scans. Where it is below 0.5, look at the worst case in the report first.
+Expect: a Dice that also holds for new scans of the same kind, for nothing was learned or chosen on the cases that it is measured
+        on. README.md says what was reached on public scans. If it is below 0.5, look at the worst case in the report first.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--fold", default="0/5", help="part that is held back for the report: 0/5, 1/5 ...")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--no-plan", dest="plan", action="store_false", help="do not show the plan first")
-    parser.add_argument("--resume", action="store_true", help="go on with an interrupted run")
+    parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     return parser.parse_args(arguments)
 
 

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from medseg import io
 from medseg.volume import Geometry, Volume
 
 if TYPE_CHECKING:
-    from medseg.study import Study
+    from medseg.training.study import Study
 
 # Settings of a run that takes a second: they teach the network nothing.
 QUICK: dict[str, Any] = {
@@ -65,6 +66,19 @@ def quiet_again() -> Iterator[None]:
     logger.setLevel(level)
 
 
+@pytest.fixture
+def own_modules(tmp_path: Path) -> Iterator[Path]:
+    """A folder from which Python imports for one test, and remembers nothing of it in the next."""
+    folder = tmp_path / "own_modules"
+    folder.mkdir()
+    with pytest.MonkeyPatch.context() as patched:
+        patched.syspath_prepend(folder)
+        yield folder
+    names = {path.stem for path in folder.iterdir()}
+    for module in [name for name in sys.modules if name.partition(".")[0] in names]:
+        del sys.modules[module]
+
+
 @pytest.fixture(scope="module")
 def one_thread() -> Iterator[None]:
     """Bit for bit, and no fight over cores; for what the module's own fixtures make too."""
@@ -79,7 +93,7 @@ def one_thread() -> Iterator[None]:
 @pytest.fixture(scope="module")
 def no_charts() -> Iterator[None]:
     """Reports without charts, which are most of the work of a small run; those that look at charts draw them."""
-    from medseg import plot
+    from medseg.evaluation import plot
 
     with pytest.MonkeyPatch.context() as patched:
         for name in ("curve", "distribution", "agreement", "paired"):
@@ -105,7 +119,7 @@ def make_dataset() -> Callable[..., Path]:
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory, quick: dict[str, Any], make_dataset: Callable[..., Path]) -> Study:
     """A settled study of quick settings."""
-    from medseg.study import settle
+    from medseg.training.study import settle
 
     return settle(make_dataset(tmp_path_factory.mktemp("study") / "data"), quick)[0]
 
@@ -132,12 +146,8 @@ def write_series(folder: Path, volume: Volume, *, name: str = "1.2.826.0.1.7", *
         data.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         data.SOPClassUID, data.SOPInstanceUID = CTImageStorage, f"{name}.{k + 1}"
         data.StudyInstanceUID, data.SeriesInstanceUID, data.FrameOfReferenceUID = f"{name}.8", f"{name}.9", f"{name}.10"
-        data.PatientName, data.PatientID, data.PatientBirthDate, data.PatientSex = (
-            "Doe^John",
-            "PAT-4711",
-            "19500102",
-            "M",
-        )
+        data.PatientName, data.PatientID = "Doe^John", "PAT-4711"
+        data.PatientBirthDate, data.PatientSex = "19500102", "M"
         data.StudyDate, data.StudyTime, data.StudyID, data.AccessionNumber = "20200304", "101112.5", "ST-5", "ACC-77"
         data.StudyDescription, data.ReferringPhysicianName, data.InstitutionName = "Doe follow-up", "Roe^R", "St Doe"
         data.Modality, data.SeriesNumber, data.InstanceNumber = "CT", 3, k + 1
@@ -146,9 +156,8 @@ def write_series(folder: Path, volume: Volume, *, name: str = "1.2.826.0.1.7", *
         data.PhotometricInterpretation, data.PixelRepresentation = "MONOCHROME2", 1
         data.BitsAllocated, data.BitsStored, data.HighBit = 16, 16, 15
         data.PixelSpacing, data.SliceThickness = [j_mm, i_mm], 1
-        data.ImageOrientationPatient = [
-            float(f"{x:.12f}") for x in (*(lps[:3, 0] / i_mm), *(lps[:3, 1] / j_mm))
-        ]  # text has 16 letters
+        axes = (*(lps[:3, 0] / i_mm), *(lps[:3, 1] / j_mm))
+        data.ImageOrientationPatient = [float(f"{x:.12f}") for x in axes]  # text has 16 letters
         data.ImagePositionPatient = [float(f"{x:.9f}") for x in lps[:3, :3] @ (0, 0, k) + lps[:3, 3]]
         data.PixelData = np.ascontiguousarray(volume.array[0, :, :, k].T.astype("<i2")).tobytes()
         for key, value in changes.items():

@@ -46,7 +46,8 @@ from benchmarks._described import Described
 from benchmarks._operation import Variant
 from benchmarks._phantom import Scan, places_mm, waves
 from medseg import bundle as bundles
-from medseg import config, geometry, models, preprocess, windows
+from medseg import config, geometry, models, overrides, preprocess
+from medseg.inference import windows
 from medseg.resources import shipped
 
 TINY = {  # what makes each comparison of operations take next to no time
@@ -497,7 +498,7 @@ def test_what_sets_the_small_models_apart(tmp_path: Path, make_bundle: Callable[
     wide = {"name": "unet", "preset": "tiny", "widths": (16, 24, 40)}
     teacher = make_bundle(tmp_path / "teacher", model=wide)
     assert small_models.settings("teacher", teacher, 0.5) == []
-    read = {name: config.options(small_models.settings(name, teacher, 0.5)) for name in small_models.NAMES[1:]}
+    read = {name: overrides.options(small_models.settings(name, teacher, 0.5)) for name in small_models.NAMES[1:]}
     assert [sorted(words) for words in read.values()] == [
         ["model"],
         ["distill", "model"],

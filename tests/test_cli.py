@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from medseg import bundle, io, system
+from medseg import __version__, bundle, io, system
 from medseg.cli import main
 from medseg.resources import shipped
 from medseg.volume import Geometry, Volume
@@ -89,6 +89,11 @@ def test_help_lists_the_commands(cli: Callable[..., Ended], words: list[str]) ->
     assert ended.code == 0
     for command in COMMANDS:
         assert f"  {command} " in ended.out
+    assert "..." not in ended.out.partition("Commands:")[2]  # each is said in whole
+
+
+def test_the_version_is_told(cli: Callable[..., Ended]) -> None:
+    assert cli("--version")[:2] == (0, f"medseg {__version__}\n")
 
 
 @pytest.mark.parametrize("command", [*COMMANDS, "cache"])
@@ -242,7 +247,7 @@ def test_a_full_disk(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     data = make_dataset(tmp_path / "data")
-    for target in ("pathlib.Path.write_text", "medseg.loader.np.save", "pathlib.Path.write_bytes"):
+    for target in ("pathlib.Path.write_text", "medseg.training.loader.np.save", "pathlib.Path.write_bytes"):
         with monkeypatch.context() as patched:
             patched.setattr(target, full)
             message = refused("train", data, "-o", tmp_path / target / "run", "fold=0/2", *QUICK)
@@ -259,8 +264,7 @@ def test_missing_data_are_told_before_a_folder_with_another_run(refused: Callabl
 def test_a_folder_with_another_run(refused: Callable[..., str], model: Path) -> None:
     message = refused("train", MR, "-o", model)
     assert (
-        message
-        == f"error: '{model}' already holds a run. Add --resume to go on with it, or name another folder with -o."
+        message == f"error: '{model}' already holds a run. Add --resume to continue it, or name another folder with -o."
     )
 
 
@@ -290,7 +294,7 @@ def test_a_scan_of_other_channels(refused: Callable[..., str], tmp_path: Path, m
     assert bundle.read(model / "bundle").channels == ("sequence 0", "sequence 1")
     scan = model.parent / "data/imagesTr/case_0_0000.nii.gz"
     message = refused("predict", model, scan, "-o", tmp_path / "mask.nii.gz")
-    assert "the model expects 2 channel(s), the scan has 1" in message
+    assert "the model expects 2 channels, the scan has 1" in message
     assert not (tmp_path / "mask.nii.gz").exists()
 
 
@@ -320,6 +324,11 @@ def test_one_file_for_many_scans(refused: Callable[..., str], tmp_path: Path, mo
     scans = model.parent / "data/imagesTr"
     message = refused("predict", model, scans, "-o", tmp_path / "mask.nii.gz")
     assert message == "error: -o names one file, but there are 4 scans. Name a folder."
+
+
+def test_nifti_by_the_name_that_convert_has_for_it(cli: Callable[..., Ended], tmp_path: Path, model: Path) -> None:
+    assert cli("predict", model, model.parent / "data/imagesTr", "-o", tmp_path, "--format", "nifti").code == 0
+    assert len(list(tmp_path.glob("*.nii.gz"))) == 4
 
 
 @pytest.mark.parametrize(("name", "ending"), [("dicom-seg", "seg.dcm"), ("rtstruct", "rtstruct.dcm")])
@@ -415,7 +424,7 @@ def test_the_cases_that_a_run_held_out_alone(
     assert cli(*words, "--model", model, "--held-out").code == 0
     assert (tmp_path / "eval/metrics.csv").read_text() == (model / "metrics.csv").read_text()
     assert "name the run that held cases out" in refused(*words, "--held-out")
-    assert "is no run" in refused(*words, "--model", model / "bundle", "--held-out")
+    assert "is not a run" in refused(*words, "--model", model / "bundle", "--held-out")
     copy = shutil.copytree(model / "predictions", tmp_path / "fewer")
     sorted(copy.glob("*.nii.gz"))[0].unlink()
     words[1] = copy
@@ -426,7 +435,7 @@ def test_two_runs_and_two_sets_of_masks(
     cli: Callable[..., Ended], refused: Callable[..., str], tmp_path: Path, model: Path
 ) -> None:
     data, masks = model.parent / "data", model / "predictions"
-    ended = cli("evaluate", model, model, "-o", tmp_path / "runs", "--metrics", "dice,assd_mm")
+    ended = cli("evaluate", model, model, "-o", tmp_path / "runs", "--metrics", "dice, assd_mm")
     assert ended.code == 0
     assert "B - A [95 % CI]" in ended.out
     assert (tmp_path / "runs/report.html").is_file()
@@ -436,6 +445,8 @@ def test_two_runs_and_two_sets_of_masks(
     assert (tmp_path / "masks/comparison.csv").is_file()
     assert "Did you mean 'hd95_mm'" in refused("evaluate", model, model, "--metrics", "hd95")
     assert "not for two runs" in refused("evaluate", model, model, "--by", "site")
+    assert "Name the references too" in refused("evaluate", model, model, "--tolerance-mm", "2")
+    assert "Name the references too" in refused("evaluate", model, model, "--model", model)
 
 
 def test_masks_that_do_not_go_together(refused: Callable[..., str], tmp_path: Path, model: Path) -> None:
@@ -452,9 +463,9 @@ def test_a_folder_that_may_not_be_read(
     def closed(*arguments: object, **named: object) -> None:
         raise PermissionError(errno.EACCES, "Permission denied", "data/closed")
 
-    monkeypatch.setattr("medseg.layouts.find", closed)
+    monkeypatch.setattr("medseg.data.layouts.find", closed)
     assert refused("check", tmp_path) == (
-        "error: 'data/closed' cannot be used: Permission denied. See that it is there and that you may read and write it."
+        "error: 'data/closed' cannot be used: Permission denied. Check that it exists and that you may read and write it."
     )
 
 
@@ -509,7 +520,7 @@ def test_eight_bits_need_masks(refused: Callable[..., str], tmp_path: Path, mode
         path.unlink()
     assert "has a label" in refused("export", model, "-o", tmp_path / "out", "--int8", data)
     other = make_dataset(tmp_path / "other")
-    assert "the model expects 2 channel(s), the scan has 1" in refused(
+    assert "the model expects 2 channels, the scan has 1" in refused(
         "export", model, "-o", tmp_path / "out", "--int8", other
     )
     assert not (tmp_path / "out").exists()
@@ -630,6 +641,10 @@ def test_catalogues(cli: Callable[..., Ended]) -> None:
     assert "\ndice_ce: Soft Dice plus cross entropy" in losses
     assert "    options   alpha=0.25, gamma=2" in losses
     assert all(name in cli("doctor").out for name in system.facts())
+
+
+def test_the_page_of_models_is_of_all(refused: Callable[..., str]) -> None:
+    assert "--page: the page is of all models, got 'unet' too" in refused("models", "unet", "--page")
 
 
 @pytest.mark.slow

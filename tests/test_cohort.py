@@ -11,18 +11,19 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg import cohort, files, io, objects, tables
+from medseg import cohort, files, io
 from medseg import geometry as geo
 from medseg.bundle import Bundle
+from medseg.data import dicom_objects, label_tables
+from medseg.data.scans import Scan, find
 from medseg.errors import DataError
+from medseg.inference.windows import Config as Inference
 from medseg.labels import Labels
 from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.resources import shipped
-from medseg.scans import Scan, find
 from medseg.volume import Geometry, Volume
-from medseg.windows import Config as Inference
 
 SHAPE = (10, 9, 6)
 SERIES = shipped("sample_data") / "dicom" / "series"
@@ -246,7 +247,7 @@ def test_where_every_scan_is_bad_nothing_is_written(tmp_path: Path) -> None:
 def test_other_channels_than_the_models_are_an_outcome(tmp_path: Path) -> None:
     a, b = write(tmp_path, "a_0000.nii.gz", "a_0001.nii.gz")
     (outcome,) = cohort.predict(model(), find([tmp_path]), tmp_path / "out")
-    assert "expects 1 channel(s), the scan has 2" in outcome.error
+    assert "expects 1 channel, the scan has 2" in outcome.error
     (outcome,) = cohort.predict(model(channels=2), find([f"{a},{b}"]), tmp_path / "out")
     assert outcome.mask == tmp_path / "out" / "a.nii.gz"
     assert outcome.mask.exists()
@@ -258,7 +259,7 @@ def test_slicer_and_itksnap_read_the_names_and_colours(tmp_path: Path) -> None:
     slicer = [line.split(" ") for line in (tmp_path / "out" / "slicer.ctbl").read_text().splitlines()]
     assert slicer[0] == ["0", "background", "0", "0", "0", "0"]
     assert [row[:2] for row in slicer[1:]] == [["1", "liver_left"], ["4", "tu_mour"]]
-    assert tables._words(["海马体", "left  lobe", "left_lobe", "Großhirn (re.)", "हाथ", "?"]) == [
+    assert label_tables._words(["海马体", "left  lobe", "left_lobe", "Großhirn (re.)", "हाथ", "?"]) == [
         "海马体", "left_lobe", "left_lobe_", "Großhirn_re.", "हाथ", "label",
     ]  # fmt: skip
     assert all(len(row) == 6 and all(0 <= int(n) <= 255 for n in row[2:]) for row in slicer)
@@ -315,7 +316,7 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_computed(tmp_
 
 
 def test_two_starts_at_once_share_a_table(tmp_path: Path) -> None:
-    first, second = (tables.Volumes(tmp_path / "volumes.csv", model().labels, merge=True) for _ in range(2))
+    first, second = (label_tables.VolumeTable(tmp_path / "volumes.csv", model().labels, merge=True) for _ in range(2))
     for name, volumes in (("a", first), ("b", second), ("c", first)):
         volumes.add(name, None, (), "")
         volumes.write()
@@ -324,7 +325,7 @@ def test_two_starts_at_once_share_a_table(tmp_path: Path) -> None:
 
 def test_a_file_name_of_no_format(tmp_path: Path) -> None:
     scans = find(write(tmp_path, "a.nii.gz"))
-    with pytest.raises(DataError, match=r"'mask\.nii\.gx' ends in no format that masks are .*gz, \.nii, [^j]*\)\."):
+    with pytest.raises(DataError, match=r"'mask\.nii\.gx' has no ending that masks are .*gz, \.nii, [^j]*\)\."):
         cohort.predict(model(), scans, tmp_path / "mask.nii.gx")
     with pytest.raises(DataError, match=r"^masks cannot be written as 'jpg'\. Known: nii\.gz, nii, "):
         cohort.predict(model(), scans, tmp_path / "mask.jpg")
@@ -384,7 +385,7 @@ def of_series(tmp_path: Path, make_series: Callable[..., Path], **changes: Any) 
     return scans, io.read(outcome.mask or "", "labels")
 
 
-@pytest.mark.parametrize("ending", objects.FORMATS.values())
+@pytest.mark.parametrize("ending", dicom_objects.FORMATS.values())
 def test_a_series_gets_an_object_that_refers_to_it(
     tmp_path: Path, make_series: Callable[..., Path], ending: str
 ) -> None:
@@ -400,13 +401,16 @@ def test_a_series_gets_an_object_that_refers_to_it(
     assert (tmp_path / "one_probabilities.nii.gz").exists()
 
 
-@pytest.mark.parametrize("ending", objects.FORMATS.values())
+@pytest.mark.parametrize("ending", dicom_objects.FORMATS.values())
 def test_nothing_of_the_patient_is_in_an_object_on_request(
     tmp_path: Path, make_series: Callable[..., Path], ending: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     scans, mask = of_series(tmp_path, make_series)
-    for name, manner in {"bare": objects.Manner(True), "moved": objects.Manner(True, True)}.items():
-        (outcome,) = cohort.predict(model(), scans, tmp_path / name, suffix=ending, manner=manner)
+    for name, dicom in {
+        "bare": dicom_objects.DicomOptions(True),
+        "moved": dicom_objects.DicomOptions(True, True),
+    }.items():
+        (outcome,) = cohort.predict(model(), scans, tmp_path / name, suffix=ending, dicom=dicom)
         assert outcome.mask is not None
         content = outcome.mask.read_bytes()
         assert not any(text in content for text in (b"Doe", b"PAT-4711", b"19500102", b"ACC-77", b"20200304"))
@@ -418,12 +422,14 @@ def test_nothing_of_the_patient_is_in_an_object_on_request(
 def test_a_users_own_codes_are_written(tmp_path: Path, make_series: Callable[..., Path]) -> None:
     scans, _ = of_series(tmp_path, make_series)
     (tmp_path / "codes.csv").write_text('name,category,code,meaning\n"liver, left",structure,99ME:L,Left half\n')
-    manner = objects.Manner(codes=tmp_path / "codes.csv")
-    (outcome,) = cohort.predict(model(), scans, tmp_path / "out", suffix=".seg.dcm", manner=manner)
+    dicom = dicom_objects.DicomOptions(codes=tmp_path / "codes.csv")
+    (outcome,) = cohort.predict(model(), scans, tmp_path / "out", suffix=".seg.dcm", dicom=dicom)
     assert outcome.mask is not None
     assert io.read(outcome.mask).meta["labels"].items[0].code == "99ME:L"
-    with pytest.raises(DataError, match=r"the table of codes .* cannot be read"):
-        cohort.predict(model(), scans, tmp_path, suffix=".seg.dcm", manner=objects.Manner(codes=tmp_path / "none.csv"))
+    with pytest.raises(DataError, match=r"is not readable as a table"):
+        cohort.predict(
+            model(), scans, tmp_path, suffix=".seg.dcm", dicom=dicom_objects.DicomOptions(codes=tmp_path / "none.csv")
+        )
 
 
 def test_objects_are_for_dicom_alone_and_what_changes_them_for_objects(
@@ -432,8 +438,8 @@ def test_objects_are_for_dicom_alone_and_what_changes_them_for_objects(
     scans, _ = of_series(tmp_path, make_series)
     with pytest.raises(DataError, match=r"'a.nii.gz' is no DICOM series, to which alone a DICOM object can refer"):
         cohort.predict(model(), find(write(tmp_path, "a.nii.gz")), tmp_path / "out", suffix=".rtstruct.dcm")
-    with pytest.raises(DataError, match="only DICOM objects hold what to change about the patient"):
-        cohort.predict(model(), scans, tmp_path / "out", manner=objects.Manner(deidentify=True))
+    with pytest.raises(DataError, match="these options are for masks in DICOM alone"):
+        cohort.predict(model(), scans, tmp_path / "out", dicom=dicom_objects.DicomOptions(deidentify=True))
 
 
 def test_a_series_that_nothing_can_refer_to_stops_no_other(tmp_path: Path, make_series: Callable[..., Path]) -> None:

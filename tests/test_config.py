@@ -8,20 +8,9 @@ import yaml
 
 from medseg import config as configs
 from medseg import resources
-from medseg.config import (
-    RunConfig,
-    check,
-    complete,
-    dump,
-    duration_s,
-    merge,
-    named,
-    options,
-    preset,
-    read,
-    resolve,
-)
+from medseg.config import RunConfig, check, complete, dump, resolve
 from medseg.errors import ConfigError
+from medseg.overrides import options, preset, read
 from medseg.settings import differences
 
 PLAN: dict[str, Any] = {
@@ -81,7 +70,7 @@ def message(*words: str) -> str:
         ("loss=[{name: dice, weight: {from: 1}}]", "loss.weight.to: a value is missing"),
         ("sample.patch=24", "sample.patch: expected a list, such as [1, 2, 3], got 24"),
         ("sample.patch=[0, 8, 8]", "sample.patch.0: expected a number greater than 0, got 0"),
-        ("augment.gamma=[1, 2, 3]", "augment.gamma: expected 2 value(s), got [1, 2, 3]"),
+        ("augment.gamma=[1, 2, 3]", "augment.gamma: expected 2 values, got [1, 2, 3]"),
         ("inference.overlap=1", "inference.overlap: expected a number less than 1, got 1"),
         ("fold=5/5", "fold: expected i/n with i from 0 to n-1, such as 0/5, or all, all/n, none; got '5/5'"),
         ("fold=all/1", "fold: expected i/n"),
@@ -131,25 +120,6 @@ def test_dims_as_typed_on_a_command_line(dims: str) -> None:
 
 
 # --- where values come from
-
-
-def test_words_become_nested_values() -> None:
-    tree = options(["train.batch=4", "train.steps=7", "model=vnet", "fold=1/5", "sample.patch=[8, 8, 8]", "cache=null"])
-    assert tree == {
-        "train": {"batch": 4, "steps": 7},
-        "model": {"name": "vnet"},
-        "fold": "1/5",
-        "sample": {"patch": [8, 8, 8]},
-        "cache": None,
-    }
-
-
-def test_a_value_may_hold_an_equals_sign() -> None:
-    assert options(["cache=a=b"]) == {"cache": "a=b"}
-
-
-def test_later_words_win() -> None:
-    assert options(["seed=1", "seed=2"]) == {"seed": 2}
 
 
 def test_defaults_give_way_to_the_plan_and_the_plan_to_the_user() -> None:
@@ -207,21 +177,6 @@ def test_a_plan_is_not_changed_by_its_use() -> None:
     assert repr(PLAN) == before
 
 
-def test_merging_drops_the_options_of_another_component() -> None:
-    base = {"loss": {"name": "tversky", "alpha": 0.3}, "train": {"batch": 2, "steps": 5}}
-    over = {"loss": {"name": "dice"}, "train": {"batch": 3}}
-    assert merge(base, over) == {"loss": {"name": "dice"}, "train": {"batch": 3, "steps": 5}}
-    assert merge(base, {"loss": {"alpha": 0.5}})["loss"] == {"name": "tversky", "alpha": 0.5}
-
-
-def test_names_may_stand_for_components() -> None:
-    assert named({"model": "vnet", "loss": "dice", "seed": 3}) == {
-        "model": {"name": "vnet"},
-        "loss": {"name": "dice"},
-        "seed": 3,
-    }
-
-
 def test_a_complete_configuration_is_its_own_and_a_short_one_means_the_same() -> None:
     """So that a run may be resumed with what the user typed, or with nothing."""
     user = {"model": {"preset": "tiny"}, "loss": {"name": "tversky"}}
@@ -273,51 +228,10 @@ def test_differences_are_named() -> None:
     assert differences(a, b) == ["seed", "sample.foreground", "model.widths"]
 
 
-def test_presets_by_path(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("# larger steps\nmodel: unet\ntrain: {batch: 8}\n")
-    assert preset(str(path)) == {"model": {"name": "unet"}, "train": {"batch": 8}}
-
-
-def test_unknown_presets() -> None:
-    with pytest.raises(ConfigError, match="no preset or file 'fats'"):
-        preset("fats")
-
-
-@pytest.mark.parametrize("content", ["- 1\n", "just words\n", "a: [1\n", "", "\x00"])
-def test_yaml_that_is_none(tmp_path: Path, content: str) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text(content)
-    with pytest.raises(ConfigError, match=r"mine\.yaml") as caught:
-        preset(str(path))
-    assert "\n" not in str(caught.value)
-
-
 def test_shipped_presets_are_valid() -> None:
     for path in resources.shipped("configs").glob("*.yaml"):
         assert check(preset(path.stem)), path.name
         assert path.read_text().startswith("#"), f"{path.name} does not say why"
-
-
-def test_yaml_makes_no_objects(tmp_path: Path) -> None:
-    path = tmp_path / "mine.yaml"
-    path.write_text("seed: !!python/object/apply:os.getpid []\n")
-    with pytest.raises(ConfigError, match="not readable YAML"):
-        read(path)
-
-
-# --- budgets
-
-
-@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("20m", 1200), ("1.5h", 5400), ("2d", 172_800)])
-def test_budgets(text: str, seconds: float) -> None:
-    assert duration_s(text) == seconds
-
-
-@pytest.mark.parametrize("text", ["", "m", "3", "soon", "-5m", "0s", "nan", "20 minutes", "inf", "1e999"])
-def test_budgets_that_are_none(text: str) -> None:
-    with pytest.raises(ConfigError, match="90s, 20m or 2h"):
-        duration_s(text)
 
 
 def test_every_setting_is_documented() -> None:

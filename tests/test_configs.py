@@ -10,7 +10,7 @@ import pytest
 import torch
 import yaml
 
-from medseg import config, models
+from medseg import config, models, overrides
 
 FOLDER = Path(__file__).parents[1] / "configs"
 PRESETS = sorted(path.stem for path in FOLDER.glob("*.yaml"))
@@ -30,7 +30,7 @@ def test_the_general_ones_are_there() -> None:
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_it_is_a_valid_configuration(name: str) -> None:
-    checked = config.check(config.preset(name))
+    checked = config.check(overrides.preset(name))
     with torch.device("meta"):  # shapes alone: some have tens of millions of weights
         models.create_model(checked.model, spatial_dims=3, in_channels=1, out_channels=2)
 
@@ -38,7 +38,7 @@ def test_it_is_a_valid_configuration(name: str) -> None:
 @pytest.mark.parametrize("name", PRESETS)
 def test_it_holds_only_what_differs_from_the_defaults(name: str) -> None:
     default = config.check({}).model_dump(mode="json")
-    for path, value in leaves(config.preset(name)):
+    for path, value in leaves(overrides.preset(name)):
         found: Any = default
         for part in path:
             found = found.get(part)
@@ -56,6 +56,6 @@ def test_every_line_says_why(name: str) -> None:
 
 
 def test_the_command_line_wins_over_a_preset() -> None:
-    tree = config.merge(config.preset("fast"), {"train": {"budget_s": 60}})
+    tree = overrides.merge(overrides.preset("fast"), {"train": {"budget_s": 60}})
     assert tree["train"]["budget_s"] == 60
-    assert tree["train"]["validations"] == config.preset("fast")["train"]["validations"]
+    assert tree["train"]["validations"] == overrides.preset("fast")["train"]["validations"]

@@ -74,6 +74,19 @@ def test_every_mask_of_a_batch_is_alone():
     torch.testing.assert_close(distance._to_boundary_tensor(mask, (1.5, 0.5)), found)
 
 
+def test_what_does_not_count_is_on_neither_side():
+    mask = torch.tensor([[[[0, 0, 1, 1, 0, 0, 1]]]]).bool()
+    counted = torch.tensor([[[[1, 1, 1, 1, 0, 0, 1]]]]).bool()
+    expected = torch.tensor([2.0, 1, 1, 2, 5])
+    for found in (
+        distance.to_boundary_batch(mask, counted=counted),
+        distance._to_boundary_tensor(mask, (1, 1), counted),
+    ):
+        assert torch.equal(found[counted], expected)
+        assert found.isfinite().all()
+    assert not distance.to_boundary_batch(mask, counted=mask).any()
+
+
 def test_masks_of_a_batch_and_what_is_farther_than_any():
     mask = torch.rand(2, 2, 5, 4, 3, generator=torch.Generator().manual_seed(0)) > 0.9
     mask[1, 1] = False
@@ -142,3 +155,12 @@ def test_whatever_way_is_taken_distances_are_the_same(monkeypatch, memory, look,
     axes = np.array([[0.8, 0, shear], [0, 0.8, 0], [0, 0, 1.5]])
     found = distance.between(memory(here), memory(there), axes)
     np.testing.assert_allclose(found, searched(here, there, axes), atol=1e-5)
+
+
+@pytest.mark.parametrize("axis", range(3))
+def test_thick_slices_hide_nothing(looks, axis):
+    """Slices are 30 mm thick, so that only a plane is looked at: 25 mm straight on are nearer than 25.5 mm aslant."""
+    here, there = np.zeros((2, 60, 60, 3), bool)
+    here[5, 5, 1] = there[30, 5, 1] = there[23, 23, 1] = True
+    axes = np.diag(np.insert([1.0, 1.0], axis, 30))
+    assert distance.between(np.moveaxis(here, 2, axis), np.moveaxis(there, 2, axis), axes) == pytest.approx(25)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medseg.extent import bounding_box, pieces, profiles
+from medseg.extent import bounding_box, components, profiles
 
 
 def test_box() -> None:
@@ -24,9 +24,9 @@ def test_profiles_have_one_value_a_slice_of_each_axis() -> None:
 
 def test_pieces_hang_together_by_corners_or_by_faces_alone() -> None:
     diagonal = np.eye(3, dtype=bool)
-    assert pieces(diagonal).max() == 1
-    assert pieces(diagonal, faces=True).max() == 3
-    assert pieces(np.zeros((0, 3, 2), bool)).shape == (0, 3, 2)
+    assert components(diagonal).max() == 1
+    assert components(diagonal, faces=True).max() == 3
+    assert components(np.zeros((0, 3, 2), bool)).shape == (0, 3, 2)
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 9), (9, 1, 1), (1, 7, 1), (1, 9), (3, 5, 7)])
@@ -35,5 +35,5 @@ def test_pieces_of_odd_shapes(shape: tuple[int, ...]) -> None:
     for _ in range(20):
         mask = rng.random(shape) < 0.5
         found, count = ndimage.label(mask, np.ones((3,) * mask.ndim))
-        assert pieces(mask).max() == count
-        assert len(np.unique(np.stack([pieces(mask), found], -1)[mask], axis=0)) == count
+        assert components(mask).max() == count
+        assert len(np.unique(np.stack([components(mask), found], -1)[mask], axis=0)) == count

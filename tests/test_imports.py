@@ -13,59 +13,28 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 # From the ground up; a part may import from the rows below its own, never from its own.
 LAYERS = """
-errors progress extent runner mistakes plural
-registry resources files pseudonym picture system memory
-settings declaration choices laterality logits
-volume labels interpolation stitching windows
-regrid
-io geometry distance
-region series lattice
-objects drawings mean_field
-cases preprocess sample augment metrics plot prediction uncertainty
-reading matching manifest bids findings postprocess division dense_crf
-studies
-layouts examination fingerprint prepared limits models losses inference arithmetic channels description mending
-scans card weights runtimes conversion
-bundle tables pairing summaries loader doctor gridding restore ensemble suitability
-networks repairing pooling planning translation homing
-refining
-predictor
-lineage
-cohort engine distill prune locating transfer
-config evaluation reporting inner
-comparison
-gallery
-descent held_out quantising
-study
-parts exporting records
-trials
+errors progress extent runner wording logits distance
+registry resources files memory picture
+overrides settings system tables volume
+labels geometry crf sample augment losses
+io metrics models inference engine
+preprocess postprocess
+data bundle
+planning predictor evaluation
+transfer cohort locating
+config
 training
-runs rehearsal
-judging
+exporting judging
 api
 cli
 __main__
 """
 ROW = {name: row for row, names in enumerate(LAYERS.split("\n")) for name in names.split()}
-COMPONENTS = (
-    "io",
-    "models",
-    "losses",
-    "metrics",
-)  # packages whose files are components: one never imports another, and `_x` is no component
-HEAVY = {
-    "torch",
-    "monai",
-    "lightning_fabric",
-    "SimpleITK",
-    "matplotlib",
-    "pydicom",
-    "nibabel",
-    "pydantic",
-    "scipy",
-    "skimage",
-    "PIL",
-}
+# Packages whose files are components: one never imports another, and `_x` is no component.
+COMPONENTS = ("io", "models", "losses", "metrics")
+HEAVY = {"torch", "monai", "lightning_fabric", "SimpleITK", "matplotlib", "pydicom", "nibabel"}
+HEAVY |= {"pydantic", "scipy", "skimage", "PIL"}
+PICKLES = {"pickle", "cloudpickle", "dill", "joblib", "shelve"}
 
 
 def name_of(path: Path) -> str:
@@ -170,13 +139,7 @@ def test_no_pickle_and_no_code_from_files(module: str) -> None:
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import | ast.ImportFrom):
             names = {node.module or ""} if isinstance(node, ast.ImportFrom) else {alias.name for alias in node.names}
-            assert not {name.partition(".")[0] for name in names} & {
-                "pickle",
-                "cloudpickle",
-                "dill",
-                "joblib",
-                "shelve",
-            }
+            assert not {name.partition(".")[0] for name in names} & PICKLES
         if isinstance(node, ast.Call):
             called = ast.unparse(node.func)
             assert called not in ("torch.load", "torch.save", "eval", "exec", "yaml.load", "torch.hub.load"), called

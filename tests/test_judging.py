@@ -136,7 +136,7 @@ def test_two_folders_of_results(data: Path, tmp_path: Path) -> None:
 
 
 def test_two_stored_runs_show_their_masks(data: Path, tmp_path: Path) -> None:
-    bundle, steps = Path(__file__).parent / "data/bundle_format_1", {"a": (0, 1, 2, 3), "b": (1, 1, 1, 0)}
+    bundle, steps = Path(__file__).parent / "bundle/bundle_format_1", {"a": (0, 1, 2, 3), "b": (1, 1, 1, 0)}
     runs = []
     for name, moves in steps.items():
         runs.append(tmp_path / name)
@@ -170,6 +170,30 @@ def test_results_that_cannot_be_read(data: Path, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such file"):
         medseg.compare(tmp_path, tmp_path)
     (tmp_path / "metrics.json").write_text('{"labels": {}}')
-    (tmp_path / "metrics.csv").write_text("case,label,dice\na,b,c\n")
+    (tmp_path / "metrics.csv").write_text("case,label,dice\na,b,0.5\n")
+    with pytest.raises(DataError, match="lacks group, status, reference_ml"):
+        medseg.compare(tmp_path, tmp_path)
+    (tmp_path / "metrics.csv").write_text("case,group,label,status,dice,reference_ml\n")
     with pytest.raises(DataError, match="holds no results that can be read"):
         medseg.compare(tmp_path, tmp_path)
+
+
+def test_stored_results_that_somebody_edited(data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Whole cases may be deleted; single rows and repeated ones would leave pairs unsaid."""
+    a, b = (tmp_path / name for name in "ab")
+    for folder, shift in ((a, 0), (b, 1)):
+        medseg.evaluate(moved(data, folder / "masks", *[shift] * 4), data, folder)
+    table = b / "metrics.csv"
+    lines = table.read_text().splitlines(keepends=True)
+    expected = medseg.compare(a, b).summary
+    table.write_text("\ufeff" + "".join(lines).replace(",", ";").replace(".", ","))
+    assert medseg.compare(a, b).summary == expected
+    last = lines[-1].partition(",")[0]
+    table.write_text("".join(line for line in lines if not line.startswith(f"{last},")))
+    assert medseg.compare(a, b).summary["only_in_a"] == 1
+    table.write_text("".join(lines[:-1]))
+    with pytest.raises(DataError, match=rf"^b lacks 1 row, such as label '.*' of {last}"):
+        medseg.compare(a, b)
+    table.write_text("".join([*lines, lines[-1]]))
+    with pytest.raises(DataError, match=f"has label '.*' of {last} in two rows"):
+        medseg.compare(a, b)

@@ -17,22 +17,22 @@ from torch import Tensor, nn
 
 import medseg
 from medseg import bundle as bundles
-from medseg import config as configs
-from medseg import files, io, locating, parts, preprocess, runs
+from medseg import files, io, locating, overrides, preprocess
 from medseg.bundle import Bundle
-from medseg.cases import Case
-from medseg.engine.state import Keeper
+from medseg.data.cases import Case
+from medseg.engine.state import Checkpointer
 from medseg.errors import BundleError, ConfigError, DataError, Interrupted, RunError
+from medseg.geometry.region import Region, crop
+from medseg.inference.windows import Config as Inference
 from medseg.labels import Labels
 from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
-from medseg.region import Region, cut
-from medseg.rehearsal import rehearse
 from medseg.resources import shipped
-from medseg.study import Study, settle
+from medseg.training import build, runs
+from medseg.training.dry_run import dry_run
+from medseg.training.study import Study, settle
 from medseg.volume import Geometry, Volume
-from medseg.windows import Config as Inference
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 Make = Callable[..., Path]
@@ -47,7 +47,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, make_dataset: Make) -> Path:
 @pytest.fixture(scope="module")
 def coarse(tmp_path_factory: pytest.TempPathFactory, data: Path, quick: dict[str, Any]) -> Path:
     """A first stage that has learned to find the larger structure, about."""
-    return runs.train(data, tmp_path_factory.mktemp("coarse") / "run", configs.merge(quick, FINDS))
+    return runs.train(data, tmp_path_factory.mktemp("coarse") / "run", overrides.merge(quick, FINDS))
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,10 @@ def fine(tmp_path_factory: pytest.TempPathFactory, data: Path, coarse: Path, qui
 
 
 def asked(quick: dict[str, Any], folder: Path, *, margin_mm: float = 20.0, **changes: Any) -> dict[str, Any]:
-    return configs.merge(
-        configs.merge(quick, {"sample": {"patch": (8, 8, 8)}, "locate": {"from": str(folder), "margin_mm": margin_mm}}),
+    return overrides.merge(
+        overrides.merge(
+            quick, {"sample": {"patch": (8, 8, 8)}, "locate": {"from": str(folder), "margin_mm": margin_mm}}
+        ),
         changes,
     )
 
@@ -156,7 +158,7 @@ def test_the_plan_is_made_for_what_is_shown(make_dataset: Make, make_bundle: Mak
 
 def test_the_plan_names_the_first_stage(data: Path, quick: dict[str, Any], make_bundle: Make, tmp_path: Path) -> None:
     model = str(make_bundle(tmp_path / "model"))
-    study = settled(data, configs.merge(quick, {"locate": {"from": model}, "fold": "none"}))
+    study = settled(data, overrides.merge(quick, {"locate": {"from": model}, "fold": "none"}))
     (choice,) = (choice for choice in study.plan["choices"] if choice["name"] == "locate.margin_mm")
     assert choice["value"] == 20
     assert choice["reason"].startswith("the network is shown the part of a scan around what unet of phantoms")
@@ -168,7 +170,7 @@ def test_the_first_stage_lends_no_grid(data: Path, quick: dict[str, Any], make_b
     model = make_bundle(tmp_path / "model", preprocess=odd, labels=Labels.of({"all": [1, 2]}), **flat)
     study = settled(data, asked(quick, model, fold="none"))
     assert study.config.preprocess.spacing_mm == (1, 1, 2)
-    assert study.spatial_dims == 3
+    assert study.config.spatial_dims == 3
 
 
 def test_the_least_extent_is_a_patch_along_the_worlds_axes(
@@ -183,7 +185,7 @@ def test_the_least_extent_is_a_patch_along_the_worlds_axes(
 def test_a_dry_run_prepares_what_is_shown(data: Path, quick: dict[str, Any], make_bundle: Make, tmp_path: Path) -> None:
     model = make_bundle(tmp_path / "model")
     sizes = [
-        rehearse(data, asked(quick, Path(source), margin_mm=0.0, fold="none", **changes)).disk_gb
+        dry_run(data, asked(quick, Path(source), margin_mm=0.0, fold="none", **changes)).disk_gb
         for source, changes in ((model, {}), (model, {"locate": {"from": None, "margin_mm": 20.0}}))
     ]
     assert sizes[0] < sizes[1]
@@ -235,9 +237,9 @@ def test_teachers_look_where_their_students_do(
     ):
         user = asked(quick, first, fold="none", distill={"from": teacher})
         with pytest.raises(ConfigError, match=rf"^distill\.from: that model looks at {its}, and this run at {own}\."):
-            settled(data, configs.merge(user, changes))
+            settled(data, overrides.merge(user, changes))
     study = settled(data, asked(quick, first, fold="none", distill={"from": there}))
-    assert parts.criterion(study, torch.device("cpu")).teacher.networks  # type: ignore[union-attr]
+    assert build.criterion(study, torch.device("cpu")).teacher.networks  # type: ignore[union-attr]
 
 
 # --- what is learned from, and chosen by
@@ -246,11 +248,11 @@ def test_teachers_look_where_their_students_do(
 def test_cases_are_prepared_as_at_prediction(data: Path, quick: dict[str, Any], coarse: Path, tmp_path: Path) -> None:
     """Cases learned from: around their masks. Inner cases: where the first stage looks."""
     study = settled(data, asked(quick, coarse, margin_mm=1.0))
-    locator, region = parts.first_stage(study, torch.device("cpu")), study.region
+    locator, region = build.first_stage(study, torch.device("cpu")), study.region
     assert locator is not None
     assert region is not None
     places = locating.locate(locator, region, study.cases(study.inner.test), study.labels)
-    found = parts.prepared(study, (*study.inner.train, *study.inner.test), tmp_path / "cache", places)
+    found = build.cases(study, (*study.inner.train, *study.inner.test), tmp_path / "cache", places)
     for each in found:
         (one,) = study.cases([each.id])
         image, mask = preprocess.read_image(one.images), io.read(one.label, "labels")  # type: ignore[arg-type]
@@ -260,7 +262,7 @@ def test_cases_are_prepared_as_at_prediction(data: Path, quick: dict[str, Any], 
         else:
             box = region.around(mask.array[0] > 0, mask.geometry, image.geometry)
             assert each.missed_ml == ()
-        expected = preprocess.prepare(cut(image, box), study.config.preprocess)
+        expected = preprocess.prepare(crop(image, box), study.config.preprocess)
         assert each.geometry == expected.geometry != image.geometry
         np.testing.assert_array_equal(each.image, expected.array)
 
@@ -318,15 +320,15 @@ def test_an_interrupted_run_goes_on(
 ) -> None:
     first = tmp_path / "first"
     shutil.copytree(coarse, first)
-    saved = Keeper.save
+    saved = Checkpointer.save
 
-    def stop(self: Keeper, run: Any) -> None:
+    def stop(self: Checkpointer, run: Any) -> None:
         saved(self, run)
         raise Interrupted("stopped")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Keeper, "due", lambda _: True)
-        patched.setattr(Keeper, "save", stop)
+        patched.setattr(Checkpointer, "due", lambda _: True)
+        patched.setattr(Checkpointer, "save", stop)
         with pytest.raises(Interrupted):
             runs.train(data, tmp_path / "run", asked(quick, first, margin_mm=2.0))
     with pytest.raises(ConfigError, match=r"other settings \(locate\.margin_mm\)"):
@@ -335,7 +337,7 @@ def test_an_interrupted_run_goes_on(
     with pytest.raises(BundleError, match=r"^locate\.from: .* holds no bundle"):
         runs.train(data, tmp_path / "run", {}, resume=True)
     shutil.copytree(fine, first)
-    with pytest.raises(RunError, match=r"^locate\.from: another model lies there than when the run began"):
+    with pytest.raises(RunError, match=r"^locate\.from: the model there is not the one that the run began with"):
         runs.train(data, tmp_path / "run", {}, resume=True)
     shutil.rmtree(first)
     shutil.move(tmp_path / "away", first)
@@ -352,7 +354,7 @@ def test_sample_data(tmp_path: Path, quick: dict[str, Any]) -> None:
     merged = description | {"labels": {"background": 0, "anything": [1, 2, 3]}}
     files.write_json(data / "dataset.json", merged)
     settings = {"preprocess": {"spacing_mm": (2, 2, 2)}, "sample": {"patch": (24, 24, 16)}}
-    first = runs.train(data, tmp_path / "first", configs.merge(quick, settings))
+    first = runs.train(data, tmp_path / "first", overrides.merge(quick, settings))
     files.write_json(data / "dataset.json", description)
     run = runs.train(data, tmp_path / "run", asked(quick, first, sample={"patch": (24, 24, 24)}))
     assert bundles.read(run / "bundle/locator").labels.names == ("anything",)

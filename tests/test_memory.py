@@ -3,8 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from medseg import memory
+from medseg.errors import MedsegError
 
 
 def machine(root: Path, monkeypatch: pytest.MonkeyPatch, available_kb: int | None = 1000, group: str = "/") -> Path:
@@ -49,3 +51,48 @@ def test_where_nothing_can_be_asked_something_is_assumed(tmp_path: Path, monkeyp
 
 def test_this_machine_has_some() -> None:
     assert memory.free_bytes() > 0
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (MemoryError(), True),
+        (torch.OutOfMemoryError("CUDA: tried to allocate 2 GiB"), True),
+        (
+            RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
+            True,
+        ),
+        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes."), True),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
+        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("not enough memory cards"), False),
+    ],
+)
+def test_out_of_memory_is_known_in_all_its_words(error: Exception, expected: bool) -> None:
+    assert memory.is_out_of_memory(error) == expected
+
+
+def test_what_torch_says_without_memory_is_known() -> None:
+    with pytest.raises(RuntimeError) as caught:
+        torch.empty(1 << 60)
+    assert memory.is_out_of_memory(caught.value)
+
+
+def test_memory() -> None:
+    assert 0.1 < memory.total_gb() < 1e5
+    assert 0.01 < memory.peak_gb(False) < memory.total_gb()
+
+
+def test_peak_memory_follows_what_was_held() -> None:
+    before = memory.peak_gb(False)
+    block = bytearray(int((before + 0.2) * 1e9))
+    block[::4096] = b"x" * len(block[::4096])
+    assert memory.peak_gb(False) > before + 0.15
+
+
+def test_memory_that_does_not_suffice_is_a_line() -> None:
+    with pytest.raises(MedsegError, match=r"^out of memory\. Do less\.$"), memory.enough_memory("Do less."):
+        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+    with pytest.raises(RuntimeError, match="something else"), memory.enough_memory("Do less."):
+        raise RuntimeError("something else")

@@ -14,7 +14,7 @@ from medseg.resources import shipped
 TUTORIAL = Path(__file__).parents[1] / "docs/tutorial.ipynb"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def notebook() -> Any:
     return nbformat.read(TUTORIAL, as_version=4)
 

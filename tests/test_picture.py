@@ -3,11 +3,12 @@ from __future__ import annotations
 import io
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medseg.picture import PALETTE, colour, png, three_planes
+from medseg.picture import PALETTE, captioned, colour, png, three_planes
 
 
 def test_the_palette_starts_again_after_its_last_colour() -> None:
@@ -69,3 +70,37 @@ def test_png_holds_the_pixels() -> None:
 def test_any_grid_gives_rows_of_the_height_asked_for(shape: tuple[int, int, int], spacing: tuple[float, ...]) -> None:
     mask = (np.indices(shape).sum(0) % 3).astype(np.uint8)
     assert three_planes(mask.astype(float), mask, spacing, height=30).shape[0] == 30
+
+
+def test_captioned_shows_reference_above_prediction_at_the_same_slices() -> None:
+    image = np.zeros((20, 20, 20), np.float32)
+    reference, prediction = np.zeros((2, 20, 20, 20), np.uint8)
+    reference[2:6, 3:9, 15:18] = 1
+    prediction[12:18, 12:18, 15:18] = 1  # elsewhere: only where the reference's slices meet it may it be drawn
+    colours = {1: (250, 0, 0)}
+    pixels = np.asarray(
+        Image.open(io.BytesIO(captioned(image, {"Reference": reference, "Prediction": prediction}, (1, 1, 1), colours)))
+    )
+    top, bottom = pixels[24 : 24 + 260], pixels[2 * 24 + 260 :]
+    assert top.shape == bottom.shape == (260, 3 * 260 + 2 * 4, 3)
+    red_top, red_bottom = ((half[..., 0] > 90) & (half[..., 1] < 30) for half in (top, bottom))
+    assert red_top[:, :260].sum() == pytest.approx(13**2 * 4 * 6, rel=0.01)
+    assert red_bottom[:, :260].sum() == pytest.approx(13**2 * 6 * 6, rel=0.01)
+    assert not (red_top & red_bottom).any()
+    assert not red_bottom[:, 264:].any()
+
+
+def test_captioned_looks_at_the_prediction_where_the_reference_is_empty() -> None:
+    prediction = np.zeros((9, 9, 9), np.uint8)
+    prediction[0, 0, 0] = 2
+    data = captioned(
+        None, {"Reference": np.zeros_like(prediction), "Prediction": prediction}, (1, 1, 1), {2: (0, 250, 0)}
+    )
+    pixels = np.asarray(Image.open(io.BytesIO(data)))[2 * 24 + 260 :]
+    assert ((pixels[..., 1] > 90) & (pixels[..., 0] < 30)).any()
+
+
+def test_captioned_draws_a_single_slice() -> None:
+    mask = np.ones((30, 20, 1), np.uint8)
+    data = captioned(np.zeros(mask.shape), {"A": mask, "B": mask}, (1, 1, 1), {1: (0, 0, 255)})
+    assert Image.open(io.BytesIO(data)).size == (390, 2 * (260 + 24))

@@ -14,13 +14,13 @@ from medseg import bundle, io, models, system
 from medseg import geometry as geo
 from medseg.bundle import Bundle
 from medseg.errors import DataError
+from medseg.inference.windows import Config as Inference
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
 from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.volume import Geometry, Volume
-from medseg.windows import Config as Inference
 
 Array = npt.NDArray[Any]
 AXCODES = ["".join(c) for p in itertools.permutations(("RL", "AP", "SI")) for c in itertools.product(*p)]
@@ -142,7 +142,7 @@ def test_files_of_all_kinds_are_scans(tmp_path: Path) -> None:
 def test_other_channels_than_the_models(tmp_path: Path) -> None:
     scan = phantom()
     io.write(scan.replace(array=np.concatenate([scan.array] * 5)), tmp_path / "time.nii.gz")
-    with pytest.raises(DataError, match=r"expects 1 channel\(s\), the scan has 5"):
+    with pytest.raises(DataError, match=r"expects 1 channel, the scan has 5"):
         threshold()(tmp_path / "time.nii.gz")
 
 
@@ -310,7 +310,7 @@ class Sick(nn.Module):
 def test_logits_that_are_no_numbers_are_an_error(precision: str, advice: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(system, "has_bf16", lambda device: True)
     predictor = Predictor.of(described(precision=precision), [Sick()], device="cpu")
-    with pytest.raises(DataError, match=f"no numbers on this scan.*{advice}"):
+    with pytest.raises(DataError, match=f"not numbers on this scan.*{advice}"):
         predictor(phantom((11, 9, 7)))
 
 

@@ -166,7 +166,7 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_another_number_of_channels_is_refused(channels: int) -> None:
     scan = Volume(np.ones((channels, 4, 4, 4), np.float32), Geometry((4, 4, 4), np.eye(4)))
-    with pytest.raises(DataError, match=rf"expects 2 channel\(s\), the scan has {channels}\. Give one file a channel"):
+    with pytest.raises(DataError, match=rf"expects 2 channels, the scan has {channels}\. Give one file per channel"):
         prepare(scan, Config(intensity=(Intensity(), Intensity())))
 
 
@@ -299,7 +299,7 @@ def test_masks_that_do_not_fit_the_labels_are_refused() -> None:
     geometry = Geometry((2, 2, 2), np.eye(4))
     with pytest.raises(DataError, match=r"label values \[3\] are not declared; declared are \[0, 1, 7\]"):
         prepare_labels(Volume(np.full((2, 2, 2), 3, np.uint8), geometry, "labels"), geometry, LABELS)
-    with pytest.raises(DataError, match=r"a mask of 2 channels was found where 2 label\(s\) are declared in one"):
+    with pytest.raises(DataError, match=r"the mask has 2 channels, but 2 labels are declared in one"):
         prepare_labels(Volume(np.ones((2, 2, 2, 2), np.uint8), geometry, "labels"), geometry, LABELS)
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import gzip
+import io as streams
 import re
 import shutil
 import zipfile
@@ -18,11 +20,12 @@ import pydicom
 import pytest
 from pydicom.datadict import DicomDictionary
 
-from medseg import io, objects
+from medseg import io
 from medseg.cli import main
+from medseg.data import dicom_objects
+from medseg.data.dicom_series import source
 from medseg.io._source import PATIENT, STUDY
 from medseg.labels import Labels
-from medseg.series import source
 from medseg.volume import Geometry, Volume
 
 pytestmark = pytest.mark.usefixtures("no_charts", "one_thread")
@@ -132,7 +135,7 @@ def clinic(tmp_path_factory: pytest.TempPathFactory, garden: Garden, make_series
             name=f"1.2.826.0.77.{number}",
         )
         made = folder / f"{garden.word('file of an object')}{('.seg.dcm', '.rtstruct.dcm')[number % 2]}"
-        objects.write(Volume(masked(number), io.read_geometry(series), "labels"), LABELS, source(series), made)
+        dicom_objects.write(Volume(masked(number), io.read_geometry(series), "labels"), LABELS, source(series), made)
         drawn = pydicom.dcmread(made)
         plant_below(drawn, garden, "object's item")
         plant(drawn, garden, "object")
@@ -198,6 +201,16 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("written")
 
 
+@pytest.fixture(scope="module")
+def trained(clinic: Path, kept: Path) -> tuple[Path, str]:
+    """A run on the clinic's studies, and all that the command line said of it."""
+    said = streams.StringIO()
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), pytest.raises(SystemExit) as caught:
+        main(["train", str(clinic), "-o", str(kept / "runs/one"), *QUICK])
+    assert caught.value.code == 0, said.getvalue()
+    return kept / "runs/one", said.getvalue()
+
+
 def series_of(clinic: Path) -> list[Path]:
     return sorted(path for path in clinic.glob("*/*") if path.is_dir())
 
@@ -214,19 +227,19 @@ def test_there_is_something_to_be_found(clinic: Path, garden: Garden) -> None:
 
 
 def test_training_on_a_clinics_studies_names_nobody(
-    cli: Callable[..., str], clinic: Path, kept: Path, garden: Garden
+    cli: Callable[..., str], clinic: Path, kept: Path, trained: tuple[Path, str], garden: Garden
 ) -> None:
-    said = cli("check", clinic) + cli("check", clinic, "--json") + cli("plan", clinic, *QUICK)
-    said += cli("train", clinic, "-o", kept / "runs/one", *QUICK) + cli("report", kept / "runs/one")
+    run, said = trained
+    said += cli("check", clinic) + cli("check", clinic, "--json") + cli("plan", clinic, *QUICK) + cli("report", run)
     assert not garden.found(said), said
     assert not leaks(kept, garden)
-    assert len(list((kept / "runs/one/predictions").glob("*.nii.gz"))) >= 1
+    assert len(list((run / "predictions").glob("*.nii.gz"))) >= 1
 
 
 def test_masks_converted_scans_and_tables_name_nobody(
-    cli: Callable[..., str], clinic: Path, kept: Path, garden: Garden
+    cli: Callable[..., str], clinic: Path, kept: Path, trained: tuple[Path, str], garden: Garden
 ) -> None:
-    series, run = series_of(clinic), kept / "runs/one"
+    series, run = series_of(clinic), trained[0]
     said = cli("predict", run, *series, "-o", kept / "masks", "--probabilities")
     said += cli("evaluate", kept / "masks", clinic, "-o", kept / "measured", "--model", run)
     said += cli("convert", clinic, "--list")
@@ -239,10 +252,10 @@ def test_masks_converted_scans_and_tables_name_nobody(
 
 @pytest.mark.parametrize("form", ["dicom-seg", "rtstruct"])
 def test_objects_carry_whose_they_are_and_nothing_else_or_nothing(
-    cli: Callable[..., str], clinic: Path, kept: Path, garden: Garden, form: str
+    cli: Callable[..., str], clinic: Path, kept: Path, trained: tuple[Path, str], garden: Garden, form: str
 ) -> None:
     """By design an object has the patient's module and the study's, and refers to the images by their UIDs."""
-    series, run = series_of(clinic)[0], kept / "runs/one"
+    series, run = series_of(clinic)[0], trained[0]
     kinds = {"plain": (), "bare": ("--deidentify",), "moved": ("--deidentify", "--remap-uids")}
     said = "".join(
         cli("predict", run, series, "-o", kept / form / name, "--format", form, *options)
@@ -260,7 +273,7 @@ def test_objects_carry_whose_they_are_and_nothing_else_or_nothing(
 
 
 def test_errors_of_broken_files_name_nobody(
-    cli: Callable[..., str], clinic: Path, kept: Path, garden: Garden, tmp_path: Path
+    cli: Callable[..., str], clinic: Path, trained: tuple[Path, str], garden: Garden, tmp_path: Path
 ) -> None:
     broken = shutil.copytree(clinic, tmp_path / garden.word("folder of broken files"))
     cut, foreign, missing, whole = series_of(broken)
@@ -274,7 +287,7 @@ def test_errors_of_broken_files_name_nobody(
     said = cli("check", broken, code=2) + cli("train", broken, "-o", tmp_path / "run", *QUICK, code=2)
     said += cli("convert", broken, tmp_path / "converted", code=2) + cli("convert", broken, "--list")
     for form in ("nii.gz", "dicom-seg"):
-        said += cli("predict", kept / "runs/one", cut, foreign, missing, "-o", tmp_path / "m", "--format", form, code=2)
+        said += cli("predict", trained[0], cut, foreign, missing, "-o", tmp_path / "m", "--format", form, code=2)
     packed = shutil.make_archive(str(tmp_path / garden.word("zip")), "zip", broken)
     said += cli("convert", packed, tmp_path / "converted", code=2) + cli("convert", packed, "--list")
     assert not garden.found(said), said

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import inspect
+import pydoc
+import re
 import subprocess
 import sys
 import tomllib
@@ -58,3 +60,10 @@ def test_the_version_is_the_packages() -> None:
 def test_no_public_function_shares_its_name_with_a_submodule() -> None:
     modules = {path.stem for path in (ROOT / "medseg").iterdir()}
     assert not modules & set(medseg.__all__)
+
+
+def test_what_docstrings_refer_to_exists() -> None:
+    texts = ((path, path.read_text(encoding="utf-8")) for path in (ROOT / "medseg").rglob("*.py"))
+    referred = {(name, path.name) for path, text in texts for name in re.findall(r"`(medseg(?:\.\w+)+)", text)}
+    assert len(referred) > 20
+    assert not [(name, file) for name, file in sorted(referred) if pydoc.locate(name) is None]

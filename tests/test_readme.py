@@ -14,7 +14,7 @@ import pytest
 import typer
 
 import medseg
-from medseg import api, cli, config
+from medseg import api, cli, config, overrides
 from medseg.resources import shipped
 
 ROOT = Path(__file__).parents[1]
@@ -67,18 +67,18 @@ def test_commands_and_options_exist(words: tuple[str, ...]) -> None:
     command = group.commands[name]
     with command.make_context(name, list(rest)) as context:
         given = context.params
-    config.check(config.options(given.get("settings") or []))
+    config.check(overrides.options(given.get("settings") or []))
     if given.get("config"):
-        assert config.preset(given["config"])
+        assert overrides.preset(given["config"])
     if given.get("budget"):
-        assert config.duration_s(given["budget"]) > 0
+        assert overrides.duration_s(given["budget"]) > 0
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_settings_in_the_text_exist(page: str) -> None:
     prose = re.sub(r"^```.*?^```", "", PAGES[page], flags=re.MULTILINE | re.DOTALL)
     for setting in re.findall(r"`([a-z_.]+=[^`]+)`", prose):
-        config.check(config.options([setting]))
+        config.check(overrides.options([setting]))
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -214,7 +214,7 @@ def test_the_demo_says_where_things_lie(
     run(["medseg", "demo"], quick)
     ((data, settings),) = asked
     assert data == shipped("sample_data/mr")
-    assert config.duration_s(settings["budget"]) <= 150  # about two minutes, as the page says
+    assert overrides.duration_s(settings["budget"]) <= 150  # about two minutes, as the page says
     out = capsys.readouterr().out
     for line in ("medseg_demo/predictions", "medseg_demo/report.html", "medseg_demo/bundle"):
         assert line in out
@@ -235,6 +235,7 @@ def test_the_page_of_metrics_has_every_one() -> None:
         "NAMES",
         "ScanScores",
         "USUAL",
+        "asked",
         "betti_numbers",
         "evaluate",
         "pick",

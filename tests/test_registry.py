@@ -17,6 +17,11 @@ def test_the_nearest_name_or_all_of_them(name: str, expected: str) -> None:
     assert registry.did_you_mean(name, ["vnet", "unet"]) == expected
 
 
+@pytest.mark.parametrize(("name", "expected"), [("PSPNet", "pspnet"), ("xl", "XL"), ("left Kidny", "Left kidney")])
+def test_case_hides_no_name(name: str, expected: str) -> None:
+    assert registry.did_you_mean(name, ["Left kidney", "XL", "pspnet"]) == f"Did you mean '{expected}'?"
+
+
 @pytest.mark.parametrize("package", [models, losses])
 def test_names_are_the_files_without_helpers(package: object) -> None:
     folder = Path(package.__file__).parent  # type: ignore[attr-defined]
@@ -43,13 +48,29 @@ def test_nothing_else_is_imported(name: str) -> None:
         registry.load(models, name)
 
 
-def test_a_users_own_module_only_where_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / "net.py").write_text("HERE = True\n")
-    monkeypatch.syspath_prepend(tmp_path)
+def test_a_users_own_module_only_where_allowed(own_modules: Path) -> None:
+    (own_modules / "mine").mkdir()
+    (own_modules / "mine" / "net.py").write_text("HERE = True\n")
     with pytest.raises(ConfigError, match="unknown model"):
         registry.load(models, "mine.net")
     assert "mine.net" not in sys.modules
     assert registry.load(models, "mine.net", dotted=True).HERE
     with pytest.raises(ConfigError, match=r"model 'mine\.nothing' cannot be imported"):
         registry.load(models, "mine.nothing", dotted=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("raise RuntimeError('a\\nb')", "RuntimeError: a b"),
+        ("def x(:", "SyntaxError: .*"),
+        ("import nowhere", "ModuleNotFoundError: .*"),
+    ],
+)
+def test_a_users_own_module_that_fails_is_told_in_a_line(own_modules: Path, text: str, reason: str) -> None:
+    (own_modules / "mine").mkdir()
+    (own_modules / "mine" / "failing.py").write_text(text)
+    with pytest.raises(ConfigError, match=rf"^model 'mine\.failing' cannot be imported \({reason}\)$"):
+        registry.load(models, "mine.failing", dotted=True)
+    with pytest.raises(ConfigError, match="give its import path, such as"):
+        registry.load(models, str(own_modules / "mine/failing.py"), dotted=True)

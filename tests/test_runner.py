@@ -25,13 +25,13 @@ from hypothesis.extra import numpy as arrays
 from medseg import api, bundle, io, models, postprocess, preprocess, runner
 from medseg import geometry as geo
 from medseg.bundle import Bundle
+from medseg.inference.windows import Config as Inference
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
 from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
 from medseg.volume import Geometry, Volume
-from medseg.windows import Config as Inference
 
 pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
 pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
@@ -122,7 +122,7 @@ def turned(volume: Volume, degrees: float) -> Volume:
 
 
 def written(volume: Volume, folder: Path, *, one_file: bool = False) -> list[Path]:
-    """As files, one a channel."""
+    """As files, one per channel."""
     parts = [volume] if one_file else [volume.replace(array=channel) for channel in volume.array]
     paths = [folder / f"scan_{number}.nii.gz" for number in range(len(parts))]
     for part, path in zip(parts, paths, strict=True):
@@ -425,8 +425,8 @@ def test_models_that_cannot_be_used(model: Model, tmp_path: Path, capsys: pytest
 def test_a_missing_runtime_is_named(
     model: Model, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     words = (model(), *written(scan(), tmp_path), tmp_path / "mask.nii.gz")
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
     assert "Run: pip install onnxruntime" in refused(capsys, *words)
 
 
@@ -434,7 +434,7 @@ def test_a_model_that_gives_no_numbers(model: Model, tmp_path: Path, capsys: pyt
     config = Preprocess(intensity=(Intensity(kind="clip", low=-1e38, high=1e38, std=1e-38),))
     words = (model(preprocess=config), *written(scan(), tmp_path), tmp_path / "mask.nii.gz")
     with np.errstate(all="ignore"):
-        assert "values that are no numbers" in refused(capsys, *words)
+        assert "values that are not numbers" in refused(capsys, *words)
 
 
 def test_all_orientations_are_prepared_alike() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -22,6 +23,7 @@ class Whole(Settings):
     part: Part = Part()
     parts: tuple[Part, ...] = (Part(),)
     odd: Annotated[int, Field(ge=1)] = 1
+    some: Annotated[tuple[int, ...], Field(min_length=1)] = (1,)
     each: Annotated[int, Field(ge=1)] | tuple[Annotated[int, Field(ge=1)], ...] = 1
 
     @field_validator("odd")
@@ -68,7 +70,7 @@ def test_nothing_changes_on_the_way_through_json() -> None:
         ({"part": {"share": -1}}, "part.share: expected a number greater than or equal to 0, got -1"),
         ({"part": {"share": "x"}}, "part.share: expected a number, got 'x'"),
         ({"size": 3}, "size: expected a list, such as [1, 2, 3], got 3"),
-        ({"size": [1, 2, 3, 4]}, "size: expected 3 value(s), got [1, 2, 3, 4]"),
+        ({"size": [1, 2, 3, 4]}, "size: expected 3 values, got [1, 2, 3, 4]"),
         ({"odd": 2}, "odd: must be odd; got 2"),
         ({"each": 0}, "each: expected a number greater than or equal to 1, got 0"),
         ({"each": [2, 0]}, "each.1: expected a number greater than or equal to 1, got 0"),
@@ -97,3 +99,13 @@ def test_all_mistakes_are_told_at_once() -> None:
 def test_too_few_values_are_counted_too() -> None:
     with pytest.raises(ConfigError, match=r"^size"):
         parse(Whole, {"name": "a", "size": [1, 2]})
+    with pytest.raises(ConfigError, match=re.escape("some: expected 1 value at least, got []")):
+        parse(Whole, {"name": "a", "some": []})
+
+
+def test_a_value_of_any_length_is_told_in_a_line() -> None:
+    with pytest.raises(ConfigError, match=r"^steps: expected a whole number, got 'many.*\.\.\.$") as caught:
+        parse(Whole, {"name": "a", "steps": "many" * 100})
+    assert len(str(caught.value)) < 200
+    with pytest.raises(ConfigError, match=r"got 'a\\nb'$"):
+        parse(Whole, {"name": "a", "steps": "a\nb"})

@@ -7,13 +7,14 @@ import platform
 import shlex
 import socket
 import sys
+import threading
 from importlib import metadata
 
 import pytest
 import torch
 
 from medseg import system
-from medseg.errors import DataError, MedsegError
+from medseg.errors import DataError
 
 
 def test_facts_are_of_the_machine_and_of_nobody() -> None:
@@ -70,44 +71,6 @@ def test_ranks(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], exp
 
 
 @pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA: tried to allocate 2 GiB"), True),
-        (
-            RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory: you tried"),
-            True,
-        ),
-        (RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 12 bytes."), True),
-        (RuntimeError("MPS backend out of memory (MPS allocated: 1 GB)"), True),
-        (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
-        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
-        (ValueError("not enough memory cards"), False),
-    ],
-)
-def test_out_of_memory_is_known_in_all_its_words(error: Exception, expected: bool) -> None:
-    assert system.is_out_of_memory(error) == expected
-
-
-def test_what_torch_says_without_memory_is_known() -> None:
-    with pytest.raises(RuntimeError) as caught:
-        torch.empty(1 << 60)
-    assert system.is_out_of_memory(caught.value)
-
-
-def test_memory() -> None:
-    assert 0.1 < system.memory_gb() < 1e5
-    assert 0.01 < system.peak_memory_gb(False) < system.memory_gb()
-
-
-def test_peak_memory_follows_what_was_held() -> None:
-    before = system.peak_memory_gb(False)
-    block = bytearray(int((before + 0.2) * 1e9))
-    block[::4096] = b"x" * len(block[::4096])
-    assert system.peak_memory_gb(False) > before + 0.15
-
-
-@pytest.mark.parametrize(
     ("flags", "expected"),
     [
         ("flags : fpu avx2 avx512f avx512_bf16", True),
@@ -141,8 +104,16 @@ def test_auto_is_a_device_that_works() -> None:
     assert torch.zeros(1, device=system.pick_device("auto")).item() == 0
 
 
-def test_memory_that_does_not_suffice_is_a_line() -> None:
-    with pytest.raises(MedsegError, match=r"^out of memory\. Do less\.$"), system.enough_memory("Do less."):
-        raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
-    with pytest.raises(RuntimeError, match="something else"), system.enough_memory("Do less."):
-        raise RuntimeError("something else")
+def test_a_thread_can_give_way() -> None:
+    found: list[int] = []
+
+    def work() -> None:
+        system.give_way()
+        found.append(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+
+    before = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert found == [max(10, before)] or not hasattr(os, "sched_getaffinity")
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before

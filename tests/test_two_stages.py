@@ -16,19 +16,20 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from medseg import arithmetic, bundle, cohort, io, preprocess
+from medseg import bundle, cohort, io, preprocess
 from medseg import geometry as geo
 from medseg.bundle import Bundle
+from medseg.data.scans import Scan
 from medseg.errors import BundleError, MedsegError
+from medseg.geometry.region import Region, crop
+from medseg.inference import autotuning
+from medseg.inference.windows import Config as Inference
 from medseg.labels import Labels
 from medseg.postprocess import Config as Postprocess
 from medseg.predictor import Predictor
 from medseg.preprocess import Config as Preprocess
 from medseg.preprocess import Intensity
-from medseg.region import Region, cut
-from medseg.scans import Scan
 from medseg.volume import Geometry, Volume
-from medseg.windows import Config as Inference
 
 Array = npt.NDArray[Any]
 Make = Callable[..., Path]
@@ -108,7 +109,7 @@ def test_a_part_of_the_scan_is_computed() -> None:
     whole = model(alone)(phantom())
     found = both(network)
     ready = found.prepare(phantom())
-    voxels = np.prod([s.stop - s.start for s in ready.box]) / np.prod(ready.home.shape)
+    voxels = np.prod([s.stop - s.start for s in ready.box]) / np.prod(ready.mask_grid.shape)
     assert voxels < 0.25
     np.testing.assert_array_equal(found.segment(ready).mask.array, whole.mask.array)
     assert len(network.shown) < 0.3 * len(alone.shown)
@@ -190,10 +191,10 @@ def test_values_are_those_of_the_part_alone() -> None:
     scan = phantom()
     scored = Preprocess(intensity=(Intensity(kind="z_score"),), crop_empty=False)
     ready = both(preprocess=scored).prepare(scan)
-    expected = preprocess.prepare(cut(scan, ready.box), scored)
+    expected = preprocess.prepare(crop(scan, ready.box), scored)
     np.testing.assert_array_equal(ready.image, expected.array)
     assert ready.grid == expected.geometry
-    assert ready.home == scan.geometry
+    assert ready.mask_grid == scan.geometry
 
 
 def test_nothing_found_is_no_empty_mask() -> None:
@@ -311,9 +312,9 @@ def test_both_stages_compute_as_asked(stored: Path) -> None:
 
 def test_both_stages_are_measured_on_first_use(stored: Path) -> None:
     found = Predictor(stored, device="cpu")
-    assert not arithmetic.remembered()
+    assert not autotuning.remembered()
     found(phantom())
-    assert len(arithmetic.remembered()) == 2
+    assert len(autotuning.remembered()) == 2
 
 
 def test_the_card_names_both_stages(stored: Path) -> None:

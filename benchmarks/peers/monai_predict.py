@@ -41,7 +41,7 @@ def main() -> None:
     """Load the model once, and segment the scan as often as asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("bundle", type=Path)
-    parser.add_argument("scan", help="a file, or one a channel with commas between")
+    parser.add_argument("scan", help="a file, or one per channel with commas between")
     parser.add_argument("-o", "--out", type=Path, required=True, help="the mask, a .nii.gz")
     parser.add_argument("--repeats", type=int, default=1)
     asked = parser.parse_args()

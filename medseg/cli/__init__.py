@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated
 
 import typer
 
 from medseg import progress, system
 from medseg.cli import catalogues, datasets, evaluating, predicting, training
+from medseg.cli._mistakes import UsageError, one_line
 from medseg.errors import Interrupted, MedsegError
-from medseg.mistakes import UsageError, one_line
 
 app = typer.Typer(
     help="Labelled scans in; a trained model, masks in each scan's own space and a readable report out.",
@@ -34,6 +35,21 @@ COMMANDS = (  # in the order of the help
 )
 for _command in COMMANDS:
     app.command()(_command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print("medseg", system.version("medseg"))
+        raise typer.Exit
+
+
+@app.callback(help=app.info.help)
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and stop.", is_eager=True, callback=_show_version)
+    ] = False,
+) -> None:
+    """Options that need no command."""
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -8,18 +8,21 @@ from typing import Annotated
 import typer
 
 from medseg import system
+from medseg.errors import ConfigError
 
 _SHOWN = 10  # measurements of this machine
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="One of them: all its presets.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Show all presets of this one.")] = None,
     dims: Annotated[int, typer.Option(help="2 or 3: count for images or for volumes.")] = 3,
     page: Annotated[bool, typer.Option("--page", help="Print docs/models.md.")] = False,
 ) -> None:
-    """List architectures with paper, family, parameters, operations and memory; of one, all its presets."""
+    """List networks with paper, family, parameters and costs. With a name: all presets of that one."""
     from medseg.models import _table
 
+    if page and name:
+        raise ConfigError(f"--page: the page is of all models, got '{name}' too. Leave one of them out.")
     if page:
         typer.echo(_table.page(), nl=False)
     elif name:
@@ -37,12 +40,12 @@ def losses() -> None:
 
 
 def doctor() -> None:
-    """Say what this machine is, for a question or a paper, and how it computes the models it has seen."""
-    from medseg import arithmetic
+    """Describe this machine, for a question or a paper. It also says how models that it has seen compute quickest here."""
+    from medseg.inference import autotuning
 
     for name, value in system.facts().items():
         typer.echo(f"{name:18s} {value}")
-    records = list(arithmetic.remembered().values())
+    records = list(autotuning.remembered().values())
     if records:
         shown = f", the last {_SHOWN} of {len(records)}" if len(records) > _SHOWN else ""
         typer.echo(f"how models were found to be computed quickest{shown}:")

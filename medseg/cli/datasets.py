@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from medseg.cli._words import Data, Modality
+from medseg.cli._shared import Data, Modality
 from medseg.errors import MedsegError
+from medseg.wording import counted
 
 
 def check(
@@ -22,11 +23,11 @@ def check(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Find what is wrong with a dataset before training; exit code 2 when training would fail."""
+    """Find what is wrong with a dataset before training. The exit code is 2 when training would fail."""
     from medseg import api
 
     if spacing and fix is None:
-        raise typer.BadParameter("a size of voxels goes into a repaired copy: add --fix OUT", param_hint="--spacing")
+        raise typer.BadParameter("it only applies to a repaired copy: add --fix OUT", param_hint="--spacing")
     found: Any = (
         api.check(data, modality=modality)
         if fix is None
@@ -53,27 +54,28 @@ def convert(
     allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Fill gaps between slices.")] = False,
     units: Annotated[str, typer.Option(help="stored, or suv: PET by body weight.")] = "stored",
 ) -> None:
-    """Convert DICOM to NIfTI or NRRD, one file a volume, without anything of the patient."""
+    """Convert DICOM to NIfTI or NRRD, one file per volume. Nothing of the patient is written."""
     from medseg import api
 
     if listed:
         typer.echo(api.list_series(source).table())
         return
     if target is None:
-        raise typer.BadParameter("name a folder for the files, or say --list", param_hint="DST")
+        raise typer.BadParameter("name a folder for the files, or add --list", param_hint="DST")
     how: dict[str, Any] = {"channels": channels, "upright": upright, "allow_gaps": allow_gaps, "units": units}
     outcomes = api.convert(source, target, format=format, series=series, **how)
     for outcome in outcomes:
         words = [outcome.volume, *outcome.notes] if outcome.file else [f"not converted: {outcome.error}"]
         typer.echo(f"{outcome.file.name if outcome.file else outcome.id}: {'; '.join(words)}")
     if failed := [outcome for outcome in outcomes if outcome.error]:
-        raise MedsegError(f"{len(failed)} of {len(outcomes)} volumes could not be converted; {failed[0].error}")
+        first = failed[0].error if failed[0].id == "-" else f"{failed[0].id}: {failed[0].error}"
+        raise MedsegError(f"{len(failed)} of {counted(len(outcomes), 'volume')} could not be converted; {first}")
 
 
 def cache(
     folder: Annotated[Path, typer.Argument(help="Folder of prepared cases (medseg_cache beside the runs).")],
 ) -> None:
     """Empty a cache of prepared cases; they are patient data."""
-    from medseg import prepared
+    from medseg.training import prepared
 
     typer.echo(f"removed {prepared.empty(folder)} prepared cases")

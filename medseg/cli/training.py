@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from medseg import system
-from medseg.cli._words import DEVICES, Data, Modality
+from medseg.cli._shared import DEVICES, Data, Modality
 from medseg.errors import ConfigError
 from medseg.registry import did_you_mean
 
@@ -31,14 +31,14 @@ def train(
     device: Device = None,
     modality: Modality = None,
     init: Annotated[
-        str | None, typer.Option(help="Weights to begin with: .safetensors, .pt or .pth, or a model's folder.")
+        str | None, typer.Option(help="Weights to start from: .safetensors, .pt or .pth, or a model's folder.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with an interrupted run.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run.")] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Plan, make a few real steps, and say what the run would take.")
     ] = False,
 ) -> None:
-    """Train a model; leaves bundle, masks of held-out cases and report in a run folder."""
+    """Train a model on labelled scans. The run folder then holds the model, masks of held-out cases and a report."""
     from medseg import api
 
     named = {"fold": fold, "seed": seed, "device": device, "modality": modality}
@@ -61,7 +61,7 @@ def plan(
     device: Device = None,
     modality: Modality = None,
 ) -> None:
-    """Show how a dataset would be trained here, with reasons, and what it would take."""
+    """Show how a dataset would be trained here, and why. It also says what training would take."""
     from medseg import api
 
     options = _options(settings, {"device": device, "modality": modality})
@@ -71,7 +71,7 @@ def plan(
 def demo(
     out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the run; must be new.")] = Path("medseg_demo"),
 ) -> None:
-    """Train, predict, evaluate and report on synthetic scans, in under three minutes."""
+    """Train, predict, evaluate and report on synthetic scans. This takes under three minutes."""
     from medseg import api
 
     run = api.demo(out)
@@ -80,9 +80,10 @@ def demo(
 
 def _options(settings: list[str] | None, named: dict[str, Any]) -> dict[str, Any]:
     from medseg import config as configs
+    from medseg import overrides
 
     given = {key: value for key, value in named.items() if value is not None}
-    tree = configs.merge(configs.options(settings or []), given)
+    tree = overrides.merge(overrides.options(settings or []), given)
     if wrong := [name for name in tree if name not in configs.RunConfig.model_fields]:
         hint = _ELSEWHERE.get(wrong[0]) or did_you_mean(wrong[0], configs.RunConfig.model_fields)
         raise ConfigError(f"{wrong[0]}: unknown option. {hint}")

@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from medseg.engine.distributed import agree
 from medseg.engine.state import Run
-from medseg.engine.together import agree
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -56,7 +56,7 @@ class Clock:
 def signals() -> Iterator[list[float]]:
     """A list that fills when SIGINT or SIGTERM comes, instead of the process ending in the middle of a step.
 
-    Who asks again, because the step or a validation takes long, is not made to wait.
+    A second signal ends the process at once: the step, or a validation, may take long.
     """
     caught: list[float] = []
 

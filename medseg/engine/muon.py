@@ -1,4 +1,4 @@
-"""Muon: the momentum of each layer is made orthogonal, so that no direction of its weights is learnt faster than another.
+"""Muon: the momentum of each layer is made orthogonal, so that no direction of its weights is learned faster than another.
 
 Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". The change is scaled as by Liu et al. 2025
 (arXiv:2502.16982, equation 4) to AdamW's, so that rates and decay mean the same for both. What is no matrix learns by AdamW.
@@ -6,6 +6,7 @@ Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks". T
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 
 _QUINTIC = (3.4445, -4.7750, 2.0315)  # Jordan's coefficients: singular values above .01 end between .68 and 1.2
 _TURNS = 5
+_ROWS = 320  # as many channels as U-Nets have; a larger matrix costs more to turn than its network takes to compute
 _ADAMW_RMS = 0.2  # root mean square of a usual change by AdamW, in units of the rate
 
 
@@ -50,10 +52,13 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """About the nearest matrix whose singular values are all 1: near enough for a step.
 
     Newton and Schulz's iteration. Each turn multiplies by a polynomial of the Gram matrix, and what becomes of that is known
-    without the long side, so that only the first and the last product see it.
+    without the long side, so that only the first and the last product see it. Of a matrix whose shorter side is long, parts of
+    it are made orthogonal, each by itself (Khaled et al. 2025, arXiv:2510.16981), for the cost grows with its square.
     """
     if len(matrix) > matrix.shape[1]:
         return orthogonal(matrix.T).T
+    if len(matrix) > _ROWS:
+        return torch.cat([orthogonal(part) for part in matrix.tensor_split(math.ceil(len(matrix) / _ROWS))])
     a, b, c = _QUINTIC
     matrix = matrix / (matrix.norm() + 1e-7)
     gram = matrix @ matrix.T

@@ -18,26 +18,28 @@ _FEW = 8  # rows or columns: fewer are no matrix
 
 
 class Config(Settings):
-    """How weights move.
+    """The optimiser, its learning rate, and the average of the weights.
 
     Args:
-        name: "muon" (with AdamW for what is no matrix), "adamw", "sgd" with Nesterov momentum, or "rmsprop".
+        name: "muon" (with AdamW for parameters that are not matrices), "adamw", "sgd" or "rmsprop".
         learning_rate: highest rate.
-        weight_decay: of weights; biases and normalisation are left alone.
+        weight_decay: of weights; biases and normalisation have none.
         momentum: of "sgd", "muon" and "rmsprop"; None takes 0.99, 0.95 and 0.
-        schedule: "cosine" or "poly" (power 0.9) from the highest rate to 0, "constant", or ten times lower `drops` times: "step"
-            at once after equal parts of the run, "exponential" little by little.
+        nesterov: "sgd" looks ahead along its momentum; most papers before 2017 do not.
+        schedule: "cosine" or "poly" (power 0.9) from the highest rate to 0; "constant"; or divided by ten `drops` times, "step" at
+            once after equal parts of the run, "exponential" gradually.
         drops: of "step" and "exponential".
         warm_up: share of the run in which the rate rises from 0.
-        clip_norm: largest norm of the gradient; None leaves it.
-        ema: decay a step of the running average of weights, with which the model is judged and stored; 0 for none. None
-            follows the length of the run: the average reaches back over 3 % of it.
+        clip_norm: largest norm of the gradient; None does not clip.
+        ema: decay per step of the moving average of the weights, which is what is judged and stored; 0 for none. None fits it to
+            the length of the run: the average reaches back over 3 % of it.
     """
 
     name: Literal["muon", "adamw", "sgd", "rmsprop"] = "muon"
     learning_rate: float = Field(default=1e-2, gt=0)
     weight_decay: float = Field(default=1e-2, ge=0)
     momentum: float | None = Field(default=None, ge=0, lt=1)
+    nesterov: bool = True
     schedule: Literal["cosine", "poly", "constant", "step", "exponential"] = "cosine"
     drops: float = Field(default=2, ge=0)
     warm_up: float = Field(default=0.02, ge=0, lt=1)
@@ -48,7 +50,8 @@ class Config(Settings):
 def build(modules: Iterable[nn.Module], config: Config) -> torch.optim.Optimizer:
     """An optimiser over the parameters of all modules (a loss may have some of its own)."""
     parameters = [p for module in modules for p in module.parameters() if p.requires_grad]
-    matrices, rest = ([p for p in parameters if _is_matrix(p) == wanted] for wanted in (True, False))
+    matrices = [p for p in parameters if _is_matrix(p)]
+    rest = [p for p in parameters if not _is_matrix(p)]
     groups = [
         {"params": matrices, "weight_decay": config.weight_decay, "matrix": True},
         {"params": [p for p in rest if p.ndim > 1], "weight_decay": config.weight_decay, "matrix": False},
@@ -63,7 +66,8 @@ def build(modules: Iterable[nn.Module], config: Config) -> torch.optim.Optimizer
         return torch.optim.RMSprop(groups, config.learning_rate, momentum=config.momentum or 0)
     momentum = 0.99 if config.momentum is None else config.momentum
     fused = not any(map(_is_divided, parameters))  # torch 2.13 has no fused SGD for them
-    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, nesterov=momentum > 0, fused=fused)
+    ahead = config.nesterov and momentum > 0
+    return torch.optim.SGD(groups, lr=config.learning_rate, momentum=momentum, nesterov=ahead, fused=fused)
 
 
 def _is_matrix(parameter: Tensor) -> bool:
@@ -80,13 +84,20 @@ def learning_rate(config: Config, progress: float) -> float:
     """Rate at a share of the run, 0 to 1, whether that share is of steps or of time."""
     if progress < config.warm_up:
         return config.learning_rate * max(progress / config.warm_up, 1e-2)
-    left = 1 - min(1.0, (progress - config.warm_up) / (1 - config.warm_up))
-    done = {
-        "step": min(math.floor((1 - left) * (config.drops + 1)), config.drops),
-        "exponential": (1 - left) * config.drops,
-    }
-    shape = {"cosine": (1 - math.cos(math.pi * left)) / 2, "poly": left**0.9}
-    return config.learning_rate * shape.get(config.schedule, 0.1 ** done.get(config.schedule, 0))
+    done = min(1.0, (progress - config.warm_up) / (1 - config.warm_up))
+    left = 1 - done
+    match config.schedule:
+        case "cosine":
+            share = (1 - math.cos(math.pi * left)) / 2
+        case "poly":
+            share = left**0.9
+        case "step":
+            share = 0.1 ** min(math.floor(done * (config.drops + 1)), config.drops)
+        case "exponential":
+            share = 0.1 ** (done * config.drops)
+        case "constant":
+            share = 1.0
+    return config.learning_rate * share
 
 
 def set_rate(optimiser: torch.optim.Optimizer, config: Config, progress: float) -> float:

@@ -24,7 +24,7 @@ COLUMNS = ("step", "seconds", "loss", "learning_rate", "wait_share", "validation
 
 @dataclass
 class Run:
-    """What training has come to.
+    """The progress of a run.
 
     Args:
         step: steps made.
@@ -47,12 +47,12 @@ class Run:
     rows: list[list[Any]] = field(default_factory=list)
 
 
-class Keeper:
-    """Writes and reads the checkpoint of everything that moves.
+class Checkpointer:
+    """Writes and reads checkpoints: everything that a run needs to go on, and the best weights.
 
     Args:
         folder: of the checkpoints; `history.csv` lies beside it.
-        model, loss, optimiser, average: what moves.
+        model, loss, optimiser, average: what training changes.
         every_s: seconds between two savings.
         writes: whether this process writes; of several that train together one does. The others save with it all the same,
             for each may have a part of the tensors.
@@ -132,7 +132,7 @@ class Keeper:
 
 
 def weights(path: Path) -> dict[str, Tensor]:
-    """The model's tensors in a file that a `Keeper` wrote.
+    """The model's tensors in a file that a `Checkpointer` wrote.
 
     Raises:
         RunError: the file is damaged or something else.

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor, nn
 
-from medseg.engine import optim, together
+from medseg.engine import distributed, optim
 from medseg.engine.shards import whole
 from medseg.engine.state import Run
 from medseg.engine.tracking import Meter
@@ -31,7 +31,7 @@ class Batches(Protocol):
 
 
 class Step:
-    """A step of a run, as often as it is called; its mean loss since the last row of the history is in `meter`.
+    """Makes one step of training per call; `meter` has the mean loss since the last row of the history.
 
     Args:
         network: as Fabric has set it up.
@@ -39,7 +39,7 @@ class Step:
         optimiser: of both.
         average: of the network's weights.
         batches: `accumulate` of them a step.
-        how: of the optimiser.
+        optim_config: of the optimiser.
         fabric: device, precision and processes.
         accumulate: batches whose gradients are averaged.
         divided: each process has a part of the weights and of their gradients.
@@ -52,28 +52,31 @@ class Step:
         optimiser: torch.optim.Optimizer,
         average: optim.Average,
         batches: Batches,
-        how: optim.Config,
+        optim_config: optim.Config,
         fabric: Fabric,
         *,
         accumulate: int,
         divided: bool,
     ) -> None:
         self.network, self.loss, self.optimiser, self.average = network, loss, optimiser, average
-        self.batches, self.how, self.fabric = batches, how, fabric
+        self.batches, self.optim_config, self.fabric = batches, optim_config, fabric
         self.accumulate, self.divided, self.meter = accumulate, divided, Meter()
         self.buffers = [buffer for module in (network, loss) for buffer in module.buffers()]
 
     def __call__(self, run: Run, share: float) -> float:
-        """Move everything, unless loss or gradients are no numbers; gives the rate at this share of the run.
+        """Make a step, unless the loss or its gradients are not numbers.
+
+        Returns:
+            The learning rate at this share of the run.
 
         Raises:
-            MedsegError: they were none for many steps.
+            MedsegError: they were not numbers for many steps.
         """
-        rate = optim.set_rate(self.optimiser, self.how, share)
+        rate = optim.set_rate(self.optimiser, self.optim_config, share)
         before = [buffer.clone() for buffer in self.buffers]
-        value, most = self._gradients(run, share), self.how.clip_norm or math.inf
+        value, most = self._gradients(run, share), self.optim_config.clip_norm or math.inf
         norm = self.fabric.clip_gradients(self.network, self.optimiser, max_norm=most, error_if_nonfinite=False)
-        if self.meter.add(together.mean(value, self.fabric), whole(norm).item() if norm is not None else 0.0):
+        if self.meter.add(distributed.mean(value, self.fabric), whole(norm).item() if norm is not None else 0.0):
             self.optimiser.step()
             self.average.update()
         else:  # the running figures of normalisation have seen the bad batch already
@@ -85,7 +88,7 @@ class Step:
 
     def _gradients(self, run: Run, share: float) -> Tensor:
         """Put the gradients of a step in place; gives the mean loss of its batches in this process."""
-        values, total = [], partial(together.total, fabric=self.fabric)
+        values, total = [], partial(distributed.total, fabric=self.fabric)
         for part in range(self.accumulate):
             asked = time.monotonic()
             image, target = self.batches(run.step * self.accumulate + part)
@@ -97,5 +100,5 @@ class Step:
                 value = self.loss(self.network(image), target, context) / self.accumulate
                 self.fabric.backward(value)
             values.append(value.detach())
-        together.average_gradients(self.loss, self.fabric)
+        distributed.average_gradients(self.loss, self.fabric)
         return torch.stack(values).sum()

@@ -15,7 +15,7 @@ _BAD_STEPS = 20
 
 
 def tracker(tensorboard: bool, folder: Path) -> Track:
-    """What is called with each row of the history: nothing, or a TensorBoard writer into `folder/tensorboard`.
+    """A function to call with each row of the history: it does nothing, or writes to TensorBoard in `folder/tensorboard`.
 
     Raises:
         MedsegError: TensorBoard is wanted and not installed.

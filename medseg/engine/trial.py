@@ -1,4 +1,4 @@
-"""A few real steps on this device before a run: which arithmetic is quicker, whether compiling pays, how long a step takes."""
+"""A few real steps on this device before a run: which precision is faster, whether compiling pays, how long a step takes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from medseg import progress, system
+from medseg import memory, progress, system
 from medseg.engine import optim
 from medseg.engine.fit import Config
 from medseg.engine.stages import recompute
@@ -21,6 +21,7 @@ from medseg.errors import MedsegError
 from medseg.losses import LossContext
 
 _STEPS = 3  # after one to warm up
+_SLOW_S = 20  # a first step that takes longer is hardly slower than the next, and is enough
 _COMPILING_S = 60  # what it takes to compile a usual network on a GPU; runs that are not many times longer do without
 _MANY = 20
 
@@ -62,28 +63,28 @@ def measure(
     device: torch.device,
     config: Config,
     setup: Setup | None = None,
-    how: optim.Config = optim.Config(),  # noqa: B008 - frozen
+    optim_config: optim.Config = optim.Config(),  # noqa: B008 - frozen
 ) -> Trial:
-    """Make a few steps with copies of model and loss: in each arithmetic that may be taken, and compiled where that may pay.
+    """Make a few steps with copies of model and loss: in each precision that may be used, and compiled where that may pay.
 
     Args:
-        model, loss: left as they are; so is chance.
+        model, loss: left as they are; so are the random generators.
         batches: of the run.
         device: to run on.
         config: of the run.
         setup: puts a model where it trains; None puts it on the device.
-        how: of the run's optimiser, which takes memory and time too.
+        optim_config: of the run's optimiser, which takes memory and time too.
 
     Returns:
         What the run should use.
 
     Raises:
-        MemoryError: a step fits in no arithmetic tried.
+        MemoryError: a step does not fit in any precision that was tried.
         MedsegError: none gave a finite loss, or the model cannot be compiled and should be.
     """
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        steps = _Steps(model, loss, batches, device, config, setup or (lambda model: model.to(device)), how)
-        trial = _arithmetic(steps)
+        steps = _Steps(model, loss, batches, device, config, setup or (lambda model: model.to(device)), optim_config)
+        trial = _fastest(steps)
         return _compiled(steps, trial) if _may_compile(config, trial, device) else trial
 
 
@@ -97,10 +98,10 @@ class _Steps:
     device: torch.device
     config: Config
     setup: Setup
-    how: optim.Config
+    optim_config: optim.Config
 
     def times(self, bf16: bool, limit_s: float = math.inf, *, compiled: bool = False) -> list[float]:
-        """Seconds of each step; none where the arithmetic is missing here or gives no finite loss.
+        """Seconds of each step; none where the precision is missing here or gives no finite loss.
 
         The first step is slower than the others. Where it takes longer than `limit_s`, it stays the only one.
         """
@@ -108,7 +109,7 @@ class _Steps:
         if self.config.checkpointing is True:
             recompute(model)
         model = self.setup(cast(nn.Module, torch.compile(model)) if compiled else model).train()
-        optimiser, average = optim.build((model, loss), self.how), optim.Average(model, 0.5)
+        optimiser, average = optim.build((model, loss), self.optim_config), optim.Average(model, 0.5)
         for group in optimiser.param_groups:
             group["lr"] = 0.0
         times: list[float] = []
@@ -134,23 +135,23 @@ class _Steps:
                 if times[0] > limit_s:
                     break
         except RuntimeError as error:
-            if not bf16 or compiled or system.is_out_of_memory(error):
+            if not bf16 or compiled or memory.is_out_of_memory(error):
                 raise
             return []
         return times
 
 
-def _arithmetic(steps: _Steps) -> Trial:
-    """The quickest arithmetic of those that may be taken."""
+def _fastest(steps: _Steps) -> Trial:
+    """The fastest precision of those that may be used."""
     times: dict[str, list[float]] = {}
     full = False
     tried = _may_compute(steps.config, steps.device)
     for name in tried:
-        limit_s = (times.get("fp32") or [math.inf])[0]
+        limit_s = math.inf if _alike(steps.config) else (times.get("fp32") or [_SLOW_S])[0]
         try:
             times[name] = steps.times(name == "bf16", limit_s)
         except (MemoryError, RuntimeError) as error:
-            if not system.is_out_of_memory(error):
+            if not memory.is_out_of_memory(error):
                 raise
             full = True  # and no more of the error is kept: it holds on to what did not fit
     size, device, batches = steps.batches.size, steps.device, steps.config.accumulate
@@ -161,27 +162,30 @@ def _arithmetic(steps: _Steps) -> Trial:
     if not seconds:
         raise MedsegError(f"no step in {' or '.join(tried)} gave a finite loss on {device}. Set train.precision=fp32.")
     best = "bf16" if seconds.get("bf16", 9e9) < 0.9 * seconds.get("fp32", 9e9) else next(iter(seconds))
-    memory_gb = system.peak_memory_gb(device.type == "cuda")
+    memory_gb = memory.peak_gb(device.type == "cuda")
     return Trial(best, seconds[best], seconds, size, memory_gb, steps.config.checkpointing is True)
 
 
 def _may_compute(config: Config, device: torch.device) -> Sequence[str]:
-    """The kinds of arithmetic to choose from; one where nothing may depend on the clock."""
+    """The precisions to choose from; one where nothing may depend on the clock."""
     if config.precision != "auto":
         return (config.precision,)
     if not system.has_bf16(device):
         return ("fp32",)
-    # processes that divide a model make each step together, so that none may stop before the others
-    return ("bf16",) if config.deterministic or config.strategy == "fsdp" else ("fp32", "bf16")
+    return ("bf16",) if _alike(config) else ("fp32", "bf16")
+
+
+def _alike(config: Config) -> bool:
+    """Whether nothing may depend on the clock: processes that divide a model make each step together."""
+    return config.deterministic or config.strategy == "fsdp"
 
 
 def _may_compile(config: Config, trial: Trial, device: torch.device) -> bool:
     """Whether to try: it takes a minute, of which a short run has none to lose."""
     if trial.checkpointing or config.compile != "auto":
         return config.compile is True and not trial.checkpointing
-    alike = config.deterministic or config.strategy == "fsdp"
     run_s = config.budget_s or config.steps * trial.step_s
-    return device.type == "cuda" and not alike and run_s > _MANY * _COMPILING_S
+    return device.type == "cuda" and not _alike(config) and run_s > _MANY * _COMPILING_S
 
 
 def _compiled(steps: _Steps, trial: Trial) -> Trial:
@@ -191,7 +195,7 @@ def _compiled(steps: _Steps, trial: Trial) -> Trial:
         times = steps.times(trial.precision == "bf16", compiled=True)
         reason = "no finite loss"
     except RuntimeError as error:
-        if config.compile is True and system.is_out_of_memory(error):
+        if config.compile is True and memory.is_out_of_memory(error):
             raise
         times, reason = [], str(error).strip().partition("\n")[0]
     if not times and config.compile is True:

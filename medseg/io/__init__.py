@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -138,8 +139,11 @@ def exists(path: Path) -> bool:
 
 
 def bare_name(path: Path) -> str:
-    """The name of a file without its ending, or of a folder: not for people to see, for it may be a patient's (see `stem`)."""
-    return path.name[: len(path.name) - len(ending(path))]
+    """The name of a file without its ending, or of a folder: not for people to see, for it may be a patient's (see `stem`).
+
+    An accent is part of its letter, as on Linux and Windows: a Mac may have written it behind, and names would look equal and differ.
+    """
+    return unicodedata.normalize("NFC", path.name[: len(path.name) - len(ending(path))])
 
 
 def ending(path: str | Path) -> str:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from medseg import tables
 from medseg.errors import DataError
-from medseg.labels import Label
+from medseg.labels import Label, laterality
 
 COLUMNS = ("name", "category", "code", "meaning")
 _SHIPPED = Path(__file__).with_name("codes.csv")
-_SIDES = {"left": "left", "l": "left", "lt": "left", "right": "right", "r": "right", "rt": "right"}
 
 
 class Code(NamedTuple):
@@ -46,12 +44,9 @@ Table = Mapping[str, Coded]
 
 def coded(label: Label, known: Table) -> Coded:
     """The codes of a label: its own code, or that of its name, or of its name without the side; else it is some tissue."""
-    words = _words(label.name)
-    sides = {_SIDES[word] for word in words if word in _SIDES}
-    found = known.get(" ".join(words))
-    if not found and len(sides) == 1:
-        bare = known.get(" ".join(word for word in words if word not in _SIDES))
-        found = bare and bare._replace(side=_LATERALITY[sides.pop()])
+    found, (bare, side) = known.get(_key(label.name)), laterality.split(label.name)
+    if not found and side and bare in known:
+        found = known[bare]._replace(side=_LATERALITY[side])
     if label.code and ":" in label.code and (not found or _spelt(found.kind) != label.code):
         scheme, _, value = label.code.partition(":")
         twin = next((entry for entry in known.values() if _spelt(entry.kind) == label.code), None)
@@ -72,13 +67,8 @@ def table(path: str | Path | None = None) -> Table:
 
 
 def _read(path: Path) -> dict[str, Coded]:
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = list(csv.DictReader(stream))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"the table of codes '{path}' cannot be read: {error}") from error
     found = {}
-    for line, row in enumerate(rows, 2):
+    for line, row in enumerate(tables.read(path), 2):
         cells = [(row.get(name) or "").strip() for name in COLUMNS]
         name, category, code, meaning = cells
         scheme, _, value = code.partition(":")
@@ -87,12 +77,12 @@ def _read(path: Path) -> dict[str, Coded]:
                 f"'{path}', line {line}: expected {', '.join(COLUMNS)} such as liver, structure, SCT:10200004, Liver "
                 f"(categories: {', '.join(CATEGORIES)}); got {', '.join(cells)}"
             )
-        found[" ".join(_words(name))] = Coded(CATEGORIES[category], Code(scheme, value, meaning))
+        found[_key(name)] = Coded(CATEGORIES[category], Code(scheme, value, meaning))
     return found
 
 
-def _words(name: str) -> list[str]:
-    return re.findall(r"[^\W_]+", name.lower())
+def _key(name: str) -> str:
+    return " ".join(laterality.words(name))
 
 
 def _spelt(code: Code) -> str:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg.errors import DataError, GeometryError, MedsegError
-from medseg.plural import counted
 from medseg.volume import Geometry, Kind, Volume
+from medseg.wording import counted
 
 Array = npt.NDArray[Any]
 
@@ -26,7 +26,9 @@ LPS_TO_RAS = np.diag((-1.0, -1.0, 1.0, 1.0))
 
 _WHOLE = 1e-3  # a scale factor stored as float32 leaves a label this near to its whole number
 _SHEAR_DEG = 0.01
+_WRITING = "cannot be made of this series' headers. Write masks with --format nii.gz, and report this."
 _LOGGERS = ("pydicom", "highdicom", "pylibjpeg", "openjpeg", "jpeg_ls")
+ROUNDING_MM = 0.06  # some scanners round positions to a tenth of a millimetre
 _FARTHEST_MM = 1e9  # a thousand kilometres: nothing lies there, and squares of much more are no numbers
 
 
@@ -91,14 +93,34 @@ def guarded(words: str = "is damaged or incomplete", subject: str = "") -> Itera
 
 
 @contextlib.contextmanager
-def parsing(path: Path, words: str = "is a damaged or incomplete DICOM object. Export it again.") -> Iterator[None]:
+def parsing(path: Path) -> Iterator[None]:
     """`guarded` and `quiet`, for a file by itself, which is named.
 
     Raises:
         DataError: as `guarded`.
     """
-    with quiet(), guarded(words, f"'{path}' "):
+    with quiet(), guarded("is a damaged or incomplete DICOM object. Export it again.", f"'{path}' "):
         yield
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """`parsing`, for a file that is being made.
+
+    Raises:
+        DataError: as `guarded`.
+        OSError: what the disk said, as on one that is full: `files.atomic` explains it. pydicom wraps it in errors of its own.
+    """
+    try:
+        with quiet(), guarded(_WRITING, f"'{path}' "):
+            yield
+    except DataError as error:
+        cause = error.__cause__
+        while cause is not None:
+            if isinstance(cause, OSError) and cause.errno:
+                raise cause from None
+            cause = cause.__cause__
+        raise
 
 
 def sop_class(path: Path) -> str:
@@ -120,9 +142,6 @@ def digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-WRITING = "cannot be made of this series' headers. Write masks with --format nii.gz, and report this."
-
-
 def geometry(path: Path, shape: tuple[int, ...], affine: Array, *, lps: bool = False) -> Geometry:
     """A grid as read from a file.
 
@@ -137,6 +156,11 @@ def geometry(path: Path, shape: tuple[int, ...], affine: Array, *, lps: bool = F
         return grid
     except GeometryError as error:
         raise GeometryError(f"'{path}': {error}") from error
+
+
+def rounding_mm(gap_mm: float) -> float:
+    """How far planes of an even stack may lie from their places: positions are text with few digits."""
+    return max(0.01 * gap_mm, min(ROUNDING_MM, 0.1 * gap_mm))
 
 
 def shear_note(grid: Geometry) -> tuple[str, ...]:

@@ -20,6 +20,8 @@ _HEADER = 1 << 20  # bytes in which a header must end
 _MOST_AXES = 4
 UNSIZED = "the header does not say how large voxels are along each axis: 1 mm is taken where it does not"
 
+UNORIENTED = "the header does not say which way in the patient its space goes (LPS, RAS or LAS): LPS is taken"
+
 
 @dataclass(frozen=True)
 class Described:
@@ -31,6 +33,7 @@ class Described:
         affine: (4, 4) index -> LPS mm.
         voxels: where the numbers are stored and how, as `_packed.voxels` takes it.
         sized: whether it says how large voxels are, which are 1 mm otherwise.
+        oriented: whether it says which way in the patient its space goes, which is LPS otherwise.
     """
 
     path: Path
@@ -40,6 +43,7 @@ class Described:
     dtype: np.dtype[Any]
     voxels: dict[str, Any]
     sized: bool
+    oriented: bool = True
 
     def geometry(self) -> Geometry:
         """The grid."""
@@ -52,7 +56,8 @@ class Described:
         array = _packed.voxels(dtype=self.dtype, shape=self.sizes, **self.voxels)
         if self.channels is not None:
             array = np.moveaxis(array, self.channels, 0)
-        meta = {"notes": (*(() if self.sized else (UNSIZED,)), *_common.shear_note(grid))}
+        said = [note for note, known in ((UNSIZED, self.sized), (UNORIENTED, self.oriented)) if not known]
+        meta = {"notes": (*said, *_common.shear_note(grid))}
         return _common.volume(self.path, array.reshape((-1, *grid.shape), order="A"), grid, kind, meta)
 
 

@@ -45,14 +45,16 @@ class Source:
         headers: one a slice, in the order of k; or the one of a file that holds all slices. No more than `NEEDED`.
         geometry: of the series.
         notes: what was odd about the headers; never a value.
+        frames: of each slice the number, from 1 on, of its frame in that one file; nothing where each has a file.
     """
 
     headers: tuple[Header, ...]
     geometry: Geometry
     notes: tuple[str, ...] = ()
+    frames: tuple[int, ...] = ()
 
     @classmethod
-    def of(cls, headers: Sequence[Header], geometry: Geometry) -> Self:
+    def of(cls, headers: Sequence[Header], geometry: Geometry, frames: tuple[int, ...] = ()) -> Self:
         """Of headers as they were read. Text that is no valid DICOM is left out, for what is written has to be.
 
         Raises:
@@ -68,7 +70,7 @@ class Source:
         if not kept[0].get("FrameOfReferenceUID"):
             notes.append("the series has no frame of reference; the object has one of its own")
             kept = tuple(_changed(header, FrameOfReferenceUID=_new_uid(kept[0].SeriesInstanceUID)) for header in kept)
-        found = cls(kept, geometry, tuple(notes))
+        found = cls(kept, geometry, tuple(notes), frames)
         thick = [
             header if header.get("SliceThickness") else _changed(header, SliceThickness=found.gap_mm) for header in kept
         ]

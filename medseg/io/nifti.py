@@ -161,7 +161,7 @@ def _grid(path: Path, header: Header) -> tuple[Geometry, dict[str, Any]]:
 
 
 def _with_sizes(path: Path, header: Header, shape: tuple[int, ...], unit_mm: float) -> list[str]:
-    """See that the voxel sizes, of which qform and bare axes are made, are lengths; notes on single voxels that get 1 mm.
+    """Check that the voxel sizes, of which qform and bare axes are made, are lengths; notes on single voxels that get 1 mm.
 
     Raises:
         GeometryError: an axis of several voxels has none. A minus is none either: readers mirror the scan, or do not.

@@ -68,7 +68,9 @@ def _header(path: Path) -> Described:
         affine = _described.affine(*_axes(fields, axes))
         words = fields.get("spacings", "").split()
         sized = "spacedirections" in fields or (bool(words) and all(np.isfinite(float(words[axis])) for axis in axes))
-        return Described(path, sizes, channels, affine, dtype, _voxels(path, fields, end), sized)
+        return Described(
+            path, sizes, channels, affine, dtype, _voxels(path, fields, end), sized, _space(fields) in _TO_LPS
+        )
     except (KeyError, ValueError, IndexError, StopIteration, OverflowError) as error:
         raise _described.not_one(path) from error
 
@@ -104,12 +106,15 @@ def _axes(fields: Mapping[str, str], axes: list[int]) -> tuple[list[Array], list
     vectors = _vectors(fields.get("spacedirections", ""))
     if not vectors:
         return _spaced(fields, axes)
-    signs = _units_mm(fields) * np.array(
-        _TO_LPS.get(fields.get("space", "").lower().removesuffix("-time").removesuffix("t"), (1, 1, 1))
-    )
+    signs = _units_mm(fields) * np.array(_TO_LPS.get(_space(fields), (1, 1, 1)))
     steps = [np.array(vectors[axis][:3], float) for axis in axes]  # type: ignore[index]
     origin = (_vectors(fields.get("spaceorigin", "")) or [None])[0] or [0.0, 0.0, 0.0]
     return [step * signs[: len(step)] for step in steps], [a * b for a, b in zip(origin, signs, strict=False)]
+
+
+def _space(fields: Mapping[str, str]) -> str:
+    """What the space is called, without its time."""
+    return fields.get("space", "").lower().removesuffix("-time").removesuffix("t")
 
 
 def _units_mm(fields: Mapping[str, str]) -> Array:

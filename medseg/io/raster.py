@@ -23,9 +23,9 @@ from PIL import Image
 from medseg import picture
 from medseg.errors import DataError
 from medseg.files import atomic, read_json
-from medseg.io import _common, _packed, _png, _tiff
-from medseg.plural import counted
+from medseg.io import _common, _exif, _packed, _png, _tiff
 from medseg.volume import Geometry, Kind, Volume
+from medseg.wording import counted
 
 Array = npt.NDArray[Any]
 
@@ -46,6 +46,7 @@ _DAMAGE = (
 _RAW, _PACKED = 8, 1 << 14  # bytes of pixels that a byte of a file may hold: eight bits, or a blank page in any packing
 _SIDECAR = 1 << 16  # bytes of a file that says how large pixels are
 COARSE = "of the 16 bits of a colour, or of grey beside transparency, only 8 are read"
+INVERSE = "WhiteIsZero: meant to be shown with low values bright; the values are kept as stored"
 NOTE = "plain images hold no position and no size: a pixel is taken as 1 mm"
 
 
@@ -77,6 +78,10 @@ def read(path: Path, kind: Kind, spacing_mm: Sequence[float] | None = None) -> V
                     f"'{path}': {COARSE}, so that labels may become one. Export the mask in 8 bits, or in grey."
                 )
             meta["notes"] += (COARSE,)
+        if _tiff.is_inverse(image):
+            meta["notes"] += (INVERSE,)
+        if _exif.is_turned(image):
+            meta["notes"] += (_exif.NOTE,)
         array = _pages(path, image, kind, grid)
     return _common.volume(path, array, grid, kind, meta)
 
@@ -98,7 +103,8 @@ def _opened(path: Path) -> Iterator[Image.Image]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of large images, which are refused at twice the size, and of odd metadata
-            with Image.open(path, formats=("PNG", "TIFF", "JPEG")) as image:
+            # of a stream: where Pillow maps a file into memory, it scrambles TIFFs that are shown turned
+            with path.open("rb") as stream, Image.open(stream, formats=("PNG", "TIFF", "JPEG")) as image:
                 yield image
     except Image.DecompressionBombError as error:
         raise DataError(f"'{path}' has more pixels than are read at once. Cut it into tiles.") from error
@@ -117,7 +123,7 @@ def _grid(path: Path, image: Image.Image, spacing_mm: Sequence[float] | None) ->
         raise DataError(f"'{path}' has {pages} pictures; expected one, or a TIFF of slices. Save it anew as TIFF.")
     known = spacing_mm or _told(path)
     i, j, k = _checked(path, known) if known else (1.0, 1.0, 1.0)
-    return Geometry((*image.size, pages), np.diag((-i, -j, k, 1.0))), {"notes": () if known else (NOTE,)}
+    return Geometry((*_exif.size(image), pages), np.diag((-i, -j, k, 1.0))), {"notes": () if known else (NOTE,)}
 
 
 def _check_promise(path: Path, image: Image.Image, pages: int) -> None:
@@ -169,9 +175,9 @@ def _pages(path: Path, image: Image.Image, kind: Kind, grid: Geometry) -> Array:
             raise DataError(
                 f"'{path}' lacks a part of page {number + 1} of {grid.shape[2]}. Copy it again from its source."
             )
-        _tiff.keep_order(image)
+        _tiff.keep_values(image)
         # Of a page that lies about its size nothing is read.
-        page = _plain(image, kind) if image.size == grid.shape[:2] else np.empty((0, 0))
+        page = _plain(_exif.shown(image), kind) if _exif.size(image) == grid.shape[:2] else np.empty((0, 0))
         page = page.reshape((*page.shape, 1)[:3]).T
         if found is None:
             _packed.check_memory(path, page.nbytes * grid.shape[2])

@@ -4,7 +4,7 @@ Each file of this folder is a loss and has a `Config` and `build(config) -> nn.M
 `loss(output, target, context)` and gives a scalar:
 
 - output: logits `(B, K, *spatial)`, 2D or 3D, or a model's training output with fields `logits`, `auxiliary` and `boundary`;
-- target: classes `(B, *spatial)`, or memberships `(B, K, *spatial)` that are soft (softmax) or may overlap (sigmoid);
+- target: classes `(B, *spatial)`, or memberships `(B, K, *spatial)` that sum to 1 (softmax) or may overlap (sigmoid);
 - context: `LossContext`; losses that need nothing from it may be called without.
 """
 

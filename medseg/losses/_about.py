@@ -61,8 +61,8 @@ def about(name: str) -> About:
 
 
 def _plain(value: Any) -> str:
-    """A value as YAML writes it, with four digits; of losses within a loss the names."""
+    """A value as YAML writes it, of losses within a loss the names. Read again, a number is the same: 4/3 is not 1.333."""
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     nested = isinstance(value, list) and value and all(isinstance(item, dict) for item in value)
     return title(value) if nested else json.dumps(value)

@@ -8,10 +8,12 @@ from typing import Any, Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
+from medseg.errors import ConfigError
 from medseg.losses._context import LossContext
 from medseg.losses._level import Level, make_level
 from medseg.losses._options import Options
 from medseg.losses._target import with_channels
+from medseg.wording import brief
 
 C = TypeVar("C", bound=Options)
 
@@ -21,13 +23,25 @@ def resolutions(output: Any) -> tuple[Tensor, ...]:
     return (output.logits, *output.auxiliary) if hasattr(output, "auxiliary") else (output,)
 
 
+def known(context: Any) -> LossContext:
+    """The context of a batch, be it without facts.
+
+    Raises:
+        ConfigError: it is no context.
+    """
+    if not isinstance(context, LossContext | None):
+        raise ConfigError(f"expected LossContext(...) as the context, got {brief(context)}")
+    return context or LossContext()
+
+
 class Loss(nn.Module, ABC, Generic[C]):
     """A loss on logits and targets. It does all that losses share; a particular one adds `term`.
 
     Auxiliary outputs of a model (deep supervision) are compared with the target at their own resolution and weigh 1/2,
     1/4, ... of the full one, all weights summing to 1. Arithmetic is in float32 at least, inside autocast too, so that a
     loss and its slope are finite for logits of +-50. A batch without a single voxel that counts has the loss's value for
-    nothing to compare, and zero gradients; losses that need no truth count every voxel.
+    nothing to compare, and zero gradients; losses that need no truth count every voxel. Elsewhere, what is ignored might as well be
+    cut off: no boundary, contour, distance or skeleton ends there.
     """
 
     def __init__(self, config: C) -> None:
@@ -53,7 +67,7 @@ class Loss(nn.Module, ABC, Generic[C]):
             ConfigError: shapes, classes, weights and activation do not fit together, or the context lacks what the loss needs.
         """
         outputs = resolutions(output)
-        target, context = with_channels(target, outputs[0]), context or LossContext()
+        target, context = with_channels(target, outputs[0]), known(context)
         with torch.autocast(target.device.type, enabled=False):
             terms = torch.stack([self.term(make_level(logits, target, context, self.config)) for logits in outputs])
             shares = 0.5 ** torch.arange(len(outputs), dtype=terms.dtype, device=terms.device)

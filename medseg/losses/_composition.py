@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from medseg.losses._common import resolutions
+from medseg.losses._common import known, resolutions
 from medseg.losses._context import LossContext
 from medseg.losses._schedule import Scheduled, at
 from medseg.settings import Settings
@@ -31,11 +32,10 @@ class Sum(nn.Module):
         self.losses, self.terms = nn.ModuleList(losses), tuple(terms)
 
     def forward(self, output: Any, target: Tensor, context: LossContext | None = None) -> Tensor:
-        """The loss of a batch; as of every loss."""
-        progress = context.progress if context else 0.0
-        weights = [at(term.weight, progress) for term in self.terms]
-        total: Tensor = 0.0 * resolutions(output)[0].float().sum()  # has a slope, be it of nothing
-        for weight, loss in zip(weights, self.losses, strict=True):
-            if weight:
-                total = total + weight * loss(output, target, context)
-        return total
+        """The loss of a batch; as in every loss."""
+        context = known(context)
+        weighed = zip((at(term.weight, context.progress) for term in self.terms), self.losses, strict=True)
+        values = [weight * loss(output, target, context) for weight, loss in weighed if weight]
+        if not values:
+            values = [0.0 * resolutions(output)[0].float().sum()]  # has a slope, be it of nothing
+        return torch.stack(values).sum()

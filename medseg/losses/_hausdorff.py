@@ -25,7 +25,7 @@ class Config(OverlapOptions):
 
 
 def composite(errors: Tensor, level: Level, config: Config) -> Tensor:
-    """Mean of `(B, K, *spatial)`, or of its structures alone, over voxels and classes, with Dice beside it where wanted (eq. 24)."""
+    """Mean of `(B, S, *spatial)` over voxels and classes, with Dice beside it where wanted (eq. 24)."""
     loss = voxel_mean(errors, level, config)
     if config.dice_weight:
         overlap = dice(soft_counts(level, config, squared=True), config.smooth)

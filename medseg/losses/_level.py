@@ -12,7 +12,7 @@ from torch import Tensor
 from medseg.errors import ConfigError
 from medseg.losses._context import LossContext
 from medseg.losses._options import Options
-from medseg.losses._target import all_count, memberships, nearest
+from medseg.losses._target import all_count, memberships, nearest, real
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +57,8 @@ class Level:
         """Logarithm of 1 - p, `(B, K, *spatial)`, exact where p rounds to 1."""
         if not self.exclusive:
             return F.logsigmoid(-self.logits)
+        if self.logits.shape[1] == 2:
+            return self.log_p.flip(1)
         likely = self.p > 0.5  # one class a voxel at most; for the others 1 - p loses nothing
         others = self.log_p.masked_fill(likely, -torch.inf).logsumexp(1, keepdim=True)
         return torch.where(likely, others, torch.log1p(-self.p.masked_fill(likely, 0)))
@@ -98,9 +100,9 @@ class Level:
         """Values `(B, C, *spatial)` of any resolution at this one, averaged.
 
         Raises:
-            ConfigError: they are of another batch, or have another number of axes.
+            ConfigError: they are no tensor, of another batch, or have another number of axes.
         """
-        values, size = values.to(self.logits), self.logits.shape[2:]
+        values, size = real(values, "what stands beside logits").to(self.logits), self.logits.shape[2:]
         if values.ndim != self.logits.ndim or len(values) != len(self.logits):
             here, there = tuple(self.logits.shape), tuple(values.shape)
             raise ConfigError(f"beside logits {here} expected (B, C, *spatial) of the same batch, got {there}")
@@ -132,9 +134,10 @@ def make_level(logits: Tensor, target: Tensor, context: LossContext, options: Op
     target = nearest(target, size)
     valid = None if all_count(logits, target, options) else (target != options.ignore_index).all(1, keepdim=True)
     truth, classes = memberships(target, logits), target.shape[1] != logits.shape[1]
-    spacing = (context.spacing_mm or (1.0,) * len(size))[: len(size)]
-    if len(spacing) < len(size) or not all(step > 0 for step in spacing):
-        raise ConfigError(f"spacing_mm needs {len(size)} numbers above 0, one a spatial axis, got {context.spacing_mm}")
+    spacing = context.spacing_mm or (1.0,) * len(size)
+    if len(spacing) not in (len(size), 3):
+        raise ConfigError(f"spacing_mm needs {len(size)} numbers above 0, one a spatial axis, got {spacing}")
+    spacing = spacing[: len(size)]
     exclusive = options.activation == "softmax"
     return Level(
         logits,

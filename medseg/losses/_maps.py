@@ -20,35 +20,40 @@ def masks(level: Level) -> Tensor:
     return level.truth > 0.5
 
 
-def to_other_side(level: Level) -> Tensor:
-    """Distance of each voxel to the nearest one of another class, `(B, 1, *spatial)`, with sigmoid of the other side, `(B, K, *spatial)`.
+def to_boundary(mask: Tensor, level: Level) -> Tensor:
+    """Distance of each voxel to the nearest one on the other side of each mask's boundary, `(B, K, *spatial)`.
 
-    In mm where the spacing is known, in voxels otherwise; 0 where there is no other side.
+    In mm where the spacing is known, in voxels otherwise; 0 where there is no other side. What is ignored is on no side.
     """
+    counted = None if level.valid is None else level.valid.bool()
+    return to_boundary_batch(mask, level.spacing_mm, counted).to(level.truth)
+
+
+def to_other_side(level: Level) -> Tensor:
+    """`to_boundary` of each voxel's own class, `(B, 1, *spatial)`, with sigmoid of each structure, `(B, K, *spatial)`."""
     mask = masks(level)
-    distance = to_boundary_batch(mask, level.spacing_mm).to(level.truth)
+    distance = to_boundary(mask, level)
     return (distance * mask).sum(1, keepdim=True) if level.exclusive else distance
 
 
 def beside_boundary(level: Level) -> Tensor:
-    """1 for voxels with another class (with sigmoid, the other side) beside them along an axis, else 0; shape as of `to_other_side`.
+    """1 for voxels with another class (with sigmoid, the other side) beside them along an axis, else 0; shape as in `to_other_side`.
 
     A voxel that is ignored is of no class, and nobody's neighbour.
     """
     mask = masks(level).to(level.truth)
-    ignored = 0 if level.valid is None else 1 - level.valid
-    inner = mask * (1 - erode(mask + ignored))
+    inner = mask * (1 - erode(mask, level.valid))
     if level.exclusive:
         return inner.amax(1, keepdim=True)
     outside = level.keep(1 - mask)
-    return inner + outside * (1 - erode(outside + ignored))
+    return inner + outside * (1 - erode(outside, level.valid))
 
 
 def between_objects(level: Level, sigma: float) -> Tensor:
     """exp(-(d1 + d2)^2 / (2 sigma^2)), d1 and d2 the distances to the two nearest objects; 0 inside objects.
 
     An object is a connected part of a class that is not background (with sigmoid, of a channel); corners connect. Objects are
-    found on the host, distances on the device of the logits. Shape as of `to_other_side`.
+    found on the host, distances on the device of the logits. Shape as in `to_other_side`.
     """
     maps = level.truth.argmax(1, keepdim=True) if level.exclusive else masks(level).long()
     closeness = [_closeness(one, level.spacing_mm, sigma) for one in maps.flatten(0, 1)]

@@ -8,8 +8,11 @@ from pydantic import Field
 
 from medseg.settings import Settings
 
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_LARGEST = 1e9  # what is larger, times what a voxel costs, leaves single precision
+Weight = Annotated[float, Field(ge=0, le=_LARGEST, allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, le=_LARGEST, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
+Times = Annotated[int, Field(ge=1, le=1000)]  # that something is repeated for each batch
 
 
 class Options(Settings):
@@ -18,7 +21,8 @@ class Options(Settings):
     Args:
         activation: "softmax" where classes exclude each other, "sigmoid" where they may overlap (or for one channel).
         ignore_index: target value of voxels that count nowhere; with memberships, a voxel is left out where any channel has it.
-        class_weights: one number an output channel, background included; None weighs all alike.
+        class_weights: one number an output channel, background included; None weighs all alike. A mean over structures is divided
+            by the sum of their weights; what a voxel costs is multiplied by its weight.
     """
 
     activation: Literal["softmax", "sigmoid"] = "softmax"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from medseg.losses._level import Level
@@ -13,7 +12,7 @@ from medseg.losses._options import OverlapOptions, StructureOptions
 
 
 class Counts(NamedTuple):
-    """Soft numbers of voxels, `(B, K)`, or `(1, K)` over the batch."""
+    """Soft numbers of voxels by sample and structure, `(B, S)`, or `(1, S)` over the batch."""
 
     both: Tensor
     predicted: Tensor
@@ -25,17 +24,17 @@ def soft_counts(level: Level, options: OverlapOptions, *, squared: bool = False)
 
     Over the batch they are summed over the parts of it that other processes have, too.
     """
-    p, truth = level.keep(level.p), level.truth
-    both, predicted = (values.flatten(2).sum(2) for values in (p * truth, p * p if squared else p))
-    counts = Counts(both, predicted, truth.square().flatten(2).sum(2) if squared else level.true)
+    p, truth = structures(level, options)
+    sums = (p * truth, *((p.square(), truth.square()) if squared else (p, truth)))
+    counts = Counts(*(values.flatten(2).sum(2) for values in sums))
     if not options.batch:
         return counts
     return Counts(*level.context.total(torch.stack([values.sum(0, keepdim=True) for values in counts])))
 
 
 def ratio(above: Tensor, below: Tensor) -> Tensor:
-    """above / below, and 1 where below is 0: nothing predicted where there is nothing to find."""
-    return torch.where(below > 0, above / below.clamp(min=1e-12), 1.0)
+    """above / below, and 1 where below is 0: nothing predicted where there is nothing to find. NaN stays NaN."""
+    return torch.where(below <= 0, 1.0, above / below.clamp(min=1e-12))
 
 
 def dice(counts: Counts, smooth: float) -> Tensor:
@@ -58,7 +57,7 @@ def generalised_dice(level: Level, options: OverlapOptions) -> Tensor:
 
 
 def _inverse_squares(true: Tensor, weights: Tensor) -> Tensor:
-    """Weights `(B, K)`. A class absent from a sample, whose weight would be infinite, shares the largest one there."""
+    """Weights `(B, S)`. A class absent from a sample, whose weight would be infinite, shares the largest one there."""
     present = true > 0
     inverse = torch.where(present & (weights > 0), true.clamp(min=1e-6) ** -2, 0)
     return torch.where(present, inverse, inverse.amax(1, keepdim=True)) * weights
@@ -69,19 +68,28 @@ def first_structure(level: Level, options: StructureOptions) -> int:
     return int(level.exclusive and not options.include_background)
 
 
-def class_weights(level: Level, options: StructureOptions) -> Tensor:
-    """Weights `(K,)` with 0 for a background that does not count."""
+def structures(level: Level, options: StructureOptions) -> tuple[Tensor, Tensor]:
+    """Probabilities and truth of the S channels that count, `(B, S, *spatial)`, 0 where ignored."""
     first = first_structure(level, options)
-    return torch.cat([torch.zeros_like(level.weights[:first]), level.weights[first:]])
+    return level.keep(level.p[:, first:]), level.truth[:, first:]
 
 
-def class_mean(values: Tensor, level: Level, options: StructureOptions) -> Tensor:
-    """Weighted mean over classes and plain mean over samples of `(B, K)`."""
+def class_weights(level: Level, options: StructureOptions) -> Tensor:
+    """Weights of the channels that count, `(S,)`."""
+    return level.weights[first_structure(level, options) :]
+
+
+def class_mean(values: Tensor, level: Level, options: StructureOptions, counted: Tensor | None = None) -> Tensor:
+    """Weighted mean over classes and plain mean over samples of `(B, S)`, or of `(B, K)` with a background to leave out.
+
+    With `counted`, 0 or 1 for each value, of those alone that count; a sample without any has a mean of 0.
+    """
     weights = class_weights(level, options)
-    return (values * weights).sum(1).mean() / weights.sum().clamp(min=1e-12)
+    first = values.shape[1] - len(weights)
+    shares = weights if counted is None else weights * counted[:, first:]
+    return ((values[:, first:] * shares).sum(1) / shares.sum(-1).clamp(min=1e-12)).mean()
 
 
 def voxel_mean(values: Tensor, level: Level, options: StructureOptions) -> Tensor:
-    """Mean over voxels and weighted mean over classes of `(B, K, *spatial)`, or of its structures alone; 0 where ignored."""
-    sums = values.flatten(2).sum((0, 2))
-    return class_mean(F.pad(sums, (len(level.weights) - len(sums), 0))[None] / level.voxels, level, options)
+    """Mean over voxels and weighted mean over classes of `(B, S, *spatial)` that are 0 where ignored."""
+    return class_mean(values.flatten(2).sum((0, 2))[None] / level.voxels, level, options)

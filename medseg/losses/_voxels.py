@@ -12,6 +12,7 @@ from torch import Tensor
 
 from medseg.losses._level import Level
 
+_TINY = 1e-30  # the slope of a root that is smaller would be too large for single precision
 Reduction = Literal["mean", "sum", "weighted_mean"]
 Frequency = Literal["inverse", "median"]
 
@@ -123,5 +124,6 @@ def focal(log_right: Tensor, gamma: float) -> Tensor:
 
 
 def power(base: Tensor, exponent: float) -> Tensor:
-    """base ** exponent for a base of 0 or more; the floor keeps the slope of a root finite at 0."""
-    return base.clamp(min=1e-12) ** exponent
+    """base ** exponent for a base of 0 or more (a rounding below 0 is 0). A root is 0 at 0, and has a slope of 0 there."""
+    raised = base.clamp(min=_TINY) ** exponent
+    return raised if exponent >= 1 else raised * (base > _TINY)

@@ -13,7 +13,7 @@ from medseg.losses._common import Loss
 from medseg.losses._contours import length
 from medseg.losses._level import Level
 from medseg.losses._options import StructureOptions, Weight
-from medseg.losses._regions import voxel_mean
+from medseg.losses._regions import structures, voxel_mean
 
 
 class Config(StructureOptions):
@@ -32,12 +32,10 @@ class ActiveContour(Loss[Config]):
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where nothing counts, 1e-4 where nothing is found and nothing there."""
-        p, truth = level.p, level.truth
-        region = level.keep(p * (1 - truth).square() + (1 - p) * truth.square())
+        p, truth = structures(level, self.config)
+        region = p * (1 - truth).square() + (1 - p) * truth.square()
         contour = length(p, level.spacing_mm, level.valid)
         return voxel_mean(contour + self.config.region_weight * region, level, self.config)
 
 
-def build(config: Config) -> ActiveContour:
-    """Make the loss."""
-    return ActiveContour(config)
+build = ActiveContour

@@ -49,6 +49,4 @@ class BalancedCrossEntropy(Loss[Config]):
         return 1 - structures / level.sizes.clamp(min=1)
 
 
-def build(config: Config) -> BalancedCrossEntropy:
-    """Make the loss."""
-    return BalancedCrossEntropy(config)
+build = BalancedCrossEntropy

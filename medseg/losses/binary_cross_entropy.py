@@ -36,6 +36,4 @@ class BinaryCrossEntropy(Loss[Config]):
         return class_mean(-sums / level.voxels, level, self.config)
 
 
-def build(config: Config) -> BinaryCrossEntropy:
-    """Make the loss."""
-    return BinaryCrossEntropy(config)
+build = BinaryCrossEntropy

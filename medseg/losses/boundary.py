@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from medseg.distance import to_boundary_batch
 from medseg.losses._common import Loss
 from medseg.losses._level import Level
-from medseg.losses._maps import masks
+from medseg.losses._maps import to_boundary
 from medseg.losses._options import OverlapOptions, Weight
-from medseg.losses._regions import first_structure, generalised_dice, voxel_mean
+from medseg.losses._regions import generalised_dice, structures, voxel_mean
 from medseg.losses._schedule import ScheduledShare, at
 
 
@@ -40,17 +39,15 @@ class Boundary(Loss[Config]):
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where nothing counts."""
-        mask = masks(level)
-        mask[:, : first_structure(level, self.config)] = False
-        distance = to_boundary_batch(mask, level.spacing_mm).to(level.truth)
+        p, truth = structures(level, self.config)
+        mask = truth > 0.5
+        distance = to_boundary(mask, level)
         phi = distance.where(~mask, -distance)
-        loss = voxel_mean(level.keep(phi * level.p), level, self.config)
+        loss = voxel_mean(phi * p, level, self.config)
         alpha = at(self.config.alpha, level.context.progress)
         if alpha:
             loss = alpha * (1 - generalised_dice(level, self.config)).mean() + (1 - alpha) * loss
         return loss
 
 
-def build(config: Config) -> Boundary:
-    """Make the loss."""
-    return Boundary(config)
+build = Boundary

@@ -44,6 +44,4 @@ class BoundaryWeightedCrossEntropy(Loss[Config]):
         return (each_voxel(level, torch.neg, balance(level)) * weights).sum() / answers(level)
 
 
-def build(config: Config) -> BoundaryWeightedCrossEntropy:
-    """Make the loss."""
-    return BoundaryWeightedCrossEntropy(config)
+build = BoundaryWeightedCrossEntropy

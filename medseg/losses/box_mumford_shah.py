@@ -57,6 +57,4 @@ class BoxMumfordShah(Loss[Config]):
         return boxes
 
 
-def build(config: Config) -> BoxMumfordShah:
-    """Make the loss."""
-    return BoxMumfordShah(config)
+build = BoxMumfordShah

@@ -10,7 +10,6 @@ from __future__ import annotations
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
@@ -18,7 +17,7 @@ from medseg.losses._common import Loss
 from medseg.losses._level import Level
 from medseg.losses._morphology import skeleton
 from medseg.losses._options import OverlapOptions, Share, Weight
-from medseg.losses._regions import class_mean, dice, first_structure, ratio, soft_counts
+from medseg.losses._regions import class_mean, dice, ratio, soft_counts, structures
 
 
 class Config(OverlapOptions):
@@ -31,7 +30,7 @@ class Config(OverlapOptions):
     """
 
     alpha: Share = 1.0
-    iterations: Annotated[int, Field(ge=0)] = 3
+    iterations: Annotated[int, Field(ge=0, le=1000)] = 3
     smooth: Weight = 1.0
 
 
@@ -48,21 +47,19 @@ class ClDice(Loss[Config]):
         return loss
 
     def _centreline(self, level: Level) -> Tensor:
-        """clDice by sample and class; 1 for a background that does not count."""
-        first, smooth = first_structure(level, self.config), self.config.smooth
-        p, truth = (values[:, first:] for values in (level.keep(level.p), level.truth))
+        """clDice by sample and structure."""
+        smooth = self.config.smooth
+        p, truth = structures(level, self.config)
+        whole = truth.to(torch.int8) if level.hard else truth  # the same numbers in a quarter of the bytes
         found = []
-        for lines, region in ((p, truth), (truth, p)):
-            bones = skeleton(lines, self.config.iterations)
+        for lines, region in ((p, truth), (whole, p)):
+            bones = skeleton(lines, self.config.iterations, level.valid).to(region)
             sums = torch.stack([values.flatten(2).sum(2) for values in (bones * region, bones)])
             if self.config.batch:
                 sums = level.context.total(sums.sum(1, keepdim=True))
             found.append(ratio(sums[0] + smooth, sums[1] + smooth))
         precision, sensitivity = found
-        coefficient = 2 * precision * sensitivity / (precision + sensitivity).clamp(min=1e-12)
-        return F.pad(coefficient, (first, 0), value=1.0)
+        return 2 * precision * sensitivity / (precision + sensitivity).clamp(min=1e-12)
 
 
-def build(config: Config) -> ClDice:
-    """Make the loss."""
-    return ClDice(config)
+build = ClDice

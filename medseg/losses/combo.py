@@ -45,6 +45,4 @@ class Combo(Loss[Config]):
         return config.alpha * cross_entropy - (1 - config.alpha) * classes * overlap
 
 
-def build(config: Config) -> Combo:
-    """Make the loss."""
-    return Combo(config)
+build = Combo

@@ -29,7 +29,7 @@ class Config(Options):
         scale: lambda.
     """
 
-    base: Annotated[float, Field(gt=1)] = math.e
+    base: Annotated[float, Field(gt=1, le=1e9)] = math.e
     scale: Weight = 5.0
 
 
@@ -49,6 +49,4 @@ class Conservative(Loss[Config]):
         return self.config.scale * (1 - surprise).square() * surprise.log() / unit
 
 
-def build(config: Config) -> Conservative:
-    """Make the loss."""
-    return Conservative(config)
+build = Conservative

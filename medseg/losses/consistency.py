@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from medseg.errors import ConfigError
-from medseg.losses._common import Loss, resolutions
+from medseg.losses._common import Loss, known, resolutions
 from medseg.losses._context import LossContext
 from medseg.losses._level import Level
 from medseg.losses._options import Options, Weight
@@ -39,12 +39,12 @@ class Consistency(Loss[Config]):
     """
 
     def forward(self, output: Any, target: Tensor, context: LossContext | None = None) -> Tensor:
-        """As of every loss; the network is asked once for all resolutions.
+        """As in every loss; the network is asked once for all resolutions.
 
         Raises:
             ConfigError: the context has neither a second prediction nor a network and an image.
         """
-        context = context or LossContext()
+        context = known(context)
         extras = {**(context.extras or {})}
         if "second" not in extras:
             extras["second"] = self._ask(context)
@@ -71,6 +71,4 @@ class Consistency(Loss[Config]):
         return resolutions(output)[0]
 
 
-def build(config: Config) -> Consistency:
-    """Make the loss."""
-    return Consistency(config)
+build = Consistency

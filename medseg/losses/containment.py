@@ -69,6 +69,4 @@ class Containment(Loss[Config]):
         return pairs.sum() / max(1, len(pairs))
 
 
-def build(config: Config) -> Containment:
-    """Make the loss."""
-    return Containment(config)
+build = Containment

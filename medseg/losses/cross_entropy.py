@@ -42,6 +42,4 @@ class CrossEntropy(Loss[Config]):
         return log_loss(level, weights, self.config.reduction)
 
 
-def build(config: Config) -> CrossEntropy:
-    """Make the loss."""
-    return CrossEntropy(config)
+build = CrossEntropy

@@ -34,6 +34,4 @@ class Dice(Loss[Config]):
         return class_mean(1 - dice(counts, self.config.smooth), level, self.config)
 
 
-def build(config: Config) -> Dice:
-    """Make the loss."""
-    return Dice(config)
+build = Dice

@@ -42,6 +42,4 @@ class DiceCE(Loss[Config]):
         return config.dice_weight * class_mean(1 - coefficient, level, config) + config.ce_weight * entropy
 
 
-def build(config: Config) -> DiceCE:
-    """Make the loss."""
-    return DiceCE(config)
+build = DiceCE

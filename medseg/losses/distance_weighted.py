@@ -7,16 +7,13 @@ Equation: none in Taghanaki et al. 2021; the paper inverts its distance maps, an
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from medseg.losses._common import Loss
 from medseg.losses._level import Level
 from medseg.losses._maps import to_other_side
-from medseg.losses._options import Options, Weight
+from medseg.losses._options import Options, Positive, Weight
 from medseg.losses._voxels import answers, balance, each_voxel
 
 
@@ -29,7 +26,7 @@ class Config(Options):
     """
 
     alpha: Weight = 1.0
-    decay: Annotated[float, Field(gt=0)] = 5.0
+    decay: Positive = 5.0
 
 
 class DistanceWeighted(Loss[Config]):
@@ -43,6 +40,4 @@ class DistanceWeighted(Loss[Config]):
         return losses.sum() / answers(level)
 
 
-def build(config: Config) -> DistanceWeighted:
-    """Make the loss."""
-    return DistanceWeighted(config)
+build = DistanceWeighted

@@ -7,16 +7,13 @@ Equation: 6 of Taghanaki et al. 2021, where the map is added to the loss, and so
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from medseg.losses._common import Loss
 from medseg.losses._level import Level
 from medseg.losses._maps import between_objects
-from medseg.losses._options import Options, Weight
+from medseg.losses._options import Options, Positive, Weight
 from medseg.losses._voxels import Balance, answers, balance, each_voxel
 
 
@@ -29,7 +26,7 @@ class Config(Options):
     """
 
     w0: Weight = 10.0
-    sigma: Annotated[float, Field(gt=0)] = 5.0
+    sigma: Positive = 5.0
 
 
 class DistanceWeightedCrossEntropy(Loss[Config]):
@@ -46,6 +43,4 @@ class DistanceWeightedCrossEntropy(Loss[Config]):
         return losses.sum() / answers(level)
 
 
-def build(config: Config) -> DistanceWeightedCrossEntropy:
-    """Make the loss."""
-    return DistanceWeightedCrossEntropy(config)
+build = DistanceWeightedCrossEntropy

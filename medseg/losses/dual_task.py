@@ -15,11 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from medseg.errors import ConfigError
-from medseg.losses._common import Loss
+from medseg.losses._common import Loss, known
 from medseg.losses._context import LossContext
 from medseg.losses._contours import length
 from medseg.losses._level import Level
 from medseg.losses._maps import beside_boundary
+from medseg.losses._morphology import beside
 from medseg.losses._options import Options, Share, Weight
 from medseg.losses._voxels import answers, balance, each_voxel
 
@@ -50,12 +51,12 @@ class DualTask(Loss[Config]):
     """
 
     def forward(self, output: Any, target: Tensor, context: LossContext | None = None) -> Tensor:
-        """As of every loss.
+        """As in every loss.
 
         Raises:
             ConfigError: the network gives no boundaries, and the context has none.
         """
-        context = context or LossContext()
+        context = known(context)
         extras = {**(context.extras or {})}
         if getattr(output, "boundary", None) is not None:
             extras["boundary"] = output.boundary
@@ -101,25 +102,19 @@ def potential(values: Tensor, valid: Tensor | None = None) -> Tensor:
 
     Args:
         values: `(B, K, *spatial)`, 0 to 1.
-        valid: `(B, 1, *spatial)`, 0 where ignored: what is there takes no part.
+        valid: `(B, 1, *spatial)`, 0 where ignored: what is there takes no part, no more than what lies outside.
     """
     axes = values.ndim - 2
-    if valid is None:
-        return length(_blurred(values), (1.0,) * axes) / axes**0.5
-    near = _blurred(valid).clamp(min=0.5**axes)  # less is only where ignored
-    return length(_blurred(values * valid) / near, (1.0,) * axes, valid) / axes**0.5
+    counted = torch.ones_like(values[:, :1]) if valid is None else valid
+    near = _blurred(counted).clamp(min=0.5**axes)  # less is only where ignored
+    return length(_blurred(values * counted) / near, (1.0,) * axes, valid) / axes**0.5
 
 
 def _blurred(values: Tensor) -> Tensor:
-    """Weighted means over neighbours, (1, 2, 1) / 4 along each axis; ends are repeated."""
+    """Sums over neighbours, weighed by (1, 2, 1) / 4 along each axis; outside lies nothing."""
     for axis in range(2, values.ndim):
-        size = values.shape[axis]
-        padded = torch.cat([values.narrow(axis, 0, 1), values, values.narrow(axis, size - 1, 1)], axis)
-        before, after = padded.narrow(axis, 0, size), padded.narrow(axis, 2, size)
-        values = (before + 2 * values + after) / 4
+        values = (beside(values, axis) + 2 * values) / 4
     return values
 
 
-def build(config: Config) -> DualTask:
-    """Make the loss."""
-    return DualTask(config)
+build = DualTask

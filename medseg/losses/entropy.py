@@ -31,6 +31,4 @@ class Entropy(Loss[Config]):
         return total / (losses[:, 0].numel() if level.exclusive else losses.numel())
 
 
-def build(config: Config) -> Entropy:
-    """Make the loss."""
-    return Entropy(config)
+build = Entropy

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from medseg.losses._common import Loss
 from medseg.losses._level import Level
-from medseg.losses._options import OverlapOptions, Weight
+from medseg.losses._options import OverlapOptions, Positive, Weight
 from medseg.losses._regions import class_mean, dice, soft_counts
 from medseg.losses._voxels import Balance, answers, balance, each_voxel, power, rarity
 
@@ -32,7 +32,7 @@ class Config(OverlapOptions):
     gamma_ce: Annotated[float, Field(gt=0, le=10)] = 1.0
     dice_weight: Weight = 0.8
     ce_weight: Weight = 0.2
-    smooth: Annotated[float, Field(gt=0)] = 1.0
+    smooth: Positive = 1.0
 
 
 class ExponentialLogarithmic(Loss[Config]):
@@ -49,6 +49,4 @@ class ExponentialLogarithmic(Loss[Config]):
         return config.dice_weight * region + config.ce_weight * voxels.sum() / answers(level)
 
 
-def build(config: Config) -> ExponentialLogarithmic:
-    """Make the loss."""
-    return ExponentialLogarithmic(config)
+build = ExponentialLogarithmic

@@ -41,6 +41,4 @@ class Focal(Loss[Config]):
         return costs.sum() / answers(level)
 
 
-def build(config: Config) -> Focal:
-    """Make the loss."""
-    return Focal(config)
+build = Focal

@@ -28,7 +28,7 @@ class Config(OverlapOptions):
     """
 
     beta: Share = 0.3
-    gamma: Annotated[float, Field(gt=0)] = 4 / 3
+    gamma: Annotated[float, Field(ge=0.01, le=1e9)] = 4 / 3
 
 
 class FocalTversky(Loss[Config]):
@@ -40,6 +40,4 @@ class FocalTversky(Loss[Config]):
         return class_mean(power(1 - index, 1 / self.config.gamma), level, self.config)
 
 
-def build(config: Config) -> FocalTversky:
-    """Make the loss."""
-    return FocalTversky(config)
+build = FocalTversky

@@ -35,6 +35,4 @@ class GeneralisedDice(Loss[Config]):
         return (1 - generalised_dice(level, self.config)).mean()
 
 
-def build(config: Config) -> GeneralisedDice:
-    """Make the loss."""
-    return GeneralisedDice(config)
+build = GeneralisedDice

@@ -15,11 +15,15 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from medseg.errors import ConfigError
 from medseg.losses import _hausdorff
 from medseg.losses._common import Loss
 from medseg.losses._level import Level
-from medseg.losses._options import Share
-from medseg.losses._regions import first_structure
+from medseg.losses._options import Positive, Share
+from medseg.losses._regions import structures
+
+_FARTHEST = 200  # voxels: transforms of larger balls would take gigabytes
+_EDGE = 1 + 1e-6  # a voxel on a ball's edge is in it, whatever rounding says (.6 mm are three steps of .2)
 
 
 class Config(_hausdorff.Config):
@@ -30,7 +34,7 @@ class Config(_hausdorff.Config):
         threshold: of the soft threshold f: the share of a ball that may lie on the other side.
     """
 
-    radii: Annotated[tuple[Annotated[float, Field(gt=0)], ...], Field(min_length=1)] = (3.0, 6.0, 9.0)
+    radii: Annotated[tuple[Positive, ...], Field(min_length=1)] = (3.0, 6.0, 9.0)
     threshold: Share = 0.5
 
 
@@ -39,8 +43,8 @@ class HausdorffConv(Loss[Config]):
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where nothing counts."""
-        config, first = self.config, first_structure(level, self.config)
-        p, truth = (values[:, first:] for values in (level.keep(level.p), level.truth))
+        config = self.config
+        p, truth = structures(level, config)
         invented, missed = ((p - truth).square() * side for side in (p, truth))
         total = torch.zeros_like(p)
         means = _means(torch.stack([p, truth]), level.spacing_mm, config.radii)
@@ -52,10 +56,17 @@ class HausdorffConv(Loss[Config]):
 
 
 def _means(maps: Tensor, spacing: Sequence[float], radii: Sequence[float]) -> list[Tensor]:
-    """Means over balls of each radius around each voxel of `(..., *spatial)`."""
+    """Means over balls of each radius around each voxel of `(..., *spatial)`.
+
+    Raises:
+        ConfigError: a ball of too many voxels.
+    """
     dims = len(spacing)
     size, axes = maps.shape[-dims:], tuple(range(-dims, 0))
-    reach = [int(max(radii) / step) for step in spacing]
+    if max(radii) > _FARTHEST * min(spacing):
+        allowed = f"at most {_FARTHEST} voxels, which are {_FARTHEST * min(spacing):g} here"
+        raise ConfigError(f"loss.radii: expected {allowed}, got {max(radii):g}")
+    reach = [int(max(radii) * _EDGE / step) for step in spacing]
     padded = [max(n, r + 1) + r for n, r in zip(size, reach, strict=True)]
     spectra = torch.fft.rfftn(maps, padded, axes)
     # as frequencies are: 0, 1, 2 ... and then those that are negative
@@ -63,12 +74,10 @@ def _means(maps: Tensor, spacing: Sequence[float], radii: Sequence[float]) -> li
     away = torch.stack(torch.meshgrid(*steps, indexing="ij")).square().sum(0).sqrt()
     means = []
     for radius in radii:
-        ball = (away <= radius * (1 + 1e-6)).to(maps)
+        ball = (away <= radius * _EDGE).to(maps)
         mean = torch.fft.irfftn(spectra * torch.fft.rfftn(ball / ball.sum()), padded, axes)
         means.append(mean[(..., *(slice(n) for n in size))])
     return means
 
 
-def build(config: Config) -> HausdorffConv:
-    """Make the loss."""
-    return HausdorffConv(config)
+build = HausdorffConv

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from medseg.distance import to_boundary_batch
 from medseg.losses._common import Loss
 from medseg.losses._hausdorff import Config, composite
 from medseg.losses._level import Level
-from medseg.losses._regions import first_structure
+from medseg.losses._maps import to_boundary
+from medseg.losses._regions import structures
 
 
 class HausdorffDT(Loss[Config]):
@@ -21,17 +21,9 @@ class HausdorffDT(Loss[Config]):
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where nothing counts."""
-        p = level.keep(level.p)
-        far = self._distance(p.detach(), level) + self._distance(level.truth, level)
-        return composite((p - level.truth).square() * far, level, self.config)
-
-    def _distance(self, membership: Tensor, level: Level) -> Tensor:
-        """`d^alpha` of `(B, K, *spatial)`; a background that does not count is not measured."""
-        mask = membership > 0.5
-        mask[:, : first_structure(level, self.config)] = False
-        return to_boundary_batch(mask, level.spacing_mm).to(membership) ** self.config.alpha
+        p, truth = structures(level, self.config)
+        predicted, true = (to_boundary(values > 0.5, level) ** self.config.alpha for values in (p, truth))
+        return composite((p - truth).square() * (predicted + true), level, self.config)
 
 
-def build(config: Config) -> HausdorffDT:
-    """Make the loss."""
-    return HausdorffDT(config)
+build = HausdorffDT

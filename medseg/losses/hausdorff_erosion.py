@@ -8,17 +8,16 @@ Equation: 24, 26 and 27 of Taghanaki et al. 2021
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
-import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from medseg.losses import _hausdorff
 from medseg.losses._common import Loss
 from medseg.losses._level import Level
-from medseg.losses._regions import first_structure
+from medseg.losses._morphology import beside
+from medseg.losses._options import Times
+from medseg.losses._regions import structures
 
 
 class Config(_hausdorff.Config):
@@ -28,7 +27,7 @@ class Config(_hausdorff.Config):
         erosions: how many; thicker errors cost no more.
     """
 
-    erosions: Annotated[int, Field(ge=1)] = 10
+    erosions: Times = 10
 
 
 class HausdorffErosion(Loss[Config]):
@@ -42,7 +41,8 @@ class HausdorffErosion(Loss[Config]):
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 where nothing counts, and where every error is thinner than an erosion."""
         config, step = self.config, min(level.spacing_mm)
-        errors = (level.keep(level.p) - level.truth)[:, first_structure(level, config) :].square()
+        p, truth = structures(level, config)
+        errors = (p - truth).square()
         total = torch.zeros_like(errors)
         for k in range(1, config.erosions + 1):
             axes = [n for n, wide in enumerate(level.spacing_mm, 2) if _completed(k, step / wide)]
@@ -60,15 +60,11 @@ def _erode(errors: Tensor, axes: Sequence[int]) -> Tensor:
     """Soft erosion of `(B, K, *spatial)` along some axes; nothing lies outside."""
     around = errors
     for axis in axes:
-        size, behind = errors.shape[axis], 2 * (errors.ndim - 1 - axis)
-        padded = F.pad(errors, (0,) * behind + (1, 1))
-        around = around + padded.narrow(axis, 0, size) + padded.narrow(axis, 2, size)
+        around = around + beside(errors, axis)
     eroded = (around / (1 + 2 * len(axes)) - 0.5).relu()
     spatial = tuple(range(2, errors.ndim))
     least, most = eroded.amin(spatial, keepdim=True), eroded.amax(spatial, keepdim=True)
     return torch.where(most > least, (eroded - least) / (most - least).clamp(min=1e-12), eroded)
 
 
-def build(config: Config) -> HausdorffErosion:
-    """Make the loss."""
-    return HausdorffErosion(config)
+build = HausdorffErosion

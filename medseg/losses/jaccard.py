@@ -29,6 +29,4 @@ class Jaccard(Loss[Config]):
         return class_mean(1 - ratio(both + smooth, predicted + true - both + smooth), level, self.config)
 
 
-def build(config: Config) -> Jaccard:
-    """Make the loss."""
-    return Jaccard(config)
+build = Jaccard

@@ -1,6 +1,6 @@
 """Log-cosh Dice loss: the Dice loss, smooth like a square where it is nearly 0.
 
-Formula: ln cosh(1 - D), D the Dice coefficient
+Formula: ln cosh(1 - D), D the Dice coefficient, mean over samples and classes
 Paper: Jadon 2020, A survey of loss functions for semantic segmentation, CIBCB
 Equation: none in Taghanaki et al. 2021
 """
@@ -28,6 +28,4 @@ class LogCoshDice(Loss[Config]):
         return class_mean(1 - dice(counts, self.config.smooth), level, self.config).cosh().log()
 
 
-def build(config: Config) -> LogCoshDice:
-    """Make the loss."""
-    return LogCoshDice(config)
+build = LogCoshDice

@@ -27,11 +27,13 @@ class Config(StructureOptions):
         include_background: as in the paper, background is one of the classes.
         batch: take the batch as one image, as the paper's tables do, instead of sample by sample. Processes that train
             together do so each for its own part.
+        classes: "present" leaves out those of which an image has no voxel, as the authors' code does.
     """
 
     errors: Literal["probability", "hinge"] = "probability"
     include_background: bool = True
     batch: bool = False
+    classes: Literal["all", "present"] = "all"
 
 
 class Lovasz(Loss[Config]):
@@ -43,7 +45,9 @@ class Lovasz(Loss[Config]):
         if self.config.batch:
             errors, truth = (values.transpose(0, 1).flatten(1)[None] for values in (errors, truth))
         errors, order = errors.sort(dim=2, descending=True)
-        return class_mean((errors * _steps(truth.gather(2, order))).sum(2), level, self.config)
+        losses = (errors * _steps(truth.gather(2, order))).sum(2)
+        present = truth.amax(2) > 0 if self.config.classes == "present" else None
+        return class_mean(losses, level, self.config, present)
 
     def _errors(self, level: Level) -> Tensor:
         if self.config.errors == "probability":
@@ -64,6 +68,4 @@ def _steps(truth: Tensor) -> Tensor:
     return torch.where(before > 0, step, 1.0)  # the first voxel that is invented where there is nothing to find
 
 
-def build(config: Config) -> Lovasz:
-    """Make the loss."""
-    return Lovasz(config)
+build = Lovasz

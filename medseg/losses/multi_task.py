@@ -49,11 +49,9 @@ class MultiTask(nn.Module):
         self.log_variance = nn.Parameter(torch.zeros(len(self.losses)))
 
     def forward(self, output: Any, target: Tensor, context: LossContext | None = None) -> Tensor:
-        """The loss of a batch; as of every loss."""
+        """The loss of a batch; as in every loss."""
         values = torch.stack([loss(output, target, context) for loss in self.losses])
         return ((-self.log_variance).exp() * values + self.log_variance / 2).sum()
 
 
-def build(config: Config) -> MultiTask:
-    """Make the loss."""
-    return MultiTask(config)
+build = MultiTask

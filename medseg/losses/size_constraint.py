@@ -44,19 +44,20 @@ class Config(StructureOptions):
 class SizeConstraint(Loss[Config]):
     """Mean over samples and classes. It says nothing of the place, and stands beside another loss.
 
-    Sizes are shares of the patch, where the paper has voxels: a slope then is as steep as those of other losses.
+    Sizes are shares of the voxels that count, where the paper has voxels: a slope then is as steep as those of other losses.
     """
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 within the bounds, and where nothing is annotated and no bounds are given."""
+        patch: Tensor | int = level.logits[0, 0].numel()
         if self.config.bounds_ml is None:
-            size = level.keep(level.p).flatten(2).sum(2)
+            size, patch = level.keep(level.p).flatten(2).sum(2), level.sizes.clamp(min=1)
             low, high = level.true * (1 - self.config.tolerance), level.true * (1 + self.config.tolerance)
         else:
             size = level.p.flatten(2).sum(2)
             low, high = self._bounds(level).unbind(1)
         outside = (low - size).relu() + (size - high).relu()
-        return class_mean((outside / level.logits[0, 0].numel()).square(), level, self.config)
+        return class_mean((outside / patch).square(), level, self.config)
 
     def _bounds(self, level: Level) -> Tensor:
         """In voxels, `(K, 2)`."""
@@ -66,6 +67,4 @@ class SizeConstraint(Loss[Config]):
         return level.weights.new_tensor(bounds) * (1000 / math.prod(level.spacing_mm))
 
 
-def build(config: Config) -> SizeConstraint:
-    """Make the loss."""
-    return SizeConstraint(config)
+build = SizeConstraint

@@ -7,17 +7,13 @@ Equation: none in Taghanaki et al. 2021
 
 from __future__ import annotations
 
-from typing import Annotated
-
 import torch
-import torch.nn.functional as F
-from pydantic import Field
 from torch import Tensor
 
 from medseg.losses._common import Loss
 from medseg.losses._level import Level
-from medseg.losses._options import StructureOptions
-from medseg.losses._regions import class_mean, first_structure
+from medseg.losses._options import StructureOptions, Times
+from medseg.losses._regions import class_mean, structures
 
 
 class Config(StructureOptions):
@@ -27,7 +23,7 @@ class Config(StructureOptions):
         steps: places on each line that are looked at, evenly from the centre on.
     """
 
-    steps: Annotated[int, Field(ge=1)] = 8
+    steps: Times = 8
 
 
 class StarShape(Loss[Config]):
@@ -35,8 +31,7 @@ class StarShape(Loss[Config]):
 
     def term(self, level: Level) -> Tensor:
         """The loss at one resolution; 0 for a structure that is absent."""
-        first = first_structure(level, self.config)
-        p, truth = (values[:, first:].flatten(0, 1)[:, None] for values in (level.p, level.truth))
+        p, truth = (values.flatten(0, 1)[:, None] for values in structures(level, self.config))
         centre = _centre(truth)
         breaks = torch.zeros_like(p)
         for step in range(self.config.steps):
@@ -44,8 +39,7 @@ class StarShape(Loss[Config]):
             breaks = breaks + there[:, 1:] * (p - there[:, :1]).abs()
         each = truth * (truth - p).abs() * breaks / self.config.steps
         loss = each.flatten(1).sum(1) / truth.flatten(1).sum(1).clamp(min=1)
-        loss = loss.view(len(level.logits), -1)
-        return class_mean(F.pad(loss, (first, 0)), level, self.config)
+        return class_mean(loss.view(len(level.logits), -1), level, self.config)
 
 
 def _centre(mask: Tensor) -> Tensor:
@@ -68,6 +62,4 @@ def _towards(values: Tensor, centre: Tensor, share: float) -> Tensor:
     return values
 
 
-def build(config: Config) -> StarShape:
-    """Make the loss."""
-    return StarShape(config)
+build = StarShape

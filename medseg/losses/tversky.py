@@ -19,7 +19,8 @@ class Config(OverlapOptions):
     """Options of the loss.
 
     Args:
-        beta: price of an invented voxel, 0 to 1; a missed one costs `1 - beta`. Below .5 recall is favoured; .5 is Dice.
+        beta: price of an invented voxel, 0 to 1; a missed one costs `1 - beta`. Below .5 recall is favoured; .5 is Dice. So the
+            review calls it; in the paper it is alpha, and beta the price of a missed one.
     """
 
     beta: Share = 0.3
@@ -34,6 +35,4 @@ class Tversky(Loss[Config]):
         return class_mean(1 - index, level, self.config)
 
 
-def build(config: Config) -> Tversky:
-    """Make the loss."""
-    return Tversky(config)
+build = Tversky

@@ -59,11 +59,9 @@ class UnifiedFocal(Loss[Config]):
         config = self.config
         missing = 1 - tversky(soft_counts(level, config), 1 - config.delta, config.smooth)
         steep = power(missing, 1 - config.gamma)
-        if level.exclusive and not config.symmetric:
+        if level.exclusive and config.include_background and not config.symmetric:
             steep = torch.cat([missing[:, :1], steep[:, 1:]], 1)
         return class_mean(steep, level, config)
 
 
-def build(config: Config) -> UnifiedFocal:
-    """Make the loss."""
-    return UnifiedFocal(config)
+build = UnifiedFocal

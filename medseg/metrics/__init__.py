@@ -6,7 +6,7 @@ all structures of a scan; `MEASURES` says what they can give. docs/metrics.md ha
 
 from __future__ import annotations
 
-from medseg.metrics._measures import MEASURES, NAMES, USUAL, pick, scores
+from medseg.metrics._measures import MEASURES, NAMES, USUAL, asked, pick, scores
 from medseg.metrics._scan import ScanScores, evaluate
 from medseg.metrics.boundary import boundary_iou
 from medseg.metrics.calibration import brier, expected_calibration_error, reliability_curve
@@ -44,6 +44,7 @@ __all__ = (
     "USUAL",
     "ScanScores",
     "accuracy",
+    "asked",
     "assd",
     "average_precision",
     "balanced_accuracy",

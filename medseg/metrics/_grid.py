@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from medseg.errors import GeometryError
+from medseg.errors import ConfigError, GeometryError
+from medseg.wording import brief
 
 Array = npt.NDArray[Any]
 Spacing = Sequence[float] | Array | None
@@ -23,15 +25,29 @@ def axes_mm(spacing_mm: Spacing, ndim: int) -> Array:
         ndim: number of the array's axes.
 
     Raises:
-        GeometryError: another number of sizes or columns than axes, sizes of 0 or less, or axes that span no voxel.
+        GeometryError: no numbers, another number of sizes or columns than axes, sizes of 0 or less, or axes that span no voxel.
     """
-    given = np.ones(ndim) if spacing_mm is None else np.asarray(spacing_mm, float)
-    if given.shape[-1:] != (ndim,) or given.ndim > 2:
+    try:
+        given = np.ones(ndim) if spacing_mm is None else np.asarray(spacing_mm, float)
+    except (TypeError, ValueError):
+        raise GeometryError(f"voxel sizes in mm are {ndim} numbers, got {spacing_mm!r}") from None
+    if given.ndim not in (1, 2) or given.shape[-1] != ndim or len(given) > 3:
         raise GeometryError(f"an array of {ndim} axes needs {ndim} voxel sizes in mm, got {given.tolist()}")
     axes = np.diag(given) if given.ndim == 1 else given
     if not np.isfinite(given).all() or (given.ndim == 1 and (given <= 0).any()) or not measure(axes.T) > 0:
         raise GeometryError(f"voxel sizes in mm are finite and above 0, and axes span a voxel; got {given.tolist()}")
     return axes
+
+
+def number(value: Any, fits: Callable[[float], bool], wanted: str) -> float:
+    """A number that fits, which NaN never does.
+
+    Raises:
+        ConfigError: anything else; `wanted` says what was.
+    """
+    if not isinstance(value, Real | np.generic) or not fits(float(value)):
+        raise ConfigError(f"{wanted}, got {brief(value)}")
+    return float(value)
 
 
 def measure(edges: Array) -> Array:
@@ -41,11 +57,15 @@ def measure(edges: Array) -> Array:
 
 def flat(axes: Array, *given: Array) -> tuple[Array, ...]:
     """Axes and arrays without the one axis of a volume that has a single slice: such a one is measured within its plane."""
-    shape = given[0].shape
-    if len(shape) < 3 or shape.count(1) != 1:
+    thin = thin_axis(given[0].shape)
+    if thin is None:
         return axes, *given
-    thin = shape.index(1)
     return np.delete(axes, thin, axis=1), *(array.squeeze(thin) for array in given)
+
+
+def thin_axis(shape: tuple[int, ...]) -> int | None:
+    """The axis of a volume along which it has a single slice, if there is one alone."""
+    return shape.index(1) if len(shape) == 3 and shape.count(1) == 1 else None
 
 
 def arrays(*given: Any) -> tuple[Array, ...]:

@@ -53,25 +53,33 @@ class Overlaps:
         Args:
             allowed: which pairs may be chosen `(N,)`.
         """
+        chosen = np.flatnonzero(allowed)
+        rows, columns = self.pairs[chosen].T
+        undisputed = (np.bincount(rows)[rows] == 1) & (np.bincount(columns)[columns] == 1)
+        return np.concatenate([chosen[undisputed], self._assigned(chosen[~undisputed])])
+
+    def _assigned(self, chosen: Array) -> Array:
+        """Of some positions in `pairs`, those of the best choice."""
         from scipy.sparse import coo_array
         from scipy.sparse.csgraph import min_weight_full_bipartite_matching
 
-        chosen = np.flatnonzero(allowed)
         if not len(chosen):
             return chosen
         rows, columns = self.pairs[chosen].T
-        size, alone = len(self.predicted), np.arange(len(self.predicted))
+        used, rows = np.unique(rows, return_inverse=True)
+        size, alone = len(used), np.arange(len(used))
         # Every piece may stay alone, at a price that is above all that the best IoU could save.
         costs = np.concatenate([1 - self.iou[chosen] / (2 * size), np.full(size, 2.0)])
         places = np.concatenate([rows, alone]), np.concatenate([columns, len(self.true) + alone])
         graph = coo_array((costs, places), shape=(size, len(self.true) + size)).tocsr()
-        taken = dict(zip(*map(np.ndarray.tolist, min_weight_full_bipartite_matching(graph)), strict=True))
-        return np.array([n for n in chosen if taken[self.pairs[n, 0]] == self.pairs[n, 1]], int)
+        taken = np.empty(size, int)
+        np.put(taken, *min_weight_full_bipartite_matching(graph))
+        return np.asarray(chosen[taken[rows] == columns])
 
 
 def _counted(values: Array) -> tuple[Array, Array]:
     """Different values, ascending, and how often each comes."""
     if values.size and values.min() >= 0 and values.max() < _TABLE:
-        counts = np.bincount(values)
+        counts = np.bincount(values.astype(np.intp, copy=False))  # older NumPy takes no uint64
         return np.flatnonzero(counts), counts[counts > 0]
     return np.unique(values, return_counts=True)

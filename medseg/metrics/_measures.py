@@ -13,7 +13,7 @@ from medseg.extent import bounding_box
 from medseg.metrics._grid import Array, Spacing, axes_mm, masks
 from medseg.metrics.boundary import boundary_iou, paper_mm
 from medseg.metrics.confusion import MAPS
-from medseg.metrics.instances import quality
+from medseg.metrics.instances import precision_of, quality
 from medseg.metrics.lesions import Lesions
 from medseg.metrics.overlap import Overlap
 from medseg.metrics.surface import SurfaceDistances
@@ -21,6 +21,7 @@ from medseg.metrics.topology import betti_error, cl_dice
 from medseg.metrics.volume import relative_volume_error, volume_error_ml, volume_ml
 from medseg.registry import did_you_mean
 from medseg.volume import diagonal
+from medseg.wording import brief
 
 
 class Structure:
@@ -119,6 +120,7 @@ MEASURES: Mapping[str, Measure] = {
     "lesion_recall": Measure(lambda s: s.lesions.recall(), "Lesion recall"),
     "lesion_dice": Measure(lambda s: s.lesions.dice(), "Lesion Dice"),
     "panoptic_quality": Measure(lambda s: quality(s.lesions.overlaps).pq, "PQ"),
+    "average_precision": Measure(lambda s: precision_of(s.lesions.overlaps), "AP"),
     "betti_error": Measure(lambda s: betti_error(*s.pair), "Betti error", ".2f", "low"),
     "cl_dice": Measure(lambda s: cl_dice(*s.pair), "clDice"),
     "volumetric_similarity": Measure(lambda s: s.overlap.volumetric_similarity(), "Volumetric similarity"),
@@ -137,6 +139,18 @@ USUAL = (
 )
 
 
+def asked(names: Iterable[str]) -> tuple[str, ...]:
+    """Names one by one; they may come as one text with commas.
+
+    Raises:
+        ConfigError: they are no names.
+    """
+    found = names.split(",") if isinstance(names, str) else names
+    if not isinstance(found, Collection) or not all(isinstance(name, str) for name in found):
+        raise ConfigError(f"metrics: expected names, such as dice,hd95_mm, got {brief(names)}")
+    return tuple(name.strip() for name in found)
+
+
 def pick(names: Iterable[str]) -> tuple[str, ...]:
     """Names of metrics of structures, checked and each once; "all" is all, "usual" the usual ones.
 
@@ -145,7 +159,7 @@ def pick(names: Iterable[str]) -> tuple[str, ...]:
     Raises:
         ConfigError: no such metric; names the nearest one.
     """
-    wanted = dict.fromkeys(one for name in names for one in {"all": NAMES, "usual": USUAL}.get(name, (name,)))
+    wanted = dict.fromkeys(one for name in asked(names) for one in {"all": NAMES, "usual": USUAL}.get(name, (name,)))
     if unknown := [name for name in wanted if name not in MEASURES and name not in MAPS]:
         known = (*NAMES, *MAPS, "all", "usual")
         raise ConfigError(f"metrics: there is no '{unknown[0]}'. {did_you_mean(unknown[0], known)}")

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from medseg.errors import GeometryError
 from medseg.extent import bounding_box
 from medseg.labels import Labels
 from medseg.metrics._grid import Array, Spacing, arrays, maps
 from medseg.metrics._measures import NAMES, Grid, of_structure, pick
 from medseg.metrics.confusion import of_classes, of_matrix
+from medseg.wording import counted
 
 
 class ScanScores(dict[Any, dict[str, float]]):
@@ -36,7 +38,7 @@ def evaluate(
         prediction: map of labels, array or tensor, 2D or 3D; or `(C, I, J, K)` as `Volume.array` holds it, with a channel for each
             label where they overlap.
         reference: likewise, of the same spatial shape. Voxels that the labels say to ignore are background in both.
-        labels: the structures: values, names to values, or `Labels`. Other values count as background.
+        labels: the structures: values, names to values, or `Labels`. Other values count as background, and 0 is no structure.
         spacing_mm: as in `scores`.
         tolerance_mm: as in `scores`.
         diagonal_mm: as in `scores`.
@@ -47,14 +49,23 @@ def evaluate(
         `pixel_accuracy`, `mean_pixel_accuracy`, `mean_iou` and `frequency_weighted_iou` of the map of all these classes with
         background; nothing where labels overlap.
 
+    Raises:
+        ConfigError: labels that contradict themselves, or no such metric.
+        GeometryError: maps that cannot be compared, or of other channels than the labels'.
+
     Example:
         >>> found = evaluate([[0, 1, 2]], [[0, 1, 1]], (1, 2), names=("dice",))
         >>> found[1], round(found.overall["pixel_accuracy"], 3)
         ({'dice': 0.6666666666666666}, 0.667)
     """
-    named = labels if isinstance(labels, Labels) else Labels.of(labels if isinstance(labels, Mapping) else [*labels])
+    named = labels if isinstance(labels, Labels) else Labels.of(labels)
     keys = named.names if isinstance(labels, Labels | Mapping) else [item.values[0] for item in named]
     given = [array[None] if array.ndim < 4 else array for array in arrays(prediction, reference)]
+    if wrong := [len(array) for array in given if len(array) not in named.allowed_channels]:
+        fit = " or ".join(counted(n, "channel") for n in named.allowed_channels)
+        raise GeometryError(
+            f"the labels ask for a map of {fit}, got {wrong[0]}: take the likeliest class of each voxel"
+        )
     maps(*(array[0] for array in given))
     wanted, grid = pick(names), Grid.of(given[0].shape[1:], spacing_mm, tolerance_mm, diagonal_mm)
     # Most of a scan is background: from here on only the box that holds all structures is looked at.

@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 
 from medseg import distance
-from medseg.errors import ConfigError
 from medseg.extent import bounding_box
-from medseg.metrics._grid import Array, Spacing, axes_mm, flat, masks
+from medseg.metrics._grid import Array, Spacing, axes_mm, flat, masks, number, thin_axis
 from medseg.volume import diagonal
 
 _SHARE = 0.02  # of the diagonal: the paper's
@@ -39,8 +38,7 @@ def boundary_iou(
     prediction, reference = masks(prediction, reference)
     axes = axes_mm(spacing_mm, prediction.ndim)
     distance_mm = paper_mm(prediction.shape, axes) if distance_mm is None else distance_mm
-    if not distance_mm > 0:
-        raise ConfigError(f"distance_mm, the width of the rims, is above 0 mm, got {distance_mm:g}")
+    distance_mm = number(distance_mm, lambda mm: mm > 0, "distance_mm, the width of the rims, is above 0 mm")
     axes, prediction, reference = flat(axes, prediction, reference)
     box = bounding_box(prediction | reference)
     here, there = (_rim(np.pad(mask[box], 1), axes, distance_mm) for mask in (prediction, reference))
@@ -49,7 +47,11 @@ def boundary_iou(
 
 
 def paper_mm(shape: tuple[int, ...], axes: Array) -> float:
-    """The paper's distance on a grid with such axes in mm: 2 % of its diagonal, and at least the longest edge of a voxel."""
+    """The paper's distance on a grid with such axes in mm: 2 % of its diagonal, and at least the longest edge of a voxel; of a
+    single slice, within its plane."""
+    thin = thin_axis(shape)
+    if thin is not None:
+        shape, axes = (*shape[:thin], *shape[thin + 1 :]), np.delete(axes, thin, axis=1)
     return max(_SHARE * diagonal(shape, axes), *np.linalg.norm(axes, axis=0).tolist())
 
 

@@ -15,9 +15,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medseg.errors import GeometryError
-from medseg.metrics._grid import Array, Spacing, arrays
+from medseg.metrics._grid import Array, Spacing, arrays, number
 
+_BINS = 1_000_000
 _PART = 1 << 20  # voxels that are sorted into bins at once: each takes eight bytes
+_ROUNDING = 1e-6  # of probabilities that were averaged or interpolated
 
 
 class Reliability(NamedTuple):
@@ -53,10 +55,12 @@ def reliability_curve(
         ignore: voxels of this value in the reference are not counted.
 
     Raises:
-        GeometryError: the shapes do not fit, or values are no probabilities.
+        ConfigError: no such number of bins.
+        GeometryError: the shapes do not fit, values are no probabilities, or the reference holds no classes of theirs.
 
     Reference: DeGroot and Fienberg, The Statistician 32 (1983) 12.
     """
+    bins = int(number(bins, lambda n: 1 <= n <= _BINS and n.is_integer(), f"bins: 1 to {_BINS} are needed"))
     confidence, right = _confidences(*_checked(probabilities, reference, ignore))
     edges, sums = np.linspace(0, 1, bins + 1)[1:-1], np.zeros((3, bins))
     for start in range(0, len(confidence), _PART):
@@ -103,15 +107,31 @@ def _checked(probabilities: Any, reference: Any, ignore: int | None) -> tuple[Ar
         raise GeometryError(
             f"probabilities {given.shape} do not fit a reference {true.shape}: give (K, *spatial) or (*spatial)"
         )
-    known = np.ones(true.shape, bool) if ignore is None else true != ignore
-    given, true = given[..., known], true[known]
-    if given.size and not (given.min() >= 0 and given.max() <= 1):
-        raise GeometryError(
-            f"probabilities lie between 0 and 1, got {given.min():.3g} to {given.max():.3g}: apply a softmax"
-        )
-    if true.size and (true.min() < 0 or int(true.max()) >= (2 if given.ndim == 1 else len(given))):
-        raise GeometryError(f"the reference holds classes up to {int(true.max())}, the probabilities have fewer")
+    given = given.reshape(*given.shape[: given.ndim - true.ndim], true.size)
+    given, true = given.astype(np.result_type(given, np.float32), copy=False), true.reshape(-1)
+    if ignore is not None:
+        known = true != ignore
+        given, true = given[..., known], true[known]
+    if true.size:
+        _check_values(given, true, classes=2 if given.ndim == 1 else len(given))
     return given, true
+
+
+def _check_values(given: Array, true: Array, classes: int) -> None:
+    low, high = given.min(), given.max()
+    if np.isnan(low):
+        raise GeometryError(
+            "probabilities lie between 0 and 1, got NaN: look at the image, or at the network's weights"
+        )
+    if low < -_ROUNDING or high > 1 + _ROUNDING:
+        raise GeometryError(f"probabilities lie between 0 and 1, got {low:.3g} to {high:.3g}: apply a softmax")
+    if true.dtype.kind not in "biu" and (true != np.round(true)).any():
+        raise GeometryError("the reference holds whole numbers or booleans, got fractions: take the likeliest class")
+    if true.min() < 0 or true.max() >= classes:
+        raise GeometryError(
+            f"the reference holds {int(true.min())} to {int(true.max())}, the probabilities are of classes 0 to {classes - 1}: "
+            "name with `ignore` what nobody annotated"
+        )
 
 
 def _confidences(given: Array, true: Array) -> tuple[Array, Array]:

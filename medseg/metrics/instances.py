@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from medseg.errors import GeometryError
+from medseg.errors import ConfigError, GeometryError
 from medseg.metrics._grid import Spacing, maps
 from medseg.metrics._matching import Overlaps
 
@@ -46,21 +46,30 @@ def average_precision(
         0 to 1; NaN where neither map holds an object.
 
     Raises:
+        ConfigError: no threshold, or one that is no IoU.
         GeometryError: the maps cannot be compared, or an object has no score.
 
     Reference: Lin et al., Microsoft COCO (ECCV 2014); Caicedo et al., Nature Methods 16 (2019) 1247.
     """
-    overlaps = Overlaps.between(*maps(prediction, reference))
+    return precision_of(Overlaps.between(*maps(prediction, reference)), thresholds, scores)
+
+
+def precision_of(
+    overlaps: Overlaps, thresholds: float | Sequence[float] = COCO, scores: Mapping[int, float] | None = None
+) -> float:
+    """`average_precision` of objects whose overlaps are known."""
+    asked = np.atleast_1d(thresholds)
+    if not (asked.size and ((asked > 0) & (asked <= 1)).all()):
+        raise ConfigError(f"thresholds of IoU lie above 0 and up to 1 (.5 is AP50), got {thresholds}")
     if not (len(overlaps.predicted) or len(overlaps.true)):
         return float("nan")
-    if scores is not None and (missing := [n for n in overlaps.names.tolist() if n not in scores]):
+    if scores is None:
+        return float(np.mean([_jaccard(overlaps, threshold) for threshold in asked]))
+    sure = np.array([scores.get(name, np.nan) for name in overlaps.names.tolist()], float)
+    if missing := overlaps.names[np.isnan(sure)].tolist():
         raise GeometryError(f"every object needs a score, but {missing[:5]} have none")
-    order = [] if scores is None else np.argsort([-scores[n] for n in overlaps.names.tolist()], kind="stable").tolist()
-    found = [
-        _jaccard(overlaps, threshold) if scores is None else _area(overlaps, threshold, order)
-        for threshold in np.atleast_1d(thresholds)
-    ]
-    return float(np.mean(found))
+    order = np.argsort(-sure, kind="stable").tolist()
+    return float(np.mean([_area(overlaps, threshold, order) for threshold in asked]))
 
 
 class Quality(NamedTuple):
@@ -104,8 +113,9 @@ def panoptic_quality(
         prediction: map of instances, array or tensor, 2D or 3D.
         reference: likewise, of the same shape.
         spacing_mm: not used.
-        classes: maps of the class of each voxel, of prediction and reference; 0 is void. Without, all objects are of one
-            class. A class that is no collection of things, such as background tissue, is one object.
+        classes: maps of the class of each voxel, of prediction and reference; in 0 is no object. Without, all objects are of one
+            class. A class that is no collection of things, such as background tissue, is one object. Voxels that nobody
+            annotated (the paper's void) are to be 0 in both maps of instances.
 
     Returns:
         0 to 1; NaN where neither map holds an object.

@@ -20,8 +20,8 @@ from typing import Any, Literal, Self, get_args
 import numpy as np
 
 from medseg.errors import ConfigError
-from medseg.extent import bounding_box, pieces
-from medseg.metrics._grid import Array, Spacing, masks
+from medseg.extent import bounding_box, components
+from medseg.metrics._grid import Array, Spacing, masks, number
 from medseg.metrics._matching import Overlaps
 
 Matching = Literal["one_to_one", "touch"]
@@ -50,9 +50,10 @@ class Lesions:
         """Match the pieces of two masks; the arguments are those of `lesion_f1`."""
         if matching not in get_args(Matching):
             raise ConfigError(f"lesions are matched by {' or '.join(get_args(Matching))}, got '{matching}'")
+        number(min_iou, lambda iou: 0 <= iou < 1, "min_iou, what the IoU of a pair exceeds, is 0 or more and below 1")
         prediction, reference = masks(prediction, reference)
         box = bounding_box(prediction | reference)
-        overlaps = Overlaps.between(pieces(prediction[box]), pieces(reference[box]))
+        overlaps = Overlaps.between(components(prediction[box]), components(reference[box]))
         allowed = overlaps.iou > min_iou
         pairs = overlaps.matched(allowed) if matching == "one_to_one" else np.flatnonzero(allowed)
         right, found = (np.unique(side) for side in overlaps.pairs[pairs].T)
@@ -102,7 +103,7 @@ def lesion_f1(
         0 to 1; NaN where both masks are empty.
 
     Raises:
-        ConfigError: no such rule.
+        ConfigError: no such rule, or a `min_iou` that every pair or none exceeds.
     """
     return Lesions.between(prediction, reference, matching, min_iou).f1()
 

@@ -10,6 +10,8 @@ import numpy as np
 
 from medseg.metrics._grid import Array
 
+_DRAWS = 2000  # of the bootstrap
+
 
 def mean(values: Array, axis: int = 0) -> Array:
     """Mean along an axis; NaN where nothing has a value."""
@@ -26,7 +28,7 @@ def interval(draws: Array) -> Array:
     return _quietly(np.nanpercentile, draws, (2.5, 97.5), axis=0)
 
 
-def bootstrap(values: Array, patients: Sequence[str], seed: int, draws: int = 2000) -> Array:
+def bootstrap(values: Array, patients: Sequence[str], seed: int) -> Array:
     """Means over the cases of patients drawn with replacement.
 
     The cases of a patient resemble each other: drawing cases instead would promise too narrow an interval.
@@ -35,7 +37,6 @@ def bootstrap(values: Array, patients: Sequence[str], seed: int, draws: int = 20
         values: `(cases, ...)`.
         patients: the patient of each case.
         seed: of the draws, which are the same patients for all values.
-        draws: how many.
 
     Returns:
         `(draws, ...)`; NaN where fewer than two patients have a value, for nothing is known of the spread then.
@@ -46,7 +47,7 @@ def bootstrap(values: Array, patients: Sequence[str], seed: int, draws: int = 20
     belongs, known = np.eye(len(names))[patient].T, np.isfinite(values)  # (patients, cases)
     sums = np.tensordot(belongs, np.where(known, values, 0.0), 1)  # (patients, ...)
     counts = np.tensordot(belongs, known.astype(float), 1)
-    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), draws)
+    drawn = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), _DRAWS)
     means = _quietly(np.divide, np.tensordot(drawn, sums, 1), np.tensordot(drawn, counts, 1))
     return np.where((counts > 0).sum(axis=0) < 2, np.nan, means)
 

@@ -22,14 +22,15 @@ import numpy as np
 from medseg import distance
 from medseg.errors import ConfigError
 from medseg.extent import bounding_box
-from medseg.metrics._grid import Array, Spacing, axes_mm, flat, masks
+from medseg.metrics._grid import Array, Spacing, axes_mm, flat, masks, number
 from medseg.metrics._surfels import areas_within, centres_within, surface_of_codes
 from medseg.volume import diagonal
 
 Elements = Literal["areas", "voxels"]
 
-# Distances are single precision and a tolerance is often a whole number of voxels: equal must count as within.
-_ROUNDING_MM = 1e-4
+# Distances are single precision and a tolerance is often a whole number of voxels: equal must count as within, whether voxels
+# are micrometres or millimetres large.
+_ROUNDING, _ROUNDING_MM = 1e-6, 1e-9
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,9 @@ class SurfaceDistances:
             raise ConfigError(f"elements of a surface are {' or '.join(get_args(Elements))}, got '{elements}'")
         prediction, reference = masks(prediction, reference)
         axes = axes_mm(spacing_mm, prediction.ndim)
-        diagonal_mm = diagonal(prediction.shape, axes) if diagonal_mm is None else diagonal_mm
+        if diagonal_mm is None:
+            diagonal_mm = diagonal(prediction.shape, axes)
+        number(diagonal_mm, lambda mm: mm > 0, "diagonal_mm, what stands for a missed surface, is above 0 mm")
         axes, prediction, reference = flat(axes, prediction, reference)
         box = bounding_box(prediction | reference)
         if elements == "areas":
@@ -80,8 +83,7 @@ class SurfaceDistances:
 
     def hausdorff(self, percentile: float = 100.0) -> float:
         """See the function of that name."""
-        if not 1 < percentile <= 100:
-            raise ConfigError(f"percentile lies above 1 and up to 100 (95 is HD95), got {percentile:g}")
+        number(percentile, lambda part: 1 < part <= 100, "percentile lies above 1 and up to 100 (95 is HD95)")
         found = [self._percentile(mm, area, percentile) for mm, area in self._surfaces()]
         return self._bounded(max(found)) if found else float("nan")
 
@@ -98,11 +100,12 @@ class SurfaceDistances:
 
     def nsd(self, tolerance_mm: float = 1.0) -> float:
         """See the function of that name."""
-        if not tolerance_mm >= 0:
-            raise ConfigError(f"tolerance_mm is a distance of 0 mm or more, got {tolerance_mm:g}")
+        # without an end it would forgive a missed structure
+        number(tolerance_mm, lambda mm: 0 <= mm < float("inf"), "tolerance_mm is a distance of 0 mm or more")
         total = self.prediction_area.sum() + self.reference_area.sum()
-        near = self.prediction_area[self.prediction_mm <= tolerance_mm + _ROUNDING_MM].sum()
-        near += self.reference_area[self.reference_mm <= tolerance_mm + _ROUNDING_MM].sum()
+        within = tolerance_mm * (1 + _ROUNDING) + _ROUNDING_MM
+        near = self.prediction_area[self.prediction_mm <= within].sum()
+        near += self.reference_area[self.reference_mm <= within].sum()
         return float(near / total) if total else float("nan")
 
     def _surfaces(self) -> list[tuple[Array, Array]]:
@@ -137,14 +140,15 @@ def hausdorff(
         reference: boolean array or tensor of the same shape.
         spacing_mm: voxel size along each axis, or the axes as columns of a matrix (they may be sheared); None is 1 mm.
         percentile: above 1, up to 100; 100 is the Hausdorff distance itself, 95 is HD95.
-        diagonal_mm: the result where one mask is empty, and the most that any is; None is the diagonal of the array.
+        diagonal_mm: the result where one mask is empty, and the most that any is; None is the diagonal of the array. It may be
+            infinite.
         elements: "areas" or "voxels": see the top of this module.
 
     Returns:
         0 or more; NaN where both masks are empty.
 
     Raises:
-        ConfigError: another percentile, or no such elements.
+        ConfigError: another percentile, a diagonal of 0 mm or less, or no such elements.
     """
     return SurfaceDistances.between(prediction, reference, spacing_mm, diagonal_mm, elements).hausdorff(percentile)
 

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 
 from medseg import distance
-from medseg.extent import bounding_box, pieces
+from medseg.errors import ConfigError
+from medseg.extent import bounding_box, components
 from medseg.metrics._grid import Array, Spacing, flat, masks
 
 
@@ -27,7 +28,7 @@ def betti_numbers(mask: Any) -> tuple[int, ...]:
     """
     (mask,) = masks(mask)
     closed = np.pad(mask[bounding_box(mask)], 1)
-    count, enclosed = int(pieces(closed).max()), int(pieces(~closed, faces=True).max()) - 1
+    count, enclosed = int(components(closed).max()), int(components(~closed, faces=True).max()) - 1
     if mask.ndim == 2:
         return count, enclosed
     return count, count + enclosed - _euler(closed), enclosed
@@ -43,11 +44,17 @@ def betti_error(prediction: Any, reference: Any, *, spacing_mm: Spacing = None, 
         dimension: 0 for pieces alone, 1 for tunnels (in 2D: holes), 2 for cavities; None is their sum.
 
     Returns:
-        0 or more, without an end; NaN where both masks are empty. Where one is, the numbers of the other: at least 1.
+        0 or more, without an end; NaN where both masks are empty. Where one is, the numbers of the other: 1 or more, 0 perhaps of
+            tunnels or cavities alone. So a missed structure may be less far off than one that was drawn in pieces.
+
+    Raises:
+        ConfigError: no such dimension.
 
     Reference: Hu et al., Topology-Preserving Deep Image Segmentation (NeurIPS 2019), who take the mean over patches.
     """
     prediction, reference = masks(prediction, reference)
+    if dimension is not None and dimension not in range(prediction.ndim):
+        raise ConfigError(f"dimension: 0 to {prediction.ndim - 1}, or None for all, got {dimension}")
     if not (prediction.any() or reference.any()):
         return float("nan")
     off = [abs(p - r) for p, r in zip(betti_numbers(prediction), betti_numbers(reference), strict=True)]
@@ -86,7 +93,7 @@ def centre_lines(mask: Array) -> Array:
     from skimage.morphology import skeletonize
 
     lines = np.asarray(skeletonize(mask), bool)
-    numbers = pieces(mask)
+    numbers = components(mask)
     if lost := set(range(1, int(numbers.max()) + 1)) - set(np.unique(numbers[lines]).tolist()):
         depth = distance.to_mask(np.pad(~mask, 1, constant_values=True))[(slice(1, -1),) * mask.ndim]
         for number in lost:

@@ -7,18 +7,21 @@ and `build(config, *, spatial_dims, in_channels, out_channels)`. Listing names l
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from numbers import Integral
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from medseg import registry, system
-from medseg.errors import ConfigError
+from medseg import memory, registry
+from medseg.errors import ConfigError, MedsegError
 from medseg.models._about import About as About
 from medseg.models._about import about as about
 from medseg.models._about import list_models as list_models
 from medseg.models._about import parsed as _parsed
 from medseg.models._about import require as require
 from medseg.settings import parse
+from medseg.wording import brief
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
     from medseg.models._counting import Cost
 
 SIZES = {2: (256, 256), 3: (96, 96, 96)}  # of the images for which operations and memory are stated
+_LARGEST = 10_000  # of any number in a network's options; the widest published layer has 4096
+_NARROWER = "The model is too large for this machine: make it narrower, or take fewer blocks."
 
 
 def names() -> tuple[str, ...]:
@@ -64,7 +69,10 @@ def resolve(model: str | Mapping[str, Any], *, dotted: bool = False) -> dict[str
     base = module.PRESETS[preset] if preset is not None else module.Config()
     if empty := [option for option, value in options.items() if value in ([], ()) and getattr(base, option, None)]:
         raise ConfigError(f"model.{empty[0]}: expected one item at least, got none")
-    return {"name": name, **parse(module.Config, base.model_dump() | options, "model").model_dump()}
+    complete = parse(module.Config, base.model_dump() | options, "model").model_dump()
+    if "." not in name:
+        _check_sizes(complete)
+    return {"name": name, **complete}
 
 
 def check_names(model: Mapping[str, Any], *, dotted: bool = False) -> None:
@@ -81,6 +89,20 @@ def check_names(model: Mapping[str, Any], *, dotted: bool = False) -> None:
     if wrong := [option for option in options if option not in ("preset", *module.Config.model_fields)]:
         hint = registry.did_you_mean(str(wrong[0]), ("name", "preset", *module.Config.model_fields))
         raise ConfigError(f"model.{wrong[0]}: unknown option of '{name}'. {hint}")
+
+
+def _check_sizes(options: Mapping[str, Any]) -> None:
+    """Refuse what no machine could hold, in one place for all: libraries overflow in many ways."""
+    for option, value in options.items():
+        if any(number > _LARGEST for number in _numbers(value)):
+            raise ConfigError(f"model.{option}: expected numbers of at most {_LARGEST}, got {brief(value)}")
+
+
+def _numbers(value: Any) -> Iterator[float]:
+    if isinstance(value, list | tuple):
+        yield from (number for item in value for number in _numbers(item))
+    elif isinstance(value, int | float):
+        yield value
 
 
 def _unknown_preset(name: str, module: ModuleType, preset: str) -> ConfigError:
@@ -119,10 +141,11 @@ def create_model(
     """
     from medseg.models import _thin
 
-    if spatial_dims not in (2, 3):
-        raise ConfigError(f"model: spatial_dims must be 2 or 3, got {spatial_dims}")
-    if min(in_channels, out_channels) < 1:
-        raise ConfigError(f"model: needs at least one channel in and one out, got {in_channels} and {out_channels}")
+    if not isinstance(spatial_dims, Integral) or spatial_dims not in (2, 3):
+        raise ConfigError(f"model: spatial_dims must be 2 or 3, got {brief(spatial_dims)}")
+    if not all(isinstance(channels, Integral) and channels >= 1 for channels in (in_channels, out_channels)):
+        ends = f"{brief(in_channels)} and {brief(out_channels)}"
+        raise ConfigError(f"model: needs whole numbers of at least one channel in and one out, got {ends}")
     name, given = _split(model)
     settings = resolve({"name": name} | given | options, dotted=dotted)
     module = _module(settings.pop("name"), dotted=dotted)
@@ -130,9 +153,24 @@ def create_model(
         raise ConfigError(f"model '{name}' is made for {allowed[0]}D alone, got spatial_dims={spatial_dims}")
     config = parse(module.Config, settings, "model")
     channels = {"in_channels": in_channels, "out_channels": out_channels}
-    with system.enough_memory("The model is too large for this machine: make it narrower, or take fewer blocks."):
-        built: nn.Module = module.build(config, spatial_dims=spatial_dims, **channels)
+    make = partial(module.build, config, spatial_dims=spatial_dims, **channels)
+    if "." not in name and config not in module.PRESETS.values():
+        _check_memory(make)
+    with memory.enough_memory(_NARROWER):
+        built: nn.Module = make()
     return _thin.guard(built)
+
+
+def _check_memory(make: Callable[[], nn.Module]) -> None:
+    """Refuse what a system that promises more memory than it has would only stop at by ending the process."""
+    from medseg.models import _counting
+
+    with memory.enough_memory(_NARROWER):
+        needed, free = 4 * _counting.parameters(make), memory.free_bytes()
+    if needed > free:
+        raise MedsegError(
+            f"the model's weights take {needed / 1e9:.0f} GB, and {free / 1e9:.0f} GB are free. {_NARROWER}"
+        )
 
 
 def parameters(
@@ -166,6 +204,8 @@ def cost(
 
 
 def _split(model: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    if not isinstance(model, str | Mapping):
+        raise ConfigError(f"model: expected a name, or names and values; got {brief(model)}")
     options = {"name": model} if isinstance(model, str) else dict(model)
     name = options.pop("name", None)
     if not isinstance(name, str):

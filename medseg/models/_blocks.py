@@ -30,9 +30,10 @@ def _odd(size: Size) -> Size:
 
 # Types of options: one number, or one an axis.
 Positive = Annotated[int, Field(ge=1)]
+Times = Annotated[int, Field(ge=1, le=100)]  # that something is repeated
 PerAxis = Positive | tuple[Positive, ...]
 Kernel = Annotated[PerAxis, AfterValidator(_odd)]
-Width = Annotated[float, Field(gt=0)]  # of a trunk, against the published one
+Width = Annotated[float, Field(gt=0, le=100, allow_inf_nan=False)]  # of a trunk, against the published one
 Share = Annotated[float, Field(ge=0, lt=1)]  # 0 for none
 
 

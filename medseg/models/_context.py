@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._blocks import NormName
-from medseg.models._convs import Residual, separable, unit
+from medseg.models._convs import Residual, ahead, separable, unit
 from medseg.models._resizing import global_mean, mean_to, resize_like
 
 
@@ -114,9 +114,10 @@ class Joined(nn.Module):
 
 
 class DenseASPP(nn.Module):
-    """Dilated units of which each sees the map and all units before it (Yang et al. 2018, DenseASPP, CVPR, equation 3).
+    """Dilated layers of which each sees the map and all layers before it (Yang et al. 2018, DenseASPP, CVPR, equation 3).
 
-    Each is a 1x1 unit to `width` channels and a 3x3 unit to `growth`; the answer has `self.outputs` channels.
+    Each is a 1x1 convolution to `width` channels and a 3x3 one to `growth`, with normalisation and rectifier ahead of both, as in
+    the authors' code; the map, which comes rectified, needs none. The answer has `self.outputs` channels.
     """
 
     def __init__(
@@ -134,9 +135,9 @@ class DenseASPP(nn.Module):
         self.outputs = inputs + growth * len(rates)
         self.layers = nn.ModuleList()
         for n, rate in enumerate(rates):
-            narrow = unit(dims, inputs + n * growth, width, 1, norm=norm)
-            wide = unit(dims, width, growth, dilation=rate, norm=norm)
-            self.layers.append(nn.Sequential(narrow, wide, nn.Dropout(dropout)))
+            narrow = ahead(dims, inputs + n * growth, width, 1, norm=norm)
+            wide = ahead(dims, width, growth, dilation=rate, norm=norm)
+            self.layers.append(nn.Sequential(narrow if n else narrow[2:], wide, _blocks.dropout(dims, dropout)))
 
     def forward(self, x: Tensor) -> Tensor:
         for layer in self.layers:

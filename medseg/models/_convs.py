@@ -73,10 +73,10 @@ class Residual(nn.Module):
     def __init__(self, body: nn.Module, past: nn.Module | None = None, act: Act = None) -> None:
         super().__init__()
         self.body, self.past = body, past or nn.Identity()
-        self.act = act() if act else nn.Identity()
+        self.end = act() if act else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.act(self.body(x) + self.past(x))
+        return self.end(self.body(x) + self.past(x))
 
 
 class DenseLayer(nn.Module):

@@ -26,8 +26,8 @@ class Cost:
 
 
 def parameters(make: Callable[[], nn.Module]) -> int:
-    """How many numbers the network that is made learns."""
-    with torch.device("meta"):
+    """How many numbers the network that is made learns. No random number is drawn."""
+    with torch.random.fork_rng(devices=()), torch.device("meta"):
         return sum(weight.numel() for weight in make().parameters())
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import partial
 from typing import Self
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Share
-from medseg.models._convs import DenseLayer
+from medseg.models._convs import DenseLayer, unit
 from medseg.models._ushape import convs
 from medseg.settings import Settings
 
@@ -61,18 +61,14 @@ class Encoder(nn.Module):
     def __init__(self, config: DenseV, dims: int, in_channels: int) -> None:
         super().__init__()
 
-        def conv(inputs: int, outputs: int, kernel: Sequence[int], stride: PerAxis = 1) -> nn.Module:
-            layer = _blocks.conv(dims, inputs, outputs, tuple(kernel), stride, bias=config.norm == "none")
-            return nn.Sequential(layer, _blocks.norm(config.norm, outputs), nn.ReLU())
-
         def stack(inputs: int, growth: int, layers: int) -> nn.Module:
             rows = [convs(dims, inputs + n * growth, growth, kernel=kernel, norm=config.norm) for n in range(layers)]
             for row in rows[:-1]:
                 row.append(_BatchwiseDropout(config.dropout))
             return nn.Sequential(*map(DenseLayer, rows))
 
-        kernel = _blocks.ntuple(config.kernel, dims)
-        further = [k + 2 if k > 1 else 1 for k in kernel]
+        conv, kernel = partial(unit, dims, norm=config.norm), _blocks.ntuple(config.kernel, dims)
+        further = tuple(k + 2 if k > 1 else 1 for k in kernel)
         self.shrink = nn.Sequential(_blocks.mean_pool(dims, config.strides[0]), _blocks.norm(config.norm, in_channels))
         self.stem = conv(in_channels, config.first, further, config.strides[0])
         inputs, stacks, sides, downs = in_channels + config.first, [], [], []

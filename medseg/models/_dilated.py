@@ -1,4 +1,4 @@
-"""What networks on a dilated ResNet share: options, and the trunk that they describe."""
+"""What networks on a ResNet share, plain or dilated: options, and the trunk that they describe."""
 
 from __future__ import annotations
 
@@ -9,22 +9,30 @@ from medseg.models._blocks import NormName, Share, Width
 from medseg.settings import Settings
 
 
-class Options(Settings):
-    """Options of a network on a dilated ResNet.
+class OnResNet(Settings):
+    """Options of a network on a ResNet.
 
     Args:
         depth: layers of the ResNet.
         width: of the trunk, 1 for 64 channels after its stem.
-        stride: of the trunk's last map, 8, 16 or 32.
         norm: after each convolution.
-        dropout: share of channels dropped before the scores, 0 to 1.
-        aux: in training also the scores of the trunk's last map but one.
     """
 
     depth: ResNetDepth = 50
     width: Width = 1.0
-    stride: OutputStride = 8
     norm: NormName = "batch"
+
+
+class Options(OnResNet):
+    """Those, and what a network on a dilated ResNet has besides.
+
+    Args:
+        stride: of the trunk's last map, 8, 16 or 32.
+        dropout: share of channels dropped before the scores, 0 to 1.
+        aux: in training also the scores of the trunk's last map but one.
+    """
+
+    stride: OutputStride = 8
     dropout: Share = 0.1
     aux: bool = False
 
@@ -39,7 +47,9 @@ class StemOptions(Options):
     deep_stem: bool = False
 
 
-def dilated_resnet(dims: int, inputs: int, config: Options, multi_grid: Sequence[int] = ()) -> Trunk:
+def dilated_resnet(
+    dims: int, inputs: int, config: Options, multi_grid: Sequence[int] = (), *, further: int = 0
+) -> Trunk:
     """The trunk of a configuration."""
     return resnet(
         dims,
@@ -50,4 +60,5 @@ def dilated_resnet(dims: int, inputs: int, config: Options, multi_grid: Sequence
         output_stride=config.stride,
         multi_grid=multi_grid,
         deep_stem=isinstance(config, StemOptions) and config.deep_stem,
+        further=further,
     )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from medseg.models._backbones import Stages
 from medseg.models._backbones.vgg import DEPTHS, VGGDepth, vgg_channels, vgg_stage
 from medseg.models._blocks import NormName, Width
 from medseg.models._resizing import max_pool_where, unpool
@@ -39,7 +40,7 @@ class Mirror(nn.Module):
         self, encoder: Sequence[nn.Module], decoder: Sequence[nn.Module], middle: nn.Module | None = None
     ) -> None:
         super().__init__()
-        self.encoder, self.decoder = nn.ModuleList(encoder), nn.ModuleList(decoder)
+        self.encoder, self.decoder = Stages(encoder), nn.ModuleList(decoder)
         self.middle = middle or nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:

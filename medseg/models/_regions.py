@@ -8,8 +8,10 @@ from torch.nn import functional as F
 
 from medseg.models import _blocks
 from medseg.models._attention import attend, listed
+from medseg.models._backbones import Trunk
 from medseg.models._blocks import NormName
-from medseg.models._convs import unit
+from medseg.models._convs import finished, unit
+from medseg.models._pyramids import Join
 
 
 class EMAttention(nn.Module):
@@ -94,3 +96,33 @@ class ObjectContext(nn.Module):
         seen = attend(query, key, value, query.shape[2] ** -0.5)  # (B, N, width)
         context = self.back(seen.transpose(1, 2).unflatten(2, x.shape[2:]))
         return self.join(torch.cat((context, x), dim=1))
+
+
+class Regions(nn.Module):
+    """A trunk, coarse scores of its joined maps, and with these a representation of each voxel with object context (OCR, figure 3).
+
+    Args:
+        dims: spatial axes.
+        trunk: from the image to maps.
+        channels: of the voxels' and of the regions' representations; half of them where these are compared.
+        outputs: of the coarse scores.
+        dropout: of what is represented, 0 to 1.
+        norm: after each convolution but that of the scores.
+    """
+
+    def __init__(
+        self, dims: int, trunk: Trunk, channels: int, outputs: int, *, dropout: float = 0.05, norm: NormName = "batch"
+    ) -> None:
+        super().__init__()
+        total = sum(trunk.channels)
+        mixed = finished(_blocks.conv(dims, total, total, 1), total, norm)
+        self.trunk, self.join = trunk, Join()
+        self.coarse = nn.Sequential(mixed, _blocks.conv(dims, total, outputs, 1))
+        self.voxels = finished(_blocks.conv(dims, total, channels), channels, norm)
+        self.context = ObjectContext(dims, channels, max(channels // 2, 1), dropout=dropout, norm=norm)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The representation and the coarse scores, both at the size of the trunk's finest map."""
+        joined = self.join(self.trunk(x))
+        coarse = self.coarse(joined)
+        return self.context(self.voxels(joined), coarse), coarse

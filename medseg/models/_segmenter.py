@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -40,16 +41,21 @@ class Segmenter(nn.Module):
     def forward(self, x: Tensor) -> Tensor | Output:
         maps = self.trunk(x)
         logits = resize_like(self.head(maps), x)
-        if not self.training or not self.auxiliary:
-            return logits
-        return Output(logits, tuple(head(maps) for head in self.auxiliary))
+        return with_auxiliary(logits, self.auxiliary, [maps] * len(self.auxiliary))
+
+
+def with_auxiliary(logits: Tensor, heads: nn.ModuleList, seen: Iterable[Any]) -> Tensor | Output:
+    """Logits; in training, where there are auxiliary heads, also what each makes of what it sees, finest first."""
+    if not heads.training or not heads:
+        return logits
+    return Output(logits, tuple(head(each) for head, each in zip(heads, seen, strict=True)))
 
 
 def segmenter(
-    dims: int, trunk: Trunk, head: nn.Module, outputs: int, *, norm: NormName, aux: bool = False
+    dims: int, trunk: Trunk, head: nn.Module, outputs: int, *, norm: NormName, aux: bool = False, early: int = -2
 ) -> nn.Module:
-    """Trunk and head with their first weights; with `aux`, in training also scores of the trunk's last map but one."""
-    auxiliary = [fcn_head(dims, -2, trunk.channels[-2], outputs, norm=norm)] if aux else []
+    """Trunk and head with their first weights; with `aux`, in training also scores of an early map, the last but one."""
+    auxiliary = [fcn_head(dims, early, trunk.channels[early], outputs, norm=norm)] if aux else []
     return _blocks.initialise(Segmenter(trunk, head, auxiliary))
 
 

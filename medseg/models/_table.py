@@ -37,7 +37,7 @@ _HEAD = "| name | paper | family | presets | 2D: M | G | MiB | 3D: M | G | MiB |
 def overview(dims: int, width: int = 0) -> str:
     """A line an architecture: name, paper, family, dims, parameters, operations and memory of the default preset, presets.
 
-    The counts are those of docs/models.md: to count all of them anew takes a quarter of a minute.
+    The counts are those of docs/models.md: to count all of them anew takes more than a minute.
 
     Args:
         dims: 2 or 3, for which they are counted.

@@ -74,7 +74,7 @@ def guard(model: nn.Module) -> nn.Module:
 
 def _fits(layer: nn.modules.conv._ConvNd, input: Tensor, sizes: Sequence[int]) -> bool:
     """Whether a kernel is not longer than the larger of its maps; where nothing can go wrong, nothing is asked."""
-    if torch.compiler.is_compiling() or input.device.type != "cpu" or input.ndim == len(layer.kernel_size) + 1:
+    if torch.compiler.is_exporting() or input.device.type != "cpu" or input.ndim == len(layer.kernel_size) + 1:
         return True
     if layer.padding_mode != "zeros" or isinstance(layer.padding, str):
         return True

@@ -1,4 +1,4 @@
-"""What the U-shaped networks share: their levels, the way down and up, and rows of convolutions."""
+"""What the U-shaped networks share: their levels, the way down and up, residual units and rows of convolutions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import ActivationName, Kernel, NormName, PerAxis, Positive, Size
+from medseg.models._blocks import ActivationName, Kernel, NormName, Output, PerAxis, Positive, Size
+from medseg.models._convs import Residual
 from medseg.settings import Settings
 
 
@@ -96,6 +97,88 @@ def u_shape(
         ups.insert(0, up(coarse, fine, stride))
         decoder.insert(0, unit(2 * fine, fine))
     return UShape(encoder, ups, decoder, _blocks.conv(dims, widths[0], out_channels, 1))
+
+
+class SupervisedU(nn.Module):
+    """The U of given parts, with logits of coarser stages too in training; `encoder`, `ups` and `decoder` are as of `UShape`.
+
+    Args:
+        encoder: stages from the finest to the coarsest.
+        ups: doubling steps.
+        decoder: stages that take the skip and the doubled map.
+        heads: what makes logits of decoder stages, from the finest; those after the first serve deep supervision.
+        image_is_skip: the first encoder stage is coarser than the image, which then is the last skip.
+    """
+
+    def __init__(
+        self,
+        encoder: Sequence[nn.Module],
+        ups: Sequence[nn.Module],
+        decoder: Sequence[nn.Module],
+        heads: Sequence[nn.Module],
+        *,
+        image_is_skip: bool = False,
+    ) -> None:
+        super().__init__()
+        self.encoder, self.ups = nn.ModuleList(encoder), nn.ModuleList(ups)
+        self.decoder, self.heads = nn.ModuleList(decoder), nn.ModuleList(heads)
+        self.image_is_skip = image_is_skip
+
+    def forward(self, x: Tensor) -> Tensor | Output:
+        skips = [x] if self.image_is_skip else []
+        for stage in self.encoder:
+            x = stage(x)
+            skips.append(x)
+        skips.pop()
+        maps = []
+        for up, stage in zip(self.ups, self.decoder, strict=True):
+            x = stage(_blocks.join(skips.pop(), up(x)))
+            maps.append(x)
+        if not self.training or len(self.heads) == 1:
+            return self.heads[0](x)
+        logits, *auxiliary = (head(map_) for head, map_ in zip(self.heads, reversed(maps), strict=False))
+        return Output(logits, tuple(auxiliary))
+
+
+def residual(
+    dims: int,
+    inputs: int,
+    outputs: int,
+    kernel: Size,
+    stride: Size,
+    *,
+    norm: NormName,
+    activation: ActivationName,
+    bias: bool,
+    dropout: float = 0.0,
+) -> Residual:
+    """Two convolutions and a way past them (He et al. 2016), whose change of size or width is a mean and a 1x1 convolution.
+
+    Args:
+        dims: spatial axes.
+        inputs: channels in.
+        outputs: channels out.
+        kernel: of the two convolutions.
+        stride: of the first.
+        norm: after each convolution.
+        activation: the rectifier.
+        bias: of the two convolutions.
+        dropout: share of channels dropped at the end, 0 to 1.
+    """
+    body = nn.Sequential(
+        _blocks.conv(dims, inputs, outputs, kernel, stride, bias=bias),
+        _blocks.norm(norm, outputs),
+        _blocks.activation(activation, outputs),
+        _blocks.conv(dims, outputs, outputs, kernel, bias=bias),
+        _blocks.norm(norm, outputs),
+    )
+    past = nn.Sequential()
+    if any(s > 1 for s in _blocks.ntuple(stride, dims)):
+        past.append(_blocks.mean_pool(dims, stride))
+    if inputs != outputs:
+        past.extend([_blocks.conv(dims, inputs, outputs, 1, bias=norm == "none"), _blocks.norm(norm, outputs)])
+    end = nn.Sequential(_blocks.activation(activation, outputs), _blocks.dropout(dims, dropout))
+    return Residual(body, past, lambda: end)
 
 
 def convs(

@@ -8,8 +8,8 @@ Presets:
     paper: in its common form with 64 to 1024 channels: 34,878,573 parameters
         for 3 channels and 1 class in 2D. The gate compares the skip with the map already doubled, at the skip's own size.
     ct150: the authors' network for CT-150, 16 to 256 channels: a gate is opened by the coarser level's own map, two gates look at
-        each skip but the finest, and the scores of all levels make the last: 6.40 M weights of convolutions in 3D (table 1), with
-        their biases and normalisations 6,410,933 parameters for 1 channel and 15 classes.
+        each skip but the finest, and the scores of all levels make the last: 6.40 M weights of convolutions (table 1), with their
+        biases and normalisations 6,410,933 parameters for 1 channel and 15 classes in 3D.
     tiny: the common form with few channels.
 """
 

@@ -4,7 +4,8 @@ Family: u-shape
 Paper: Qin, Kamnitsas, Ancha, Nanavati, Cottrell, Criminisi, Nori 2018, Autofocus layer for semantic segmentation,
     arXiv:1805.08403
 
-There is no pooling: from the third convolution on, kernels are spread instead.
+There is no pooling: from the third convolution on, kernels are spread instead. Rectifiers and ways past are where the authors' code
+has them; its convolutions are not padded.
 
 Presets:
     afn6: the paper's eight convolutions, 30 to 50 channels, of which all but the first two are autofocus layers of the dilations
@@ -20,16 +21,15 @@ Presets:
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Sequence
+from itertools import pairwise
 from typing import Annotated, Self
 
-import torch
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._blocks import Kernel, NormName, Positive
+from medseg.models._convs import Residual, finished, relu
 from medseg.settings import Settings
 
 
@@ -37,7 +37,7 @@ class Config(Settings):
     """Options of an autofocus network.
 
     Args:
-        widths: channels of each convolution: an even number of them, for two make a residual unit.
+        widths: channels of each convolution: an even number of them, for two make a residual unit, but for the first two.
         autofocus: how many convolutions, counted from the last, are autofocus layers.
         spread: dilation of the others from the third one on.
         dilations: those that an autofocus layer chooses from.
@@ -71,7 +71,7 @@ PRESETS = {
 
 
 class Autofocus(nn.Module):
-    """The rectified answers of one convolution at several dilations, weighted at each voxel (equations 2 and 3).
+    """The normalised answers of one convolution at several dilations, weighted at each voxel and summed (equations 2 and 3).
 
     Args:
         dims: spatial axes.
@@ -91,9 +91,10 @@ class Autofocus(nn.Module):
         self.convolve = nn.functional.conv2d if dims == 2 else nn.functional.conv3d
 
     def forward(self, x: Tensor) -> Tensor:
-        shares = self.attention(x).softmax(dim=1).unbind(dim=1)  # of each dilation (B, *spatial)
-        maps = (norm(self.at(x, dilation)).relu() for norm, dilation in zip(self.norms, self.dilations, strict=True))
-        return torch.stack([share.unsqueeze(1) * map_ for share, map_ in zip(shares, maps, strict=True)]).sum(0)
+        shares = self.attention(x).softmax(dim=1).split(1, dim=1)  # of each dilation (B, 1, *spatial)
+        maps = (norm(self.at(x, dilation)) for norm, dilation in zip(self.norms, self.dilations, strict=True))
+        first, *others = (share * map_ for share, map_ in zip(shares, maps, strict=True))
+        return sum(others, first)
 
     def at(self, x: Tensor, dilation: int) -> Tensor:
         """The convolution with its kernel spread by a dilation, which keeps the size."""
@@ -102,40 +103,25 @@ class Autofocus(nn.Module):
         return self.convolve(x, weight, self.conv.bias, padding=padding, dilation=dilation)  # type: ignore[arg-type]
 
 
-class Unit(nn.Module):
-    """Two layers added to what they were given, or to a 1x1 convolution of it."""
-
-    def __init__(self, layers: Sequence[nn.Module], past: nn.Module) -> None:
-        super().__init__()
-        self.body, self.past = nn.Sequential(*layers), past
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.past(x) + self.body(x)
-
-
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
-    """An autofocus network of the given layers."""
-    dims, kernel = spatial_dims, _blocks.ntuple(config.kernel, spatial_dims)
-    layer = nn.Conv2d if dims == 2 else nn.Conv3d
+    """Two layers, residual units of two layers each, which are rectified after the sum, and scores."""
+    dims, widths = spatial_dims, (in_channels, *config.widths)
+    plain = len(config.widths) - config.autofocus
 
-    def plain(inputs: int, outputs: int, dilation: int) -> nn.Module:
-        padding = tuple(dilation * (k // 2) for k in kernel)
-        conv = layer(inputs, outputs, kernel, padding=padding, dilation=dilation)  # type: ignore[arg-type]
-        return nn.Sequential(conv, _blocks.norm(config.norm, outputs), nn.ReLU())
+    def layer(index: int, inputs: int, outputs: int) -> nn.Module:
+        if index >= plain:
+            return Autofocus(dims, inputs, outputs, config)
+        rate = config.spread if index > 1 else 1
+        return finished(_blocks.conv(dims, inputs, outputs, config.kernel, dilation=rate), outputs, config.norm, None)
 
-    inputs, layers = in_channels, []
-    for index, width in enumerate(config.widths):
-        focused = index >= len(config.widths) - config.autofocus
-        one = (
-            Autofocus(dims, inputs, width, config)
-            if focused
-            else plain(inputs, width, config.spread if index > 1 else 1)
-        )
-        layers.append(one)
-        inputs = width
-    ends = (in_channels, *config.widths[1::2])
-    units = []
-    for index, (a, b) in enumerate(itertools.pairwise(ends)):
-        past = nn.Identity() if a == b else _blocks.conv(dims, a, b, 1)
-        units.append(Unit(layers[2 * index : 2 * index + 2], past))
-    return _blocks.initialise(nn.Sequential(*units, _blocks.conv(dims, inputs, out_channels, 1)))
+    def past(inputs: int, outputs: int) -> nn.Module | None:
+        if inputs == outputs:
+            return None
+        return finished(_blocks.conv(dims, inputs, outputs, 1), outputs, config.norm, None)
+
+    layers = [layer(index, *ends) for index, ends in enumerate(pairwise(widths))]
+    net = nn.Sequential(layers[0], relu(), layers[1], relu())
+    for n in range(2, len(layers), 2):
+        body = nn.Sequential(layers[n], relu(), layers[n + 1])
+        net.append(Residual(body, past(widths[n], widths[n + 2]), relu))
+    return _blocks.initialise(net.append(_blocks.conv(dims, widths[-1], out_channels, 1)))

@@ -26,6 +26,7 @@ from medseg.models._blocks import NormName, Output, Width
 from medseg.models._context import ImagePooling
 from medseg.models._convs import Residual, unit
 from medseg.models._resizing import resize_like
+from medseg.models._segmenter import with_auxiliary
 from medseg.settings import Settings
 
 
@@ -99,10 +100,7 @@ class BiSeNet(nn.Module):
         places = self.spatial(x)
         contexts = self.context(x, places)
         logits = resize_like(self.scores(self.fuse(torch.cat((places, contexts[0]), dim=1))), x)
-        if not self.training or not self.auxiliary:
-            return logits
-        levels = zip(self.auxiliary, contexts, strict=True)
-        return Output(logits, tuple(score(context) for score, context in levels))
+        return with_auxiliary(logits, self.auxiliary, contexts)
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:

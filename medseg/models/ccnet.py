@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._attention import CrissCross
-from medseg.models._blocks import NormName, Positive
+from medseg.models._blocks import NormName, Positive, Times
 from medseg.models._convs import unit
 from medseg.models._dilated import Options, dilated_resnet
 from medseg.models._segmenter import Pick, segmenter
@@ -33,7 +33,7 @@ class Config(Options):
     """
 
     channels: Positive = 512
-    recurrence: Positive | None = None
+    recurrence: Times | None = None
 
 
 PRESETS = {"resnet50": Config(), "resnet101": Config(depth=101), "tiny": Config(depth=10, width=1 / 16, channels=8)}

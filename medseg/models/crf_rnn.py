@@ -13,14 +13,18 @@ Presets:
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import torch
-from pydantic import Field, PositiveFloat
+from pydantic import Field
 from torch import Tensor, nn
 
-from medseg.mean_field import Gaussian, mean_field, places, potts
-from medseg.models._blocks import Output, Positive
+from medseg.crf.mean_field import Gaussian, mean_field, places, potts
+from medseg.models._blocks import Output, Times
 from medseg.models._inner import Inner, create
 from medseg.settings import Settings
+
+Theta = Annotated[float, Field(ge=0.001)]  # the lattice counts in these widths, and its places have to be whole numbers
 
 
 class Config(Settings):
@@ -36,11 +40,11 @@ class Config(Settings):
     """
 
     model: Inner = Field(default_factory=lambda: {"name": "fcn", "preset": "8s"}, validate_default=True)
-    theta_alpha: PositiveFloat = 160.0
-    theta_beta: PositiveFloat = 0.25
-    theta_gamma: PositiveFloat = 3.0
-    iterations: Positive = 5
-    final_iterations: Positive = 10
+    theta_alpha: Theta = 160.0
+    theta_beta: Theta = 0.25
+    theta_gamma: Theta = 3.0
+    iterations: Times = 5
+    final_iterations: Times = 10
 
 
 PRESETS = {
@@ -72,7 +76,7 @@ class CRFRNN(nn.Module):
     def forward(self, x: Tensor) -> Tensor | Output:
         found = self.net(x)
         if isinstance(found, Output):
-            return Output(self._refined(found.logits, x), found.auxiliary)
+            return found._replace(logits=self._refined(found.logits, x))
         return self._refined(found, x)
 
     def _refined(self, logits: Tensor, x: Tensor) -> Tensor:

@@ -22,13 +22,14 @@ from medseg.models._blocks import Output, Positive
 from medseg.models._convs import unit
 from medseg.models._dilated import Options, dilated_resnet
 from medseg.models._resizing import resize_like
+from medseg.models._segmenter import with_auxiliary
 
 
 class Config(Options):
     """Options of a DANet, besides those of `_dilated.Options`.
 
     Args:
-        multi_grid: what each block of the last stage multiplies its dilation by; empty for none.
+        multi_grid: what each block of the last stage multiplies its dilation by, in turn; (1,) leaves it.
         channels: of each attention; queries and keys have an eighth.
         norm: after each 3x3 convolution.
         aux: in training also the scores of each attention alone: the paper trains with all three (figure 2).
@@ -61,10 +62,7 @@ class DANet(nn.Module):
         last = self.trunk(x)[-1]
         position, channel = (branch(last) for branch in self.branches)
         logits = resize_like(self.scores(position + channel), x)
-        if not self.training or not self.alone:
-            return logits
-        both = zip(self.alone, (position, channel), strict=True)
-        return Output(logits, tuple(score(map_) for score, map_ in both))
+        return with_auxiliary(logits, self.alone, (position, channel))
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:

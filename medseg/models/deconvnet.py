@@ -14,6 +14,7 @@ from __future__ import annotations
 from torch import nn
 
 from medseg.models import _blocks
+from medseg.models._backbones import Hidden
 from medseg.models._backbones.vgg import vgg_channels, vgg_stage
 from medseg.models._blocks import Kernel, Positive
 from medseg.models._convs import finished
@@ -45,9 +46,9 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     first, *_, last = vgg_channels(config.width)
     mirror = vgg_stage(dims, first, first, 1, norm=norm).append(_blocks.conv(dims, first, out_channels, 1))
     encoder, decoder = mirrored_vgg(dims, in_channels, mirror, config)
+    layers = [_blocks.conv(dims, last, hidden, config.reach), _blocks.conv(dims, hidden, hidden, 1)]
     middle = nn.Sequential(
-        finished(_blocks.conv(dims, last, hidden, config.reach), hidden, norm),
-        finished(_blocks.conv(dims, hidden, hidden, 1), hidden, norm),
+        Hidden(*(finished(layer, hidden, norm) for layer in layers)),
         finished(_blocks.conv(dims, hidden, last, config.reach), last, norm),
     )
     return _blocks.initialise(Mirror(encoder, decoder, middle))

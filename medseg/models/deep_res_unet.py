@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._blocks import PerAxis, Positive, Size
+from medseg.models._convs import Residual, finished
 from medseg.models._ushape import Levels, UShape
 
 
@@ -52,38 +53,31 @@ class Fit(nn.Module):
         return nn.functional.pad(x, [0, 0] * len(self.steps) + [0, self.outputs - x.shape[1]])
 
 
-class Residual(nn.Module):
+def residual(dims: int, inputs: int, outputs: int, stride: Size, config: Config, *, first: bool = False) -> Residual:
     """A residual unit, of which the very first of a network sees the image without normalisation and rectifier."""
-
-    def __init__(self, dims: int, inputs: int, outputs: int, stride: Size, config: Config, *, first: bool) -> None:
-        super().__init__()
-        self.past: nn.Module = Fit(dims, outputs, stride)
-        if config.past == "projection":
-            self.past = nn.Sequential(
-                _blocks.conv(dims, inputs, outputs, 1, stride), _blocks.norm(config.norm, outputs)
-            )
-        before = [] if first else [_blocks.norm(config.norm, inputs), nn.ReLU()]
-        self.body = nn.Sequential(
-            *before,
-            _blocks.conv(dims, inputs, outputs, config.kernel, stride),
-            _blocks.norm(config.norm, outputs),
-            nn.ReLU(),
-            _blocks.conv(dims, outputs, outputs, config.kernel),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x) + self.past(x)
+    past: nn.Module = Fit(dims, outputs, stride)
+    if config.past == "projection":
+        past = finished(_blocks.conv(dims, inputs, outputs, 1, stride), outputs, config.norm, None)
+    before = [] if first else [_blocks.norm(config.norm, inputs), nn.ReLU()]
+    body = nn.Sequential(
+        *before,
+        _blocks.conv(dims, inputs, outputs, config.kernel, stride),
+        _blocks.norm(config.norm, outputs),
+        nn.ReLU(),
+        _blocks.conv(dims, outputs, outputs, config.kernel),
+    )
+    return Residual(body, past)
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A Deep ResUNet of the given levels, the last of which is the bridge."""
     dims, widths = spatial_dims, config.widths
-    encoder: list[nn.Module] = [Residual(dims, in_channels, widths[0], 1, config, first=True)]
+    encoder: list[nn.Module] = [residual(dims, in_channels, widths[0], 1, config, first=True)]
     ups: list[nn.Module] = []
     decoder: list[nn.Module] = []
     for fine, coarse, stride in zip(widths, widths[1:], config.strides, strict=False):
-        encoder.append(Residual(dims, fine, coarse, stride, config, first=False))
+        encoder.append(residual(dims, fine, coarse, stride, config))
         ups.insert(0, _blocks.upsample(dims, stride))
-        decoder.insert(0, Residual(dims, fine + coarse, fine, 1, config, first=False))
+        decoder.insert(0, residual(dims, fine + coarse, fine, 1, config))
     head = _blocks.conv(dims, widths[0], out_channels, 1)
     return _blocks.initialise(UShape(encoder, ups, decoder, head))

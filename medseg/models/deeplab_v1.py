@@ -20,34 +20,20 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import Trunk, VGGDepth, vgg
-from medseg.models._backbones.vgg import still_pools, vgg_hidden
-from medseg.models._blocks import Positive, Share, Width
+from medseg.models._backbones import Trunk
 from medseg.models._convs import sliding_max, unit
+from medseg.models._large_fov import STRIDE, Options, large_fov
 from medseg.models._resizing import resize_like
-from medseg.settings import Settings
-
-STRIDE = 8
 
 
-class Config(Settings):
-    """Options of a DeepLab v1.
+class Config(Options):
+    """Options of a DeepLab v1, besides those of `_large_fov.Options`.
 
     Args:
-        depth: of the VGG, its three fully connected layers included: 8 is smaller than any of that paper.
-        width: of the trunk, 1 for 64 to 512 channels.
-        hidden: channels of the convolutions in place of fully connected layers.
-        rate: dilation of the first of these.
         side: channels that the scores see of the image and of each of the first four maps, 0 for none.
-        dropout: share of values dropped after each of the hidden convolutions, 0 to 1.
     """
 
-    depth: VGGDepth = 16
-    width: Width = 1.0
-    hidden: Positive = 1024
-    rate: Positive = 12
     side: Annotated[int, Field(ge=0)] = 0
-    dropout: Share = 0.5
 
 
 PRESETS = {
@@ -80,17 +66,16 @@ class DeepLabV1(nn.Module):
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A DeepLab v1 on a VGG of the given depth."""
-    dims, hidden, side = spatial_dims, config.hidden, config.side
-    trunk = vgg(dims, in_channels, config.depth, width=config.width, output_stride=STRIDE, pool=3)
-    view = vgg_hidden(dims, trunk.channels[-1], hidden, 3, dilation=config.rate, dropout=config.dropout)
+    dims, side = spatial_dims, config.side
+    trunk, view = large_fov(dims, in_channels, config)
     sides = []
     if side:
         sides = [_side(dims, in_channels, side, STRIDE)]
         for inputs, stride in zip(trunk.channels[:-1], trunk.strides[:-1], strict=True):
             step = min(2, STRIDE // stride)
             sides.append(nn.Sequential(sliding_max(dims, step), _side(dims, inputs, side, STRIDE // (stride * step))))
-    scores = _blocks.conv(dims, hidden + side * len(sides), out_channels, 1)
-    return _blocks.initialise(DeepLabV1(trunk, nn.Sequential(still_pools(dims), view), sides, scores))
+    scores = _blocks.conv(dims, config.hidden + side * len(sides), out_channels, 1)
+    return _blocks.initialise(DeepLabV1(trunk, view, sides, scores))
 
 
 def _side(dims: int, inputs: int, outputs: int, stride: int) -> nn.Sequential:

@@ -4,8 +4,9 @@ Family: dilated
 Paper: Yang, Yu, Zhang, Li, Yang 2018, DenseASPP for semantic segmentation in street scenes, CVPR 2018
 
 Presets:
-    densenet161: 35,382,115 parameters for 3 channels and 19 classes in 2D.
-    densenet169: the smaller trunk, with the authors' channels for it.
+    densenet161: 35,392,227 parameters for 3 channels and 19 classes in 2D, where the paper says 35.7 million.
+    densenet201: a deep and narrow trunk, with the authors' channels for it.
+    densenet169: a smaller one.
     densenet121: the smallest of theirs.
     tiny: one layer a block, narrow.
 """
@@ -33,8 +34,8 @@ class Config(Settings):
         channels: of the 1x1 convolution before each dilated one.
         growth: channels that each dilated convolution adds.
         rates: their dilations.
-        norm: after each convolution.
-        dropout: share of whole channels dropped before the scores, and of single values after each dilated convolution, 0 to 1.
+        norm: after each convolution of the trunk, and before those that follow.
+        dropout: share of whole channels dropped after each dilated convolution and before the scores, 0 to 1.
     """
 
     depth: DenseNetDepth = 161
@@ -49,6 +50,7 @@ class Config(Settings):
 
 PRESETS = {
     "densenet161": Config(),
+    "densenet201": Config(depth=201, channels=480, growth=240),
     "densenet169": Config(depth=169, channels=336, growth=168),
     "densenet121": Config(depth=121, channels=128, growth=64),
     "tiny": Config(depth=13, width=1 / 8, channels=8, growth=4, rates=(1, 2, 3)),

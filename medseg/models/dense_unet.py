@@ -14,14 +14,15 @@ Presets: a variant's number is its count of convolutions.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Self
 
 from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Size
-from medseg.models._convs import DenseLayer
+from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Share, Times
+from medseg.models._convs import DenseLayer, ahead, unit
 from medseg.models._ushape import convs
 from medseg.settings import Settings
 
@@ -38,15 +39,17 @@ class Config(Settings):
             an axis.
         kernel: odd size of convolutions, one number or one an axis; the first one reaches two voxels further.
         norm: normalisation before each convolution on the way down, and after each on the way up.
+        dropout: share of values dropped after the last 3x3 convolution, 0 to 1.
     """
 
     first: Positive = 96
     growth: Positive = 48
-    blocks: tuple[Positive, ...] = (6, 12, 36, 24)
+    blocks: tuple[Times, ...] = (6, 12, 36, 24)
     last: Positive = 64
     strides: tuple[PerAxis, ...] = (2, 2, 2, 2, 2)
     kernel: Kernel = 3
     norm: NormName = "batch"
+    dropout: Share = 0.3
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -57,7 +60,7 @@ class Config(Settings):
 PRESETS = {
     "167": Config(),
     "65": Config(growth=32, blocks=(3, 4, 12, 8)),
-    "tiny": Config(first=6, growth=4, blocks=(1, 2), last=6, strides=(1, 2, 2)),
+    "tiny": Config(first=6, growth=4, blocks=(1, 2), last=6, strides=(1, 2, 2), dropout=0.1),
 }
 
 
@@ -92,17 +95,14 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     """A Dense U-Net of the given blocks."""
     dims, growth = spatial_dims, config.growth
 
-    def layer(inputs: int, outputs: int, kernel: Size) -> nn.Sequential:
-        conv = _blocks.conv(dims, inputs, outputs, kernel, bias=False)
-        return nn.Sequential(_blocks.norm(config.norm, inputs), nn.ReLU(), conv)
+    layer = partial(ahead, dims, norm=config.norm)
 
     def dense(inputs: int, layers: int) -> list[nn.Module]:
         starts = (inputs + n * growth for n in range(layers))
         return [DenseLayer(layer(n, 4 * growth, 1).extend(layer(4 * growth, growth, config.kernel))) for n in starts]
 
     further = tuple(k + 4 if k > 1 else 1 for k in _blocks.ntuple(config.kernel, dims))
-    stem = nn.Sequential(_blocks.conv(dims, in_channels, config.first, further, config.strides[0], bias=False))
-    stem.append(_blocks.norm(config.norm, config.first)).append(nn.ReLU())
+    stem = unit(dims, in_channels, config.first, further, config.strides[0], norm=config.norm)
     channels, encoder, widths = config.first, [stem], [config.first]
     for level, (layers, stride) in enumerate(zip(config.blocks, config.strides[1:], strict=True)):
         stage = nn.Sequential() if level else nn.Sequential(_blocks.max_pool(dims, stride))
@@ -121,6 +121,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         sides.append(nn.Identity() if width == channels else _blocks.conv(dims, width, channels, 1))
         decoder.append(convs(dims, channels, narrower, kernel=config.kernel, norm=config.norm))
         channels = narrower
-    decoder.append(convs(dims, channels, config.last, kernel=config.kernel, norm=config.norm))
+    last, *after = convs(dims, channels, config.last, kernel=config.kernel, norm=config.norm)
+    decoder.append(nn.Sequential(last, nn.Dropout(config.dropout), *after))
     head = _blocks.conv(dims, config.last, out_channels, 1)
     return _blocks.initialise(DenseUNet(encoder, doubles, sides, decoder, head))

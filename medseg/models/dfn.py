@@ -1,15 +1,15 @@
 """DFN: from the mean of the image to fine maps, of which each channel is weighted by what coarser stages say of it.
 
-Of the paper's two networks this is the smooth one, which makes the scores. The border network takes no part in them: it gives
-the trunk a further task in training, whose target is not classes.
+Of the paper's two networks the smooth one makes the scores. The border one takes no part in them: with `border` it gives the trunk
+a further task in training, by logits of boundaries in `Output.boundary`. The loss `dual_task` is for these; the paper has a focal loss.
 
 Family: attention
 Paper: Yu, Wang, Peng, Gao, Yu, Sang 2018, Learning a discriminative feature network for semantic segmentation,
     arXiv:1804.09337
-Without: torch.compile (stages of the trunk run one by one)
 
 Presets:
     resnet101: ResNet-101 of stride 32, 512 channels: 87,481,941 parameters for 3 channels and 21 classes in 2D.
+    border: the same with the border network, of 21 channels.
     resnet50: a smaller trunk.
     tiny: ResNet-10, narrow.
 """
@@ -23,33 +23,34 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import ResNetDepth, Trunk, resnet
-from medseg.models._blocks import NormName, Output, Positive, Width
+from medseg.models._blocks import NormName, Output, Positive
 from medseg.models._context import ImagePooling
 from medseg.models._convs import Residual, relu, unit
+from medseg.models._dilated import OnResNet
 from medseg.models._resizing import global_mean, resize_like
-from medseg.settings import Settings
+from medseg.models._segmenter import with_auxiliary
+
+BORDER = 21  # channels of the border network
 
 
-class Config(Settings):
-    """Options of a DFN.
+class Config(OnResNet):
+    """Options of a DFN, besides those of `_dilated.OnResNet`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
         channels: of all maps after the trunk.
-        norm: after each convolution.
+        border: in training also logits of boundaries.
         aux: in training also the scores of the coarser stages (deep supervision, section 3.3).
     """
 
     depth: ResNetDepth = 101
-    width: Width = 1.0
     channels: Positive = 512
-    norm: NormName = "batch"
+    border: bool = False
     aux: bool = False
 
 
 PRESETS = {
     "resnet101": Config(),
+    "border": Config(border=True),
     "resnet50": Config(depth=50),
     "tiny": Config(depth=10, width=1 / 13, channels=10),
 }
@@ -78,8 +79,24 @@ class ChannelAttention(nn.Module):
         return fine * self.weigh(global_mean(torch.cat((fine, coarse), dim=1))) + coarse
 
 
+class Border(nn.Module):
+    """Where classes meet, at the size of the finest map: what is found there, and what each coarser map adds (figure 2 a)."""
+
+    def __init__(self, dims: int, channels: Sequence[int], norm: NormName) -> None:
+        super().__init__()
+        self.before = nn.ModuleList([refinement_residual(dims, inputs, BORDER, norm) for inputs in channels])
+        self.after = nn.ModuleList([refinement_residual(dims, BORDER, BORDER, norm) for _ in channels[1:]])
+        self.scores = _blocks.conv(dims, BORDER, 1, 1)
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        y, *coarser = (before(map_) for before, map_ in zip(self.before, maps, strict=True))
+        for x, after in zip(coarser, self.after, strict=True):
+            y = after(y + resize_like(x, y))
+        return self.scores(y)
+
+
 class DFN(nn.Module):
-    """The smooth network of given parts. All but the first two are those of the stages, coarsest first (figure 2 a).
+    """The network of given parts. Those of the stages begin with the coarsest (figure 2 a).
 
     Args:
         trunk: from the image to maps.
@@ -87,7 +104,9 @@ class DFN(nn.Module):
         before: of the trunk's maps.
         attention: of each with what came from coarser ones.
         after: of the answers.
-        scores: of the stages that are asked for: of the finest, or of all.
+        scores: of the finest stage.
+        auxiliary: of the coarser stages, finest first, or none.
+        border: the border network, if any.
     """
 
     def __init__(
@@ -97,35 +116,39 @@ class DFN(nn.Module):
         before: Sequence[nn.Module],
         attention: Sequence[nn.Module],
         after: Sequence[nn.Module],
-        scores: Sequence[nn.Module],
+        scores: nn.Module,
+        auxiliary: Sequence[nn.Module],
+        border: nn.Module | None,
     ) -> None:
         super().__init__()
-        self.trunk, self.image, self.scores = trunk, image, nn.ModuleList(scores)
+        self.trunk, self.image, self.scores, self.border = trunk, image, scores, border
         self.before, self.attention, self.after = map(nn.ModuleList, (before, attention, after))
+        self.auxiliary = nn.ModuleList(auxiliary)
 
     def forward(self, x: Tensor) -> Tensor | Output:
-        maps = self.trunk(x)[:0:-1]
-        y, stages = self.image(maps[0]), list[Tensor]()
-        for map_, before, attention, after in zip(maps, self.before, self.attention, self.after, strict=True):
+        _, *maps = self.trunk(x)
+        y = self.image(maps[-1])
+        stages: list[Tensor] = []
+        for map_, before, attention, after in zip(maps[::-1], self.before, self.attention, self.after, strict=True):
             fine = before(map_)
             y = after(attention(fine, resize_like(y, fine)))
-            stages.append(y)
-        *others, last = self.scores
-        logits = resize_like(last(y), x)
-        if not self.training or not others:
-            return logits
-        coarser = [score(stage) for score, stage in zip(others, stages[:-1], strict=True)]
-        return Output(logits, tuple(reversed(coarser)))
+            stages.insert(0, y)
+        found = with_auxiliary(resize_like(self.scores(y), x), self.auxiliary, stages[1:])
+        if self.border is None or not self.training:
+            return found
+        output = found if isinstance(found, Output) else Output(found)
+        return output._replace(boundary=self.border(maps))
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A ResNet, and from the mean of its last map up to stride 4."""
     dims, norm, width = spatial_dims, config.norm, config.channels
     trunk = resnet(dims, in_channels, config.depth, width=config.width, norm=norm)
-    coarsest_first = trunk.channels[:0:-1]
-    before = [refinement_residual(dims, channels, width, norm) for channels in coarsest_first]
-    after = [refinement_residual(dims, width, width, norm) for _ in coarsest_first]
-    attention = [ChannelAttention(dims, width) for _ in coarsest_first]
-    scores = [_blocks.conv(dims, width, out_channels, 1) for _ in range(len(before) if config.aux else 1)]
-    image = ImagePooling(dims, coarsest_first[0], width, norm=norm)
-    return _blocks.initialise(DFN(trunk, image, before, attention, after, scores))
+    _, *channels = trunk.channels
+    before = [refinement_residual(dims, inputs, width, norm) for inputs in reversed(channels)]
+    after = [refinement_residual(dims, width, width, norm) for _ in channels]
+    attention = [ChannelAttention(dims, width) for _ in channels]
+    scores = [_blocks.conv(dims, width, out_channels, 1) for _ in (channels if config.aux else channels[:1])]
+    image = ImagePooling(dims, channels[-1], width, norm=norm)
+    border = Border(dims, channels, norm) if config.border else None
+    return _blocks.initialise(DFN(trunk, image, before, attention, after, scores[0], scores[1:], border))

@@ -26,7 +26,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from medseg.errors import ConfigError
-from medseg.models._blocks import Positive, Width
+from medseg.models._blocks import Times
 from medseg.models._monai import Adapted, monai
 from medseg.settings import Settings
 
@@ -50,9 +50,9 @@ class Config(Settings):
             two axes, the outer two, the last two, then one along the other. Empty for full convolutions.
     """
 
-    blocks: Positive = 6
-    depths: Annotated[int, Field(ge=2)] = 3
-    width: Width = 1.0
+    blocks: Times = 6
+    depths: Annotated[int, Field(ge=2, le=16)] = 3
+    width: Annotated[float, Field(ge=1 / 32, le=100)] = 1.0
     paths: tuple[tuple[Bit, ...], ...] = ()
     operations: tuple[tuple[Operation, ...], ...] = ()
 

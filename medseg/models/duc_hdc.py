@@ -11,8 +11,9 @@ Presets:
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
@@ -23,6 +24,7 @@ from medseg.models._resizing import PixelShuffle
 from medseg.settings import Settings
 
 STRIDE = 8
+Turn = Annotated[tuple[Positive, ...], Field(min_length=1)]
 
 
 class Config(Settings):
@@ -41,7 +43,7 @@ class Config(Settings):
     depth: ResNetDepth = 101
     width: Width = 1.0
     deep_stem: bool = True
-    hybrid: tuple[tuple[Positive, ...], tuple[Positive, ...]] = ((1, 2, 5, 9), (5, 9, 17))
+    hybrid: tuple[Turn, Turn] = ((1, 2, 5, 9), (5, 9, 17))
     rates: tuple[Positive, ...] = (6, 12, 18, 24)
     cell: Literal[1, 2, 4, 8] = 2
     norm: NormName = "batch"

@@ -12,10 +12,13 @@ Presets:
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from pydantic import Field
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Positive, Share
+from medseg.models._blocks import Positive, Share, Times
 from medseg.models._convs import unit
 from medseg.models._dilated import StemOptions, dilated_resnet
 from medseg.models._regions import EMAttention
@@ -26,7 +29,7 @@ class Config(StemOptions):
     """Options of an EMANet, besides those of `_dilated.StemOptions`.
 
     Args:
-        multi_grid: what each block of the last stage multiplies its dilation by; empty for none.
+        multi_grid: what each block of the last stage multiplies its dilation by, in turn; (1,) leaves it.
         channels: of the map that is rebuilt, and of its bases.
         bases: their number.
         steps: of expectation and maximisation.
@@ -35,9 +38,9 @@ class Config(StemOptions):
     """
 
     multi_grid: tuple[Positive, ...] = (1, 2, 4)
-    channels: Positive = 512
+    channels: Annotated[int, Field(ge=2)] = 512
     bases: Positive = 64
-    steps: Positive = 3
+    steps: Times = 3
     momentum: Share = 0.9
 
 

@@ -21,7 +21,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks, _convs
-from medseg.models._blocks import NormName, Positive, Share
+from medseg.models._blocks import NormName, Positive, Share, Times
+from medseg.models._context import Joined
 from medseg.models._convs import Residual, finished
 from medseg.models._resizing import max_pool_where, unpool
 from medseg.settings import Settings
@@ -42,7 +43,7 @@ class Config(Settings):
     """
 
     channels: tuple[Positive, Positive, Positive] = (16, 64, 128)
-    rounds: Positive = 2
+    rounds: Times = 2
     norm: NormName = "batch"
     dropout: Share = 0.1
 
@@ -54,17 +55,6 @@ class Config(Settings):
 
 
 PRESETS = {"paper": Config(), "tiny": Config(channels=(8, 12, 16), rounds=1)}
-
-
-class Initial(nn.Module):
-    """A convolution of stride 2 beside the pooled image (figure 2a)."""
-
-    def __init__(self, conv: nn.Module, pool: nn.Module, end: nn.Module) -> None:
-        super().__init__()
-        self.conv, self.pool, self.end = conv, pool, end
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.end(torch.cat((self.conv(x), self.pool(x)), dim=1))
 
 
 class Down(nn.Module):
@@ -128,11 +118,8 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     fine, middle, coarse = (max(channels, least) for channels in config.channels)
     how: dict[str, Any] = {"norm": norm, "dropout": config.dropout}
     early = how | {"dropout": config.dropout / 10}
-    first = Initial(
-        _blocks.conv(dims, in_channels, fine - in_channels, 3, 2, bias=norm == "none"),
-        _blocks.max_pool(dims),
-        finished(nn.Identity(), fine, norm, nn.PReLU),
-    )
+    beside = _blocks.conv(dims, in_channels, fine - in_channels, 3, 2, bias=norm == "none")
+    first = finished(Joined([beside, _blocks.max_pool(dims)]), fine, norm, nn.PReLU)  # figure 2a
     downs = [_down(dims, fine, middle, **early), _down(dims, middle, coarse, **how)]
     wide = [_regular(dims, coarse, kind, **how) for _ in range(config.rounds) for kind in ROUND]
     encoder = [nn.Sequential(*[_regular(dims, middle, 1, **early) for _ in range(4)]), nn.Sequential(*wide)]

@@ -24,21 +24,20 @@ from torch.nn import functional as F
 
 from medseg.models import _blocks
 from medseg.models._backbones import ResNetDepth, Trunk, resnet
-from medseg.models._blocks import NormName, Output, Positive, Width
+from medseg.models._blocks import Output, Positive, Times
 from medseg.models._context import LargeKernel
+from medseg.models._dilated import OnResNet
 from medseg.models._resizing import BilinearUp, dense_upsampling, resize_like
 from medseg.models._segmenter import fcn_head
-from medseg.settings import Settings
 
 
-class Config(Settings):
-    """Options of an ExFuse.
+class Config(OnResNet):
+    """Options of an ExFuse, besides those of `_dilated.OnResNet`.
 
     Args:
         depth: of the ResNet; from 50 on it is made of bottlenecks.
         blocks: of its four stages. (8, 8, 9, 8) has as many as (3, 4, 23, 3), and costs as much: layer rearrangement.
         groups: of the 3x3 convolutions of bottlenecks, 1 for a plain ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
         k: voxels an axis of the large kernels.
         window: voxels an axis of the neighbourhood of which each voxel gives scores, 1 for itself alone.
         channels: of the decoder; none for the paper's, classes times voxels of the window.
@@ -47,13 +46,11 @@ class Config(Settings):
     """
 
     depth: ResNetDepth = 101
-    blocks: tuple[Positive, Positive, Positive, Positive] = (8, 8, 9, 8)
+    blocks: tuple[Times, Times, Times, Times] = (8, 8, 9, 8)
     groups: Positive = 32
-    width: Width = 1.0
     k: Literal[3, 5, 7, 9, 11, 13, 15] = 7
     window: Literal[1, 3, 5] = 3
     channels: Positive | None = None
-    norm: NormName = "batch"
     aux: bool = False
 
 

@@ -22,7 +22,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Kernel, PerAxis, Positive, Share, Size
+from medseg.models._blocks import Kernel, PerAxis, Positive, Share, Size, Times
 from medseg.settings import Settings
 
 
@@ -41,7 +41,7 @@ class Config(Settings):
 
     first: Positive = 48
     growth: Positive = 16
-    blocks: tuple[Positive, ...] = (4, 5, 7, 10, 12, 15)
+    blocks: tuple[Times, ...] = (4, 5, 7, 10, 12, 15)
     strides: tuple[PerAxis, ...] = (2, 2, 2, 2, 2)
     kernel: Kernel = 3
     norm: Literal["instance", "batch", "group"] = "batch"

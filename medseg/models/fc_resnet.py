@@ -20,7 +20,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import PerAxis, Positive, Size
+from medseg.models._blocks import PerAxis, Positive, Size, Times
+from medseg.models._convs import Residual
 from medseg.models._ushape import Levels, convs, u_shape
 
 
@@ -35,7 +36,7 @@ class Config(Levels):
 
     widths: tuple[Positive, ...] = (32, 32, 128, 256, 512)
     strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
-    blocks: tuple[Positive, ...] = (3, 8, 10, 3)
+    blocks: tuple[Times, ...] = (3, 8, 10, 3)
     bottom: Positive = 1024
     normaliser: tuple[Positive, ...] | None = (16, 32, 64, 128, 256)
 
@@ -54,7 +55,7 @@ PRESETS = {
 }
 
 
-class Residual(nn.Module):
+def residual(dims: int, inputs: int, outputs: int, stride: Size, config: Config, *, bottleneck: bool) -> Residual:
     """Pre-activated convolutions and a way past them, a 1x1 convolution where size or width changes.
 
     Args:
@@ -65,21 +66,15 @@ class Residual(nn.Module):
         config: kernel and normalisation.
         bottleneck: three convolutions of 1, 3 and 1 voxels with a quarter of the channels within, else a pair of 3.
     """
-
-    def __init__(self, dims: int, inputs: int, outputs: int, stride: Size, config: Config, *, bottleneck: bool) -> None:
-        super().__init__()
-        inner = max(1, outputs // 4) if bottleneck else outputs
-        kernels: list[Size] = [1, config.kernel, 1] if bottleneck else [config.kernel] * 2
-        widths = [inputs, *[inner] * (len(kernels) - 1), outputs]
-        self.body = nn.Sequential()
-        for index, (a, b, kernel) in enumerate(zip(widths, widths[1:], kernels, strict=False)):
-            self.body.append(_blocks.norm(config.norm, a)).append(nn.ReLU())
-            self.body.append(_blocks.conv(dims, a, b, kernel, 1 if index else stride))
-        same = inputs == outputs and set(_blocks.ntuple(stride, dims)) == {1}
-        self.past = nn.Identity() if same else _blocks.conv(dims, inputs, outputs, 1, stride)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.body(x) + self.past(x)
+    inner = max(1, outputs // 4) if bottleneck else outputs
+    kernels: list[Size] = [1, config.kernel, 1] if bottleneck else [config.kernel] * 2
+    widths = [inputs, *[inner] * (len(kernels) - 1), outputs]
+    body = nn.Sequential()
+    for index, (a, b, kernel) in enumerate(zip(widths, widths[1:], kernels, strict=False)):
+        body.append(_blocks.norm(config.norm, a)).append(nn.ReLU())
+        body.append(_blocks.conv(dims, a, b, kernel, 1 if index else stride))
+    same = inputs == outputs and set(_blocks.ntuple(stride, dims)) == {1}
+    return Residual(body, None if same else _blocks.conv(dims, inputs, outputs, 1, stride))
 
 
 class FCResNet(nn.Module):
@@ -118,8 +113,8 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     dims, widths = spatial_dims, config.widths
 
     def row(inputs: int, outputs: int, count: int, stride: Size, *, bottleneck: bool = True) -> nn.Sequential:
-        first = Residual(dims, inputs, outputs, stride, config, bottleneck=bottleneck)
-        more = (Residual(dims, outputs, outputs, 1, config, bottleneck=bottleneck) for _ in range(count - 1))
+        first = residual(dims, inputs, outputs, stride, config, bottleneck=bottleneck)
+        more = (residual(dims, outputs, outputs, 1, config, bottleneck=bottleneck) for _ in range(count - 1))
         return nn.Sequential(first, *more)
 
     counts = (1, *config.blocks[:-1])

@@ -17,29 +17,24 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import ResNetDepth, resnet
-from medseg.models._blocks import NormName, Positive, Width
+from medseg.models._backbones import resnet
+from medseg.models._blocks import Positive
 from medseg.models._convs import unit
+from medseg.models._dilated import OnResNet
 from medseg.models._pyramids import FeaturePyramid
 from medseg.models._resizing import resize_like
 from medseg.models._segmenter import Segmenter
-from medseg.settings import Settings
 
 
-class Config(Settings):
-    """Options of a semantic FPN.
+class Config(OnResNet):
+    """Options of a semantic FPN, besides those of `_dilated.OnResNet`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
         channels: of the pyramid's maps; half of them on the way up.
         norm: after each convolution of the trunk and of the way up, where the paper has "group".
     """
 
-    depth: ResNetDepth = 50
-    width: Width = 1.0
     channels: Positive = 256
-    norm: NormName = "batch"
 
 
 PRESETS = {"resnet50": Config(), "resnet101": Config(depth=101), "tiny": Config(depth=10, width=1 / 13, channels=10)}

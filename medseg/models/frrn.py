@@ -6,7 +6,7 @@ Paper: Pohlen, Hermans, Mathias, Leibe 2017, Full-resolution residual networks f
 
 Presets:
     A: table 1a, down to a sixteenth: 17.7 M parameters.
-    B: table 1b, down to a thirty-second: 24.7 M, where the paper says 24.8 M.
+    B: table 1b, down to a thirty-second: 24.8 M.
     tiny: the same topology with few channels.
 """
 
@@ -20,7 +20,8 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Size
+from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Size, Times
+from medseg.models._convs import Residual, unit
 from medseg.models._ushape import convs
 from medseg.settings import Settings
 
@@ -42,7 +43,7 @@ class Config(Settings):
     base: Positive = 48
     lanes: Positive = 32
     widths: tuple[Positive, ...] = (96, 192, 384, 384)
-    units: tuple[Positive, ...] = (3, 4, 2, 2)
+    units: tuple[Times, ...] = (3, 4, 2, 2)
     up_widths: tuple[Positive, ...] = (192, 192, 96)
     strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
     kernel: Kernel = 3
@@ -62,18 +63,6 @@ PRESETS = {
     ),
     "tiny": Config(base=4, lanes=3, widths=(5, 6), units=(1, 2), up_widths=(5,), strides=(2, 2)),
 }
-
-
-class Residual(nn.Module):
-    """A unit of the full-resolution ends: two convolutions added to what they were given."""
-
-    def __init__(self, dims: int, width: int, kernel: Size, norm: NormName) -> None:
-        super().__init__()
-        last = (_blocks.conv(dims, width, width, kernel, bias=False), _blocks.norm(norm, width))
-        self.body = nn.Sequential(*convs(dims, width, width, kernel=kernel, norm=norm, bias=False), *last)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x + self.body(x)
 
 
 class FullResidual(nn.Module):
@@ -122,8 +111,8 @@ class FRRN(nn.Module):
         z = self.split(y)
         for resize, units in zip(self.resizes, self.units, strict=True):
             y = resize(y)
-            for unit in units:  # type: ignore[attr-defined]
-                y, z = unit(y, z)
+            for part in units.children():
+                y, z = part(y, z)
         return self.head(_blocks.join(z, self.last(y)))
 
 
@@ -134,26 +123,28 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     for stride in config.strides:
         totals.append(tuple(a * b for a, b in zip(totals[-1], _blocks.ntuple(stride, dims), strict=True)))
 
-    def residual() -> nn.Module:
-        return Residual(dims, base, config.kernel, config.norm)
+    def residual(inputs: int) -> nn.Module:
+        """A unit of the full-resolution ends."""
+        body = convs(dims, inputs, base, base, kernel=config.kernel, norm=config.norm, bias=False)[:-1]
+        return Residual(body, None if inputs == base else _blocks.conv(dims, inputs, base, 1, bias=False))
 
     def row(inputs: int, width: int, count: int, level: int) -> list[nn.Module]:
         return [FullResidual(dims, width if n else inputs, width, totals[level], config) for n in range(count)]
 
     further = tuple(k + 2 if k > 1 else 1 for k in _blocks.ntuple(config.kernel, dims))
     stem = convs(dims, in_channels, base, kernel=further, norm=config.norm, bias=False)
-    stem.extend([residual() for _ in range(3)])
+    stem.extend([residual(base) for _ in range(3)])
     inputs, resizes, units = base, [], []
     for level, (width, count) in enumerate(zip(config.widths, config.units, strict=True), start=1):
         resizes.append(_blocks.max_pool(dims, config.strides[level - 1]))
         units.append(row(inputs, width, count, level))
         inputs = width
     for level, width in zip(range(levels - 1, 0, -1), config.up_widths, strict=True):
-        resizes.append(_blocks.upsample(dims, config.strides[level]))
+        resizes.append(_blocks.upsample(dims, config.strides[level], linear=True))
         units.append(row(inputs, width, 2, level))
         inputs = width
-    merge = nn.Sequential(_blocks.conv(dims, inputs + config.lanes, base, 1), *(residual() for _ in range(3)))
+    merge = nn.Sequential(residual(inputs + config.lanes), residual(base), residual(base))
     head = nn.Sequential(merge, _blocks.conv(dims, base, out_channels, 1))
-    split = _blocks.conv(dims, base, config.lanes, 1)
+    split = unit(dims, base, config.lanes, 1, norm=config.norm, act=None)
     # torch's own initialisation, in which sums over so many units stay small
-    return FRRN(stem, split, resizes, units, _blocks.upsample(dims, config.strides[0]), head)
+    return FRRN(stem, split, resizes, units, _blocks.upsample(dims, config.strides[0], linear=True), head)

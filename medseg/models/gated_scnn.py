@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from medseg.models import _blocks
 from medseg.models._backbones import Trunk, wide_resnet38
 from medseg.models._backbones.resnet import basic
-from medseg.models._blocks import NormName, Output, Positive, Width
+from medseg.models._blocks import NormName, Output, Positive, Times, Width
 from medseg.models._context import ASPP
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
@@ -47,7 +47,7 @@ class Config(Settings):
     """
 
     width: Width = 1.0
-    blocks: Positive | None = None
+    blocks: Times | None = None
     stride: Literal[8, 16, 32] = 8
     shapes: Positive = 8
     channels: Positive = 256

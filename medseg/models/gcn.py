@@ -19,26 +19,21 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import ResNetDepth, Trunk, resnet
-from medseg.models._blocks import NormName, Width
 from medseg.models._context import LargeKernel, begin_small, boundary_refinement
+from medseg.models._dilated import OnResNet
 from medseg.models._resizing import BilinearUp
-from medseg.settings import Settings
 
 
-class Config(Settings):
-    """Options of a GCN.
+class Config(OnResNet):
+    """Options of a GCN, besides those of `_dilated.OnResNet`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
         k: voxels an axis of the large kernels.
         norm: after each convolution of the trunk; the rest has none.
     """
 
     depth: ResNetDepth = 152
-    width: Width = 1.0
     k: Literal[3, 5, 7, 9, 11, 13, 15] = 15
-    norm: NormName = "batch"
 
 
 PRESETS = {"resnet152": Config(), "resnet50": Config(depth=50), "tiny": Config(depth=10, width=1 / 13, k=3)}

@@ -1,4 +1,4 @@
-"""Hierarchical attention: a coarse size of the image says where it knows better than the next finer one, and so on in a chain.
+"""Hierarchical attention: a coarse size of the image says where it knows better than finer ones, and so on in a chain.
 
 Family: attention
 Paper: Tao, Sapra, Catanzaro 2020, Hierarchical multi-scale attention for semantic segmentation, arXiv:2005.10821
@@ -6,25 +6,24 @@ Paper: Tao, Sapra, Catanzaro 2020, Hierarchical multi-scale attention for semant
 Presets:
     w48: HRNet-W48 with object context, trained on sizes of 0.5 and 1: 72,143,430 parameters for 3 channels and 19 classes in 2D,
         those of that network and 1,770,752 of the attention.
-    w48_chain: the same weights on 0.5, 1 and 2, as the paper predicts.
+    w48_chain: the same weights on 0.5, 1 and 2, as the paper predicts: a size decides over all that are larger.
     w18: the narrowest trunk.
     tiny: a narrow trunk of few blocks, sizes of 1 and 2.
 """
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Sequence
 from typing import Annotated, NamedTuple
 
 from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import HRNetSize, Trunk, hrnet
+from medseg.models._backbones import HRNetSize, hrnet
 from medseg.models._blocks import NormName, Output, Share, Width
-from medseg.models._convs import finished, unit
-from medseg.models._pyramids import Join
-from medseg.models._regions import ObjectContext
+from medseg.models._convs import unit
+from medseg.models._regions import Regions
 from medseg.models._resizing import resize_by, resize_like
 from medseg.settings import Settings
 
@@ -39,7 +38,7 @@ class Config(Settings):
         scales: sizes of the image, against its own, smallest first; they share all weights.
         norm: after each convolution but those of the scores.
         dropout: share of values dropped after the object context, 0 to 1.
-        aux: in training also the coarse scores of each size, from which the regions are made.
+        aux: in training also the coarse scores, from which the regions are made, of all sizes as one.
     """
 
     trunk: HRNetSize = "w48"
@@ -55,7 +54,7 @@ PRESETS = {
     "w48": Config(),
     "w48_chain": Config(scales=(0.5, 1.0, 2.0)),
     "w18": Config(trunk="w18"),
-    "tiny": Config(trunk="w18_small", width=1 / 6, channels=8, scales=(1.0, 2.0)),
+    "tiny": Config(trunk="w18_small_v1", width=1 / 6, channels=8, scales=(1.0, 2.0)),
 }
 
 
@@ -70,34 +69,17 @@ class Seen(NamedTuple):
 class OneSize(nn.Module):
     """An HRNet with object context, and the attention (figure 1)."""
 
-    def __init__(self, dims: int, trunk: Trunk, channels: int, outputs: int, norm: NormName, dropout: float) -> None:
+    def __init__(self, regions: Regions, scores: nn.Module, share: nn.Module) -> None:
         super().__init__()
-        total, half = sum(trunk.channels), channels // 2
-
-        def biased(width: int, kernel: int) -> nn.Module:
-            return finished(_blocks.conv(dims, total, width, kernel), width, norm)
-
-        self.trunk, self.join = trunk, Join()
-        self.coarse = nn.Sequential(biased(total, 1), _blocks.conv(dims, total, outputs, 1))
-        self.voxels = biased(channels, 3)
-        self.context = ObjectContext(dims, channels, half, dropout=dropout, norm=norm)
-        self.scores = _blocks.conv(dims, channels, outputs, 1)
-        self.share = nn.Sequential(
-            unit(dims, channels, half, norm=norm),
-            unit(dims, half, half, norm=norm),
-            _blocks.conv(dims, half, 1, 1, bias=False),
-            nn.Sigmoid(),
-        )
+        self.regions, self.scores, self.share = regions, scores, share
 
     def forward(self, x: Tensor) -> Seen:
-        joined = self.join(self.trunk(x))
-        coarse = self.coarse(joined)
-        seen = self.context(self.voxels(joined), coarse)
+        seen, coarse = self.regions(x)
         return Seen(self.scores(seen), self.share(seen), coarse)
 
 
 class HierarchicalAttention(nn.Module):
-    """All sizes by the same network; from the smallest up, each share decides between what was found so far and the next."""
+    """All sizes by the same network; each takes its share of what the smaller ones leave, and the largest takes the rest."""
 
     def __init__(self, size: nn.Module, scales: tuple[float, ...], *, aux: bool) -> None:
         super().__init__()
@@ -105,17 +87,31 @@ class HierarchicalAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor | Output:
         seen = [self.size(resize_by(x, scale)) for scale in self.scales]
-        scores = seen[0].scores
-        for coarse, fine in pairwise(seen):  # equation 1
-            share = resize_like(coarse.share, fine.scores)
-            scores = resize_like(coarse.share * scores, fine.scores) + (1 - share) * fine.scores
-        logits = resize_like(scores, x)
-        return Output(logits, tuple(one.coarse for one in reversed(seen))) if self.aux and self.training else logits
+        shares = [one.share for one in seen]
+        logits = resize_like(self.chained(shares, [one.scores for one in seen]), x)
+        if not self.aux or not self.training:
+            return logits
+        return Output(logits, (self.chained(shares, [one.coarse for one in seen]),))
+
+    def chained(self, shares: Sequence[Tensor], maps: Sequence[Tensor]) -> Tensor:
+        """Maps of all sizes as one, from the largest down (equation 1 between each two), no finer than the image's own."""
+        *smaller, found = maps
+        for scale, share, own in reversed(list(zip(self.scales, shares, smaller, strict=False))):
+            size = found if scale < 1 else own
+            found = resize_like(share * own, size) + (1 - resize_like(share, size)) * resize_like(found, size)
+        return found
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """One network for all sizes, and the chain."""
-    dims, norm = spatial_dims, config.norm
+    dims, norm, width, half = spatial_dims, config.norm, config.channels, config.channels // 2
     trunk = hrnet(dims, in_channels, config.trunk, width=config.width, norm=norm)
-    size = OneSize(dims, trunk, config.channels, out_channels, norm, config.dropout)
+    share = nn.Sequential(
+        unit(dims, width, half, norm=norm),
+        unit(dims, half, half, norm=norm),
+        _blocks.conv(dims, half, 1, 1, bias=False),
+        nn.Sigmoid(),
+    )
+    regions = Regions(dims, trunk, width, out_channels, dropout=config.dropout, norm=norm)
+    size = OneSize(regions, _blocks.conv(dims, width, out_channels, 1), share)
     return _blocks.initialise(HierarchicalAttention(size, config.scales, aux=config.aux))

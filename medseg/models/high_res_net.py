@@ -18,7 +18,7 @@ from typing import Self
 from pydantic import model_validator
 from torch import nn
 
-from medseg.models._blocks import Positive, Share
+from medseg.models._blocks import Positive, Share, Times
 from medseg.models._monai import NORMS, Adapted, MonaiNorm, monai
 from medseg.settings import Settings
 
@@ -35,7 +35,7 @@ class Config(Settings):
     """
 
     channels: tuple[Positive, ...] = (16, 32, 64)
-    blocks: Positive = 3
+    blocks: Times = 3
     hidden: Positive = 80
     norm: MonaiNorm = "batch"
     dropout: Share = 0.0

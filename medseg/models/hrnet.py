@@ -6,10 +6,11 @@ Paper: Wang, Sun, Cheng, Jiang, Deng, Zhao, Liu, Mu, Tan, Wang, Liu, Xiao 2020, 
 
 Presets:
     w18: 18 channels in the finest stream: 9,641,119 parameters for 3 channels and 19 classes in 2D.
-    w18_small: the same streams with few blocks.
+    w18_small_v2: the same streams with few blocks: 3.9 M parameters.
+    w18_small_v1: 16 channels and still fewer blocks: 1.5 M parameters.
     w32: 32 channels.
     w48: 48 channels, the paper's for segmentation: 65,859,379 parameters for 19 classes.
-    tiny: w18_small, narrow.
+    tiny: w18_small_v1, narrow.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ class Config(Settings):
 
 PRESETS = {
     "w18": Config(),
-    "w18_small": Config(trunk="w18_small"),
+    "w18_small_v2": Config(trunk="w18_small_v2"),
+    "w18_small_v1": Config(trunk="w18_small_v1"),
     "w32": Config(trunk="w32"),
     "w48": Config(trunk="w48"),
-    "tiny": Config(trunk="w18_small", width=1 / 8),
+    "tiny": Config(trunk="w18_small_v1", width=1 / 8),
 }
 
 

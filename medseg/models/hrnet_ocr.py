@@ -15,11 +15,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import HRNetSize, Trunk, hrnet
+from medseg.models._backbones import HRNetSize, hrnet
 from medseg.models._blocks import NormName, Output, Positive, Share, Width
-from medseg.models._convs import finished
-from medseg.models._pyramids import Join
-from medseg.models._regions import ObjectContext
+from medseg.models._regions import Regions
 from medseg.models._resizing import resize_like
 from medseg.settings import Settings
 
@@ -47,40 +45,20 @@ class Config(Settings):
 PRESETS = {
     "w48": Config(),
     "w18": Config(trunk="w18"),
-    "tiny": Config(trunk="w18_small", width=1 / 8, channels=8),
+    "tiny": Config(trunk="w18_small_v1", width=1 / 8, channels=8),
 }
 
 
 class HRNetOCR(nn.Module):
-    """The network of given parts (figure 3).
+    """The network of given parts; with `aux`, in training the coarse scores too."""
 
-    Args:
-        trunk: from the image to maps.
-        coarse: from the joined maps to scores, whose likely voxels are the regions.
-        voxels: from the joined maps to a representation of each voxel.
-        context: from both to representations that know of the regions.
-        scores: from these to logits.
-        aux: in training, give the coarse scores too.
-    """
-
-    def __init__(
-        self,
-        trunk: Trunk,
-        coarse: nn.Module,
-        voxels: nn.Module,
-        context: ObjectContext,
-        scores: nn.Module,
-        *,
-        aux: bool,
-    ) -> None:
+    def __init__(self, regions: Regions, scores: nn.Module, *, aux: bool) -> None:
         super().__init__()
-        self.trunk, self.join, self.coarse, self.voxels = trunk, Join(), coarse, voxels
-        self.context, self.scores, self.aux = context, scores, aux
+        self.regions, self.scores, self.aux = regions, scores, aux
 
     def forward(self, x: Tensor) -> Tensor | Output:
-        joined = self.join(self.trunk(x))
-        coarse = self.coarse(joined)
-        logits = resize_like(self.scores(self.context(self.voxels(joined), coarse)), x)
+        seen, coarse = self.regions(x)
+        logits = resize_like(self.scores(seen), x)
         return Output(logits, (coarse,)) if self.aux and self.training else logits
 
 
@@ -88,10 +66,5 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     """HRNetV2, coarse scores, object context, scores."""
     dims, norm, width = spatial_dims, config.norm, config.channels
     trunk = hrnet(dims, in_channels, config.trunk, width=config.width, norm=norm)
-    total = sum(trunk.channels)
-    mixed = finished(_blocks.conv(dims, total, total, 1), total, norm)
-    coarse = nn.Sequential(mixed, _blocks.conv(dims, total, out_channels, 1))
-    voxels = finished(_blocks.conv(dims, total, width), width, norm)
-    context = ObjectContext(dims, width, max(width // 2, 1), dropout=config.dropout, norm=norm)
-    scores = _blocks.conv(dims, width, out_channels, 1)
-    return _blocks.initialise(HRNetOCR(trunk, coarse, voxels, context, scores, aux=config.aux))
+    regions = Regions(dims, trunk, width, out_channels, dropout=config.dropout, norm=norm)
+    return _blocks.initialise(HRNetOCR(regions, _blocks.conv(dims, width, out_channels, 1), aux=config.aux))

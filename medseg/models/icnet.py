@@ -1,8 +1,8 @@
-"""ICNet: the deep trunk sees a quarter of the resolution, its first stages a half, three convolutions all of it.
+"""ICNet: the deep trunk works at a quarter of the resolution, its first layers at a half, three convolutions at all of it.
 
 Family: real-time
 Paper: Zhao, Qi, Shen, Shi, Jia 2018, ICNet for real-time semantic segmentation on high-resolution images, arXiv:1704.08545
-Without: strategy=fsdp (stages of the trunk run one by one)
+Without: strategy=fsdp (layers of the trunk run one by one)
 
 Presets:
     resnet50: a whole ResNet-50: 26,120,736 parameters for 3 channels and 19 classes in 2D, with the auxiliary scores 26,125,600.
@@ -53,9 +53,8 @@ class Config(Settings):
 PRESETS = {
     "resnet50": Config(),
     "half": Config(width=0.5, deep_stem=True, squeeze=256),
-    "tiny": Config(depth=10, width=1 / 16, deep_stem=True, bins=(1, 2), squeeze=16, channels=16),
+    "tiny": Config(depth=10, width=1 / 16, bins=(1, 2), squeeze=16, channels=16),
 }
-HALF = 3  # stages that the half resolution passes: up to stride 8
 
 
 class Fusion(nn.Module):
@@ -88,7 +87,7 @@ class ICNet(nn.Module):
     """The network of given parts.
 
     Args:
-        trunk: maps; stages are shared by two resolutions.
+        trunk: of stride 8. To the first block of its third stage (conv3_1) it sees half the resolution, from there a quarter.
         shrink: to half the size.
         context: on the coarsest map.
         whole: of the whole image, to stride 8.
@@ -112,11 +111,13 @@ class ICNet(nn.Module):
         self.guides = nn.ModuleList(guides)
 
     def forward(self, x: Tensor) -> Tensor | Output:
-        half = self.shrink(x)
-        coarse = self.context(self.trunk(self.shrink(half))[-1])
-        for stage in self.trunk.stages[:HALF]:
-            half = stage(half)
-        fused, coarser = self.fusions[0](coarse, half)
+        stem, second, third, *deep = self.trunk.stages
+        first, *others = third.children()
+        half = first(second(stem(self.shrink(x))))
+        coarse = self.shrink(half)
+        for part in (*others, *deep):
+            coarse = part(coarse)
+        fused, coarser = self.fusions[0](self.context(coarse), half)
         fused, finer = self.fusions[1](fused, self.whole(x))
         logits = resize_like(self.scores(fused), x)
         if not self.training or not self.guides:
@@ -130,7 +131,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
     dims, norm, channels = spatial_dims, config.norm, config.channels
     depth, width = config.depth, config.width
     trunk = resnet(dims, in_channels, depth, width=width, norm=norm, output_stride=8, deep_stem=config.deep_stem)
-    side, last = trunk.channels[HALF - 1], trunk.channels[-1]
+    *_, side, _, last = trunk.channels
     context = nn.Sequential(SummedPyramid(config.bins))
     if config.squeeze:
         context.append(unit(dims, last, config.squeeze, 1, norm=norm))

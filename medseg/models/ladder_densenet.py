@@ -21,6 +21,7 @@ from medseg.models._backbones import DenseNetDepth, Trunk, densenet
 from medseg.models._blocks import NormName, Output, Positive, Width
 from medseg.models._convs import ahead
 from medseg.models._resizing import resize_like
+from medseg.models._segmenter import with_auxiliary
 from medseg.settings import Settings
 
 
@@ -64,22 +65,21 @@ class Blend(nn.Module):
 
 
 class LadderDenseNet(nn.Module):
-    """The network of given parts; its steps begin with the coarsest."""
+    """The network of given parts; its steps begin with the coarsest. Scores are those of its last map, then, if any, of the bottom."""
 
     def __init__(
-        self, trunk: Trunk, context: nn.Module, steps: Sequence[nn.Module], scores: nn.Module, aux: nn.Module | None
+        self, trunk: Trunk, context: nn.Module, steps: Sequence[nn.Module], scores: Sequence[nn.Module]
     ) -> None:
         super().__init__()
         self.trunk, self.context, self.steps = trunk, context, nn.ModuleList(steps)
-        self.scores, self.aux = scores, aux
+        self.scores, self.auxiliary = scores[0], nn.ModuleList(scores[1:])
 
     def forward(self, image: Tensor) -> Tensor | Output:
         _, *laterals, last = self.trunk(image)
         x = bottom = self.context(last)
         for step, lateral in zip(self.steps, reversed(laterals), strict=True):
             x = step(x, lateral)
-        logits = resize_like(self.scores(x), image)
-        return Output(logits, (self.aux(bottom),)) if self.aux is not None and self.training else logits
+        return with_auxiliary(resize_like(self.scores(x), image), self.auxiliary, [bottom] * len(self.auxiliary))
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
@@ -92,5 +92,5 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         ahead(dims, config.context, channels, norm=norm),
     )
     steps = [Blend(dims, lateral, channels, norm) for lateral in reversed(laterals)]
-    scores, aux = (nn.Sequential(nn.ReLU(), _blocks.conv(dims, channels, out_channels, 1)) for _ in range(2))
-    return _blocks.initialise(LadderDenseNet(trunk, context, steps, scores, aux if config.aux else None))
+    scores = [nn.Sequential(nn.ReLU(), _blocks.conv(dims, channels, out_channels, 1)) for _ in range(1 + config.aux)]
+    return _blocks.initialise(LadderDenseNet(trunk, context, steps, scores))

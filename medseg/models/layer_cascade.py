@@ -3,7 +3,6 @@
 Family: real-time
 Paper: Li, Liu, Luo, Loy, Tang 2017, Not all pixels are equal: Difficulty-aware semantic segmentation via deep layer cascade,
     arXiv:1704.01344
-Without: torch.compile, strategy=fsdp (stages of the trunk run one by one)
 
 Presets:
     resnet101: three exits on a ResNet-101 of stride 8, where the paper has an Inception-ResNet-v2: 54,907,135 parameters for 3
@@ -14,6 +13,7 @@ Presets:
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Annotated
 
 import torch
@@ -21,7 +21,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import ResNetDepth, Trunk, resnet
+from medseg.models._backbones import ResNetDepth, Stages, resnet
 from medseg.models._blocks import NormName, Output, Share, Width
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
@@ -53,25 +53,25 @@ EXITS = 3  # the last stages of the trunk, all of stride 8
 
 
 class LayerCascade(nn.Module):
-    """The trunk, and an exit after each of its last stages (figure 2).
+    """The stages of a trunk, and an exit after each of the last ones (figure 2).
 
     Settled voxels are zeros to the later stages (region convolution, 3.2). All are computed nevertheless: what is saved is
     what a sparse kernel would save.
     """
 
-    def __init__(self, trunk: Trunk, exits: list[nn.Module], certainty: float, *, aux: bool) -> None:
+    def __init__(self, stages: Iterable[nn.Module], exits: Sequence[nn.Module], certainty: float, *, aux: bool) -> None:
         super().__init__()
-        self.trunk, self.exits = trunk, nn.ModuleList(exits)
+        self.stages, self.exits = Stages(stages), nn.ModuleList(exits)
         self.certainty, self.aux = certainty, aux
 
     def forward(self, x: Tensor) -> Tensor | Output:
-        first, last = self.trunk.stages[:-EXITS], self.trunk.stages[-EXITS:]
-        map_, hard, scores = x, None, list[Tensor]()
-        for stage in first:
-            map_ = stage(map_)
-        for stage, leave in zip(last, self.exits, strict=True):
+        map_, hard = x, None
+        scores: list[Tensor] = []
+        for number, stage in enumerate(self.stages, start=EXITS - len(self.stages)):
             map_ = stage(map_ if hard is None else map_ * hard)
-            found = leave(map_)
+            if number < 0:
+                continue
+            found = self.exits[number](map_)
             scores.append(found if hard is None else torch.where(hard, found, scores[-1]))
             hard = scores[-1].softmax(1).amax(1, keepdim=True) < self.certainty
         logits = resize_like(scores.pop(), x)
@@ -90,4 +90,4 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         )
         for channels in trunk.channels[-EXITS:]
     ]
-    return _blocks.initialise(LayerCascade(trunk, exits, config.certainty, aux=config.aux))
+    return _blocks.initialise(LayerCascade(trunk.stages, exits, config.certainty, aux=config.aux))

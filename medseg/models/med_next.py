@@ -21,7 +21,7 @@ from typing import Literal, Self
 from pydantic import model_validator
 from torch import nn
 
-from medseg.models._blocks import Positive, check_lengths
+from medseg.models._blocks import Positive, Times, check_lengths
 from medseg.models._monai import Adapted, monai
 from medseg.settings import Settings
 
@@ -39,7 +39,7 @@ class Config(Settings):
 
     channels: Positive = 32
     ratios: tuple[Positive, ...] = (2, 2, 2, 2, 2)
-    blocks: tuple[Positive, ...] = (2, 2, 2, 2, 2)
+    blocks: tuple[Times, ...] = (2, 2, 2, 2, 2)
     kernel_size: Literal[3, 5, 7] = 3
     aux: bool = False
 

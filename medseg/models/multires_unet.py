@@ -30,7 +30,7 @@ class Config(Levels):
     """
 
     widths: tuple[Positive, ...] = (32, 64, 128, 256, 512)
-    alpha: Annotated[float, Field(gt=0)] = 1.67
+    alpha: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.67
 
 
 PRESETS = {"paper": Config(), "tiny": Config(widths=(6, 8, 10), strides=(2, 2))}

@@ -17,34 +17,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.models import _blocks
-from medseg.models._backbones import VGGDepth, vgg
-from medseg.models._backbones.vgg import still_pools, vgg_hidden
-from medseg.models._blocks import Positive, Share, Width
+from medseg.models._large_fov import Options, large_fov
 from medseg.models._resizing import global_mean
 from medseg.models._segmenter import Pick, Segmenter
-from medseg.settings import Settings
 
 LENGTH = 10.0  # of each place's values at the beginning, as in the authors' code
 
 
-class Config(Settings):
-    """Options of a ParseNet.
+class Config(Options):
+    """Options of a ParseNet, besides those of `_large_fov.Options`.
 
     Args:
-        depth: of the VGG, its three fully connected layers included: 8 is smaller than any of that paper.
-        width: of the trunk, 1 for 64 to 512 channels.
         stride: of the trunk's last map, 8 or 16.
-        hidden: channels of the convolutions in place of fully connected layers.
-        rate: dilation of the first of these.
-        dropout: share of values dropped after each of the hidden convolutions, 0 to 1.
     """
 
-    depth: VGGDepth = 16
-    width: Width = 1.0
     stride: Literal[8, 16] = 8
-    hidden: Positive = 1024
-    rate: Positive = 12
-    dropout: Share = 0.5
 
 
 PRESETS = {"vgg16": Config(), "tiny": Config(depth=8, width=1 / 16, hidden=16, rate=2, dropout=0.1)}
@@ -74,17 +61,11 @@ class WithGlobal(nn.Module):
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
-    """A dilated VGG, its hidden convolutions, the global mean, scores."""
+    """DeepLab's VGG, the global mean, scores."""
     dims, hidden = spatial_dims, config.hidden
-    trunk = vgg(dims, in_channels, config.depth, width=config.width, output_stride=config.stride, pool=3)
+    trunk, view = large_fov(dims, in_channels, config, config.stride)
     scores = (nn.Conv2d if dims == 2 else nn.Conv3d)(2 * hidden, out_channels, 1)
-    head = nn.Sequential(
-        Pick(-1),
-        still_pools(dims),
-        vgg_hidden(dims, trunk.channels[-1], hidden, 3, dilation=config.rate, dropout=config.dropout),
-        WithGlobal(hidden),
-        scores,
-    )
+    head = nn.Sequential(Pick(-1), view, WithGlobal(hidden), scores)
     net = _blocks.initialise(Segmenter(trunk, head))
     nn.init.normal_(scores.weight, std=0.01)  # what it sees is not of variance 1, but of a length
     return net

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import OutputStride, Trunk
-from medseg.models._blocks import Output, Positive, Share
+from medseg.models._blocks import Output, Positive, Share, Times
 from medseg.models._context import ASPP
 from medseg.models._convs import unit
 from medseg.models._dilated import Options, dilated_resnet
@@ -53,7 +53,7 @@ class Config(Options):
     channels: Positive = 256
     rates: tuple[Positive, ...] = (6, 12, 18)
     hidden: Positive = 256
-    layers: Positive = 3
+    layers: Times = 3
     points: Positive = 16
     dropout: Share = 0.5
 

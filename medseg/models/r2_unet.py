@@ -15,7 +15,8 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Positive, Size
+from medseg.models._blocks import Size, Times
+from medseg.models._convs import Residual
 from medseg.models._ushape import Levels, convs, u_shape
 
 
@@ -26,7 +27,7 @@ class Config(Levels):
         returns: how often a convolution sees its own answer beside what it was given (t in the paper).
     """
 
-    returns: Positive = 2
+    returns: Times = 2
 
 
 PRESETS = {"paper": Config(), "tiny": Config(widths=(4, 6, 8), strides=(2, 2))}
@@ -46,29 +47,18 @@ class Recurrent(nn.Module):
         return answer
 
 
-class Residual(nn.Module):
-    """A 1x1 convolution, and two recurrent convolutions that add to it."""
-
-    def __init__(self, dims: int, inputs: int, outputs: int, config: Config) -> None:
-        super().__init__()
-        self.project = _blocks.conv(dims, inputs, outputs, 1)
-        rows = (convs(dims, outputs, outputs, kernel=config.kernel, norm=config.norm) for _ in range(2))
-        self.body = nn.Sequential(*(Recurrent(row, config.returns) for row in rows))
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.project(x)
-        return x + self.body(x)
-
-
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """An R2U-Net of the given levels."""
 
+    def row(inputs: int, outputs: int) -> nn.Sequential:
+        return convs(spatial_dims, inputs, outputs, kernel=config.kernel, norm=config.norm)
+
     def unit(inputs: int, outputs: int) -> nn.Module:
-        return Residual(spatial_dims, inputs, outputs, config)
+        body = nn.Sequential(*(Recurrent(row(outputs, outputs), config.returns) for _ in range(2)))
+        return nn.Sequential(_blocks.conv(spatial_dims, inputs, outputs, 1), Residual(body))
 
     def up(inputs: int, outputs: int, stride: Size) -> nn.Module:
-        row = convs(spatial_dims, inputs, outputs, kernel=config.kernel, norm=config.norm)
-        return nn.Sequential(_blocks.upsample(spatial_dims, stride), *row)
+        return nn.Sequential(_blocks.upsample(spatial_dims, stride), *row(inputs, outputs))
 
     # torch's own initialisation, in which sums over so many returns stay small
     return u_shape(config, spatial_dims, in_channels, out_channels, unit=unit, up=up)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import ResNetDepth, resnet
-from medseg.models._blocks import NormName, Positive, Share, Width
+from medseg.models._blocks import NormName, Positive, Share, Times, Width
 from medseg.models._context import ChainedPooling, begin_small, residual_conv_unit
 from medseg.models._resizing import resize_like
 from medseg.models._segmenter import Segmenter
@@ -43,7 +43,7 @@ class Config(Settings):
     depth: ResNetDepth = 101
     width: Width = 1.0
     channels: Positive = 256
-    pools: Positive = 4
+    pools: Times = 4
     norm: NormName = "batch"
     dropout: Share = 0.5
 

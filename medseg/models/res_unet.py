@@ -11,10 +11,11 @@ Presets:
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import NormName, Size
+from medseg.models._blocks import Size
+from medseg.models._convs import Residual, relu
 from medseg.models._ushape import Levels, convs, u_shape
 
 
@@ -25,25 +26,14 @@ class Config(Levels):
 PRESETS = {"paper": Config(), "tiny": Config(widths=(4, 6, 8), strides=(2, 2))}
 
 
-class Residual(nn.Module):
-    """Two convolutions and a way past them, which is a 1x1 convolution where the width changes."""
-
-    def __init__(self, dims: int, inputs: int, outputs: int, kernel: Size, norm: NormName) -> None:
-        super().__init__()
-        self.past = nn.Identity() if inputs == outputs else _blocks.conv(dims, inputs, outputs, 1)
-        self.body = convs(dims, inputs, outputs, kernel=kernel, norm=norm)
-        self.body.append(_blocks.conv(dims, outputs, outputs, kernel)).append(_blocks.norm(norm, outputs))
-        self.end = _blocks.activation("relu", outputs)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.end(self.body(x) + self.past(x))
-
-
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A ResU-Net of the given levels."""
 
     def unit(inputs: int, outputs: int) -> nn.Module:
-        return Residual(spatial_dims, inputs, outputs, config.kernel, config.norm)
+        first = convs(spatial_dims, inputs, outputs, kernel=config.kernel, norm=config.norm)
+        second = (_blocks.conv(spatial_dims, outputs, outputs, config.kernel), _blocks.norm(config.norm, outputs))
+        past = None if inputs == outputs else _blocks.conv(spatial_dims, inputs, outputs, 1)
+        return Residual(nn.Sequential(*first, *second), past, relu)
 
     def up(inputs: int, outputs: int, stride: Size) -> nn.Module:
         return _blocks.transposed(spatial_dims, inputs, outputs, stride)

@@ -8,8 +8,8 @@ Paper: Brügger, Baumgartner, Konukoglu 2019, A partially reversible U-Net for m
 Without: torch.compile (it has its own way back)
 
 Presets:
-    paper: five resolutions of 60 to 480 channels, skip connections that
-        add, linear upsampling.
+    paper: five resolutions of 60 to 480 channels, skip connections that add, linear upsampling; in blocks, normalisation and
+        rectifier come first, as in the authors' code.
     tiny: the same topology with few channels.
 """
 
@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Kernel, PerAxis, Positive
+from medseg.models._blocks import Kernel, PerAxis, Times
 from medseg.models._reversible import Reversible
 from medseg.settings import Settings
 
@@ -35,12 +35,13 @@ class Config(Settings):
         strides: by how much each step down coarsens, one number or one an axis: (2, 2, 1) where slices are thick.
         blocks: reversible blocks of each resolution, on the way down and again on the way up.
         kernel: odd size of convolutions, one number or one an axis.
-        norm: normalisation after each convolution: one without running figures, which would see each batch twice.
+        norm: normalisation before the rectifier and the convolution of each block: one without running figures, which would see each
+            batch twice.
     """
 
     widths: tuple[Annotated[int, Field(ge=2, multiple_of=2)], ...] = (60, 120, 240, 360, 480)
     strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
-    blocks: Positive = 1
+    blocks: Times = 1
     kernel: Kernel = 3
     norm: Literal["none", "instance", "group"] = "group"
 
@@ -82,12 +83,12 @@ class ReversibleUNet(nn.Module):
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A partially reversible U-Net of the given widths and strides."""
-    dims, widths = spatial_dims, config.widths
+    dims, widths, bare = spatial_dims, config.widths, config.norm == "none"
 
     def half(width: int) -> nn.Module:
-        conv = _blocks.conv(dims, width // 2, width // 2, config.kernel, bias=config.norm == "none")
-        rectifier = _blocks.activation("leaky_relu", width // 2)
-        return _blocks.initialise(nn.Sequential(conv, _blocks.norm(config.norm, width // 2), rectifier))
+        conv = _blocks.conv(dims, width // 2, width // 2, config.kernel, bias=bare)
+        rectifier = nn.LeakyReLU(inplace=not bare)  # without a normalisation it sees the half that is kept
+        return _blocks.initialise(nn.Sequential(_blocks.norm(config.norm, width // 2), rectifier, conv))
 
     def blocks(width: int) -> nn.Module:
         return Reversible([(half(width), half(width)) for _ in range(config.blocks)])
@@ -102,6 +103,6 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         up = _blocks.upsample(dims, stride, linear=True)
         ups.insert(0, nn.Sequential(_blocks.conv(dims, coarse, fine, 1), up))
     # what no rectifier follows keeps torch's own initialisation, in which sums over so many resolutions stay small
-    stem = _blocks.conv(dims, in_channels, widths[0], config.kernel)
+    stem = _blocks.conv(dims, in_channels, widths[0], config.kernel, bias=False)
     head = _blocks.conv(dims, widths[0], out_channels, 1)
     return ReversibleUNet(stem, encoder, decoder, ups, head)

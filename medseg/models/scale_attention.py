@@ -17,37 +17,25 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import VGGDepth, vgg
-from medseg.models._backbones.vgg import vgg_hidden
-from medseg.models._blocks import Output, Positive, Share, Width
-from medseg.models._convs import sliding_max, unit
+from medseg.models._blocks import Output, Positive
+from medseg.models._convs import unit
+from medseg.models._large_fov import Options, large_fov
 from medseg.models._pyramids import Join
 from medseg.models._resizing import resize_by, resize_like
 from medseg.models._segmenter import Pick
-from medseg.settings import Settings
 
 
-class Config(Settings):
-    """Options of an attention to scale.
+class Config(Options):
+    """Options of an attention to scale, besides those of `_large_fov.Options`.
 
     Args:
-        depth: of the VGG, its three fully connected layers included: 8 is smaller than any of that paper.
-        width: of the trunk, 1 for 64 to 512 channels.
-        hidden: channels of the two convolutions after the trunk.
-        rate: dilation of the first of them.
         scales: sizes of the image, against its own, greatest first.
         channels: of the attention.
-        dropout: share of values dropped after each of the two convolutions, 0 to 1.
         aux: in training also the scores of each size alone.
     """
 
-    depth: VGGDepth = 16
-    width: Width = 1.0
-    hidden: Positive = 1024
-    rate: Positive = 12
     scales: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (1.0, 0.75, 0.5)
     channels: Positive = 512
-    dropout: Share = 0.5
     aux: bool = False
 
 
@@ -80,13 +68,8 @@ class ScaleAttention(nn.Module):
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """DeepLab's VGG, shared by all sizes; scores; two convolutions that weigh the sizes."""
     dims, hidden, count = spatial_dims, config.hidden, len(config.scales)
-    trunk = vgg(dims, in_channels, config.depth, width=config.width, output_stride=8, pool=3)
-    maps = nn.Sequential(
-        trunk,
-        Pick(-1),
-        sliding_max(dims),
-        vgg_hidden(dims, trunk.channels[-1], hidden, 3, dilation=config.rate, dropout=config.dropout),
-    )
+    trunk, view = large_fov(dims, in_channels, config)
+    maps = nn.Sequential(trunk, Pick(-1), view)
     attention = nn.Sequential(
         Join(), unit(dims, count * hidden, config.channels, norm="none"), _blocks.conv(dims, config.channels, count, 1)
     )

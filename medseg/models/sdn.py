@@ -18,9 +18,10 @@ from torch import Tensor, nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import DenseNetDepth, Trunk, densenet
-from medseg.models._blocks import NormName, Output, Positive, Width
+from medseg.models._blocks import NormName, Output, Positive, Times, Width
 from medseg.models._convs import DenseLayer, finished, unit
 from medseg.models._resizing import resize_like
+from medseg.models._segmenter import with_auxiliary
 from medseg.settings import Settings
 
 
@@ -40,8 +41,8 @@ class Config(Settings):
 
     depth: DenseNetDepth = 161
     width: Width = 1.0
-    units: Positive = 3
-    layers: Positive = 2
+    units: Times = 3
+    layers: Times = 2
     growth: Positive = 48
     channels: Positive = 256
     norm: NormName = "batch"
@@ -114,10 +115,7 @@ class SDN(nn.Module):
             map16 = to16(map8, [map16])
             coarse.append(up8(map16, [map8, early8]))
             fine.append(up4(coarse[-1], [fine[-1], early4]))
-        logits = resize_like(self.scores(fine.pop()), x)
-        if not self.training or not self.auxiliary:
-            return logits
-        return Output(logits, tuple(score(each) for score, each in zip(self.auxiliary, fine + coarse, strict=True)))
+        return with_auxiliary(resize_like(self.scores(fine.pop()), x), self.auxiliary, fine + coarse)
 
 
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:

@@ -19,7 +19,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 from torch import nn
 
-from medseg.models._blocks import Positive, Share
+from medseg.models._blocks import Share, Times
 from medseg.models._monai import NORMS, Adapted, monai
 from medseg.settings import Settings
 
@@ -36,8 +36,8 @@ class Config(Settings):
     """
 
     channels: Annotated[int, Field(ge=8, multiple_of=8)] = 8
-    blocks: tuple[Positive, ...] = (1, 2, 2, 4)
-    up_blocks: Positive = 1
+    blocks: tuple[Times, ...] = (1, 2, 2, 4)
+    up_blocks: Times = 1
     dropout: Share = 0.0
     levels: Annotated[int, Field(ge=0)] = 0
 

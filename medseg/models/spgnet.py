@@ -44,7 +44,7 @@ class Config(Settings):
 
     depth: Literal[10, 18, 34, 50, 101] = 50
     width: Width = 1.0
-    stages: Annotated[int, Field(ge=2)] = 2
+    stages: Annotated[int, Field(ge=2, le=100)] = 2
     channels: Annotated[int, Field(ge=4)] = 256
     norm: NormName = "batch"
     aux: bool = False

@@ -8,23 +8,25 @@ Presets:
         resolution, where a CPU learns several times more per second. A last, narrow step at full resolution sees the image
         itself as its skip connection, so that fine borders are not lost.
     paper: figure 1 of the paper: 31,030,658 parameters for 1 channel and 2 classes in 2D.
-        Convolutions are padded, so that the size is kept; the paper's are not, and its output is smaller than its input.
+        Convolutions are padded, so that the size is kept; the paper's are not, and its output is smaller than its input. Half of the
+        values are dropped at the end of the way down, as in the authors' network.
     paper3d: Cicek et al. 2016, arXiv:1606.06650, figure 2: 19,069,955 parameters for 3 channels and 3 classes in 3D, scale and
         shift of the normalisation not counted, as in the paper. Padded too.
+    nnunet: Isensee et al. 2021, arXiv:1904.08128: the network that nnU-Net plans for volumes, of six stages, which takes its weights
+        (`--init`): 31,195,594 parameters for 1 channel and 2 classes in 3D.
     tiny: the residual topology with few channels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, Self
 
 from pydantic import model_validator
-from torch import Tensor, nn
+from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import ActivationName, Kernel, NormName, Output, PerAxis, Positive, Share, Size
+from medseg.models._blocks import ActivationName, Kernel, NormName, PerAxis, Positive, Share, Size, Times
+from medseg.models._ushape import SupervisedU, residual
 from medseg.settings import Settings
 
 
@@ -45,6 +47,7 @@ class Config(Settings):
         activation: the rectifier.
         bias: give convolutions a bias although a normalisation follows.
         dropout: share of channels dropped after each unit, 0 to 1.
+        bottom_dropout: share of values dropped after the two coarsest stages of the encoder, 0 to 1.
         deep_supervision: in training, logits of the coarser decoder stages too.
         narrow_first: plain units only: the first convolution of an encoder stage has half its width (3D U-Net: channels double
             before the pooling, not after).
@@ -54,8 +57,8 @@ class Config(Settings):
     widths: tuple[Positive, ...] = (24, 48, 96, 192)
     strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
     kernels: tuple[Kernel, ...] = (3, 3, 3, 3)
-    blocks: tuple[Positive, ...] = (1, 1, 1, 1)
-    decoder_blocks: Positive = 1
+    blocks: tuple[Times, ...] = (1, 1, 1, 1)
+    decoder_blocks: Times = 1
     block: Literal["plain", "residual"] = "residual"
     downsample: Literal["conv", "pool"] = "conv"
     full_width: Positive = 8
@@ -63,6 +66,7 @@ class Config(Settings):
     activation: ActivationName = "leaky_relu"
     bias: bool = False
     dropout: Share = 0.0
+    bottom_dropout: Share = 0.0
     deep_supervision: bool = True
     narrow_first: bool = False
     up_keeps_width: bool = False
@@ -95,6 +99,7 @@ PRESETS = {
         blocks=(2,) * 5,
         decoder_blocks=2,
         norm="none",
+        bottom_dropout=0.5,
         **_PAPER,
     ),
     "paper3d": Config(
@@ -108,47 +113,36 @@ PRESETS = {
         up_keeps_width=True,
         **_PAPER,
     ),
+    "nnunet": Config(
+        widths=(32, 64, 128, 256, 320, 320),
+        strides=(1, 2, 2, 2, 2, 2),
+        kernels=(3,) * 6,
+        blocks=(2,) * 6,
+        decoder_blocks=2,
+        block="plain",
+        bias=True,
+    ),
     "tiny": Config(widths=(4, 6, 8), strides=(2, 2, 2), kernels=(3,) * 3, blocks=(1,) * 3, full_width=4),
 }
 
 
-class Residual(nn.Module):
-    """Two convolutions and a way past them (He et al. 2016), whose change of size or width is a mean and a 1x1 convolution."""
-
-    def __init__(self, dims: int, inputs: int, outputs: int, kernel: Size, stride: Size, config: Config) -> None:
-        super().__init__()
-        conv = partial(_blocks.conv, dims, bias=config.bias or config.norm == "none")
-        self.body = nn.Sequential(
-            conv(inputs, outputs, kernel, stride),
-            _blocks.norm(config.norm, outputs),
-            _blocks.activation(config.activation, outputs),
-            conv(outputs, outputs, kernel),
-            _blocks.norm(config.norm, outputs),
-        )
-        self.past = nn.Sequential()
-        if any(s > 1 for s in _blocks.ntuple(stride, dims)):
-            self.past.append(_blocks.mean_pool(dims, stride))
-        if inputs != outputs:
-            self.past.extend([conv(inputs, outputs, 1), _blocks.norm(config.norm, outputs)])
-        self.end = nn.Sequential(_blocks.activation(config.activation, outputs), _blocks.dropout(dims, config.dropout))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.end(self.body(x) + self.past(x))
-
-
-def plain(dims: int, inputs: int, outputs: int, kernel: Size, stride: Size, config: Config) -> nn.Sequential:
-    """Convolution, normalisation, rectifier, dropout."""
+def _unit(dims: int, inputs: int, outputs: int, kernel: Size, stride: Size, config: Config) -> nn.Module:
+    """A residual unit, or one of a single convolution."""
     bias = config.bias or config.norm == "none"
-    return _unit(dims, _blocks.conv(dims, inputs, outputs, kernel, stride, bias=bias), outputs, config)
+    if config.block == "plain":
+        return _plain(dims, _blocks.conv(dims, inputs, outputs, kernel, stride, bias=bias), outputs, config)
+    how: dict[str, Any] = {"norm": config.norm, "activation": config.activation, "dropout": config.dropout}
+    return residual(dims, inputs, outputs, kernel, stride, bias=bias, **how)
 
 
 def _full_step(dims: int, inputs: int, config: Config) -> nn.Sequential:
     bias = config.bias or config.norm == "none"
     conv = _blocks.narrow_conv(dims, inputs, config.full_width, config.kernels[0], bias=bias)
-    return _unit(dims, conv, config.full_width, config)
+    return _plain(dims, conv, config.full_width, config)
 
 
-def _unit(dims: int, conv: nn.Module, channels: int, config: Config) -> nn.Sequential:
+def _plain(dims: int, conv: nn.Module, channels: int, config: Config) -> nn.Sequential:
+    """Convolution, normalisation, rectifier, dropout."""
     return nn.Sequential(
         conv,
         _blocks.norm(config.norm, channels),
@@ -157,61 +151,21 @@ def _unit(dims: int, conv: nn.Module, channels: int, config: Config) -> nn.Seque
     )
 
 
-class UNet(nn.Module):
-    """The U of given parts.
-
-    Args:
-        encoder: stages from the finest to the coarsest; each coarsens what it gets.
-        ups: doubling steps, from the coarsest.
-        decoder: stages that take the skip and the doubled map, from the coarsest.
-        heads: what makes logits of decoder stages, from the finest; those after the first serve deep supervision.
-        image_is_skip: the first encoder stage is coarser than the image, which then is the last skip.
-    """
-
-    def __init__(
-        self,
-        encoder: Sequence[nn.Module],
-        ups: Sequence[nn.Module],
-        decoder: Sequence[nn.Module],
-        heads: Sequence[nn.Module],
-        *,
-        image_is_skip: bool,
-    ) -> None:
-        super().__init__()
-        self.encoder, self.ups = nn.ModuleList(encoder), nn.ModuleList(ups)
-        self.decoder, self.heads = nn.ModuleList(decoder), nn.ModuleList(heads)
-        self.image_is_skip = image_is_skip
-
-    def forward(self, x: Tensor) -> Tensor | Output:
-        skips = [x] if self.image_is_skip else []
-        for stage in self.encoder:
-            x = stage(x)
-            skips.append(x)
-        skips.pop()
-        features = []
-        for up, stage in zip(self.ups, self.decoder, strict=True):
-            x = stage(_blocks.join(skips.pop(), up(x)))
-            features.append(x)
-        if not self.training or len(self.heads) == 1:
-            return self.heads[0](x)
-        logits, *auxiliary = (head(map_) for head, map_ in zip(self.heads, reversed(features), strict=False))
-        return Output(logits, tuple(auxiliary))
-
-
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A U-Net of the given widths, strides and kernels."""
-    dims, unit = spatial_dims, Residual if config.block == "residual" else plain
-    image_is_skip = _coarsens(config.strides[0])
+    dims, image_is_skip = spatial_dims, _coarsens(config.strides[0])
     inputs, encoder, ups, decoder = in_channels, [], [], []
     for width, stride, kernel, blocks in zip(config.widths, config.strides, config.kernels, config.blocks, strict=True):
         encoder.append(_encoder_stage(dims, inputs, width, kernel, stride, blocks, config))
         inputs = width
+    for stage in encoder[-2:] if config.bottom_dropout else ():
+        stage.append(nn.Dropout(config.bottom_dropout))
     for level in reversed(range(len(config.widths) - 1)):
         width, kernel = config.widths[level], config.kernels[level]
         up_width = inputs if config.up_keeps_width else width
         ups.append(_up(dims, inputs, up_width, config.strides[level + 1], config))
-        units = [unit(dims, up_width + width, width, kernel, 1, config)]
-        units += [unit(dims, width, width, kernel, 1, config) for _ in range(config.decoder_blocks - 1)]
+        units = [_unit(dims, up_width + width, width, kernel, 1, config)]
+        units += [_unit(dims, width, width, kernel, 1, config) for _ in range(config.decoder_blocks - 1)]
         decoder.append(nn.Sequential(*units))
         inputs = width
     if image_is_skip:
@@ -219,7 +173,7 @@ def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: 
         decoder.append(_full_step(dims, config.full_width + in_channels, config))
     outputs = ([config.full_width] if image_is_skip else []) + list(config.widths[:-1])
     heads = [_blocks.conv(dims, width, out_channels, 1) for width in outputs[: None if config.deep_supervision else 1]]
-    return _blocks.initialise(UNet(encoder, ups, decoder, heads, image_is_skip=image_is_skip))
+    return _blocks.initialise(SupervisedU(encoder, ups, decoder, heads, image_is_skip=image_is_skip))
 
 
 def _coarsens(stride: Size) -> bool:
@@ -233,13 +187,12 @@ def _up(dims: int, inputs: int, outputs: int, stride: Size, config: Config) -> n
 def _encoder_stage(
     dims: int, inputs: int, width: int, kernel: Size, stride: Size, blocks: int, config: Config
 ) -> nn.Sequential:
-    unit = Residual if config.block == "residual" else plain
     stage = nn.Sequential()
     if config.downsample == "pool" and _coarsens(stride):
         stage.append(_blocks.max_pool(dims, stride))
         stride = 1
     for index in range(blocks):
         outputs = width // 2 if config.narrow_first and index == 0 else width
-        stage.append(unit(dims, inputs, outputs, kernel, stride, config))
+        stage.append(_unit(dims, inputs, outputs, kernel, stride, config))
         inputs, stride = outputs, 1
     return stage

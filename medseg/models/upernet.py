@@ -15,35 +15,27 @@ from __future__ import annotations
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._backbones import ResNetDepth, resnet
-from medseg.models._blocks import NormName, Positive, Share, Width
+from medseg.models._backbones import OutputStride
+from medseg.models._blocks import Positive
 from medseg.models._context import PyramidPooling
 from medseg.models._convs import unit
+from medseg.models._dilated import Options, dilated_resnet
 from medseg.models._pyramids import FeaturePyramid, Join
 from medseg.models._segmenter import segmenter
-from medseg.settings import Settings
 
 
-class Config(Settings):
-    """Options of a UPerNet.
+class Config(Options):
+    """Options of a UPerNet, besides those of `_dilated.Options`.
 
     Args:
-        depth: layers of the ResNet.
-        width: of the trunk, 1 for 64 channels after its stem.
         channels: of the pyramid's maps.
         bins: elements an axis of the grids over which means are taken.
-        norm: after each convolution.
         dropout: share of values dropped before the scores, 0 to 1.
-        aux: in training also the scores of the trunk's last map but one.
     """
 
-    depth: ResNetDepth = 50
-    width: Width = 1.0
+    stride: OutputStride = 32
     channels: Positive = 512
     bins: tuple[Positive, ...] = (1, 2, 3, 6)
-    norm: NormName = "batch"
-    dropout: Share = 0.1
-    aux: bool = False
 
 
 PRESETS = {"resnet50": Config(), "resnet101": Config(depth=101), "tiny": Config(depth=10, width=1 / 13, channels=10)}
@@ -52,7 +44,7 @@ PRESETS = {"resnet50": Config(), "resnet101": Config(depth=101), "tiny": Config(
 def build(config: Config, *, spatial_dims: int, in_channels: int, out_channels: int) -> nn.Module:
     """A ResNet, a feature pyramid of its maps of strides 4 to 32, all joined at stride 4, scores (figure 4)."""
     dims, norm, width = spatial_dims, config.norm, config.channels
-    trunk = resnet(dims, in_channels, config.depth, width=config.width, norm=norm)
+    trunk = dilated_resnet(dims, in_channels, config)
     _, *finer, last = trunk.channels
     pooling = PyramidPooling(dims, last, config.bins, norm=norm, width=width)
     coarsest = nn.Sequential(pooling, unit(dims, pooling.outputs, width, norm=norm))

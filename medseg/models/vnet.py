@@ -22,7 +22,7 @@ from pydantic import model_validator
 from torch import Tensor, nn
 
 from medseg.models import _blocks
-from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Share
+from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Share, Times
 from medseg.settings import Settings
 
 
@@ -44,11 +44,11 @@ class Config(Settings):
     """
 
     widths: tuple[Positive, ...] = (16, 32, 64, 128, 256)
-    convs: tuple[Positive, ...] = (1, 2, 3, 3, 3)
+    convs: tuple[Times, ...] = (1, 2, 3, 3, 3)
     strides: tuple[PerAxis, ...] = (2, 2, 2, 2)
     kernel: Kernel = 5
     norm: NormName = "none"
-    up_convs: tuple[Positive, ...] | None = None
+    up_convs: tuple[Times, ...] | None = None
     rectifier: Literal["prelu", "elu"] = "prelu"
     rectify_last: bool = False
     bias: bool = True

@@ -18,7 +18,7 @@ from torch import nn
 
 from medseg.models import _blocks
 from medseg.models._backbones import OutputStride, wide_resnet38
-from medseg.models._blocks import NormName, Positive, Share, Width
+from medseg.models._blocks import NormName, Positive, Share, Times, Width
 from medseg.models._convs import relu
 from medseg.models._segmenter import Pick, Segmenter
 from medseg.settings import Settings
@@ -38,7 +38,7 @@ class Config(Settings):
     """
 
     width: Width = 1.0
-    blocks: Positive | None = None
+    blocks: Times | None = None
     stride: OutputStride = 8
     hidden: Annotated[int, Field(ge=0)] = 512
     rate: Positive = 12

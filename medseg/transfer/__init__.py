@@ -14,14 +14,26 @@ import torch
 from pydantic import Field
 from torch import Tensor, nn
 
-from medseg import files, lineage
+from medseg import files
 from medseg.errors import BundleError, ConfigError
-from medseg.models._backbones import Trunk
+from medseg.models._backbones import Hidden, Stages, Trunk
 from medseg.settings import Settings
-from medseg.transfer import _densenet, _hrnet, _inverted, _mobilenet, _nnunet, _resnet, _vgg, _wide_resnet, _xception
-from medseg.transfer._fitting import Inflate, fitted
+from medseg.transfer import (
+    _densenet,
+    _hrnet,
+    _inverted,
+    _mobilenet,
+    _nnunet,
+    _resnet,
+    _vgg,
+    _wide_resnet,
+    _xception,
+    lineage,
+)
+from medseg.transfer._fitting import Inflate, as_shown, fitted
 from medseg.transfer._reading import read as read
 from medseg.transfer._rules import words
+from medseg.wording import few
 
 _Layouts = Mapping[str, Callable[[Mapping[str, Tensor]], dict[str, Tensor]]]
 _TRUNKS: _Layouts = {
@@ -36,8 +48,8 @@ _TRUNKS: _Layouts = {
     "WideResNet": _wide_resnet.translated,
 }
 _WHOLE: _Layouts = {"nnU-Net": _nnunet.plain, "nnU-Net ResEnc": _nnunet.residual}
+_PARTS: Mapping[type[nn.Module], str] = {Trunk: "", Stages: "stages.", Hidden: "hidden."}
 _OWN = "medseg"
-_FEW = 3
 
 
 class Config(Settings):
@@ -65,6 +77,7 @@ class Start:
         share: of the network's weights that they are, 0 to 1.
         held: tensors that lie there.
         random: names of the network's tensors that begin with random values.
+        foreign: most convolutions of the network's trunks begin so: the file may be of another one.
     """
 
     weights: Mapping[str, Tensor]
@@ -73,14 +86,13 @@ class Start:
     share: float
     held: int
     random: Sequence[str]
+    foreign: bool
 
     def __str__(self) -> str:
         """What it is, and how much of the network: the same words mean the same weights."""
-        more = f" and {len(self.random) - _FEW} more" if len(self.random) > _FEW else ""
-        left = ", ".join(self.random[:_FEW]) + more or "none"
         return (
             f"{self.layout} weights ({self.origin}), {len(self.weights)} of {self.held} tensors there, are {self.share:.1%} of "
-            f"the network; random still: {left}"
+            f"the network; random still: {few(self.random) or 'none'}"
         )
 
 
@@ -118,26 +130,40 @@ def matched(tensors: Mapping[str, Tensor], network: nn.Module, origin: str, infl
         )
     made = {name: tensor.to(state[name].dtype).contiguous() for name, tensor in weights.items()}
     random = [name for name in counted if name not in weights]
-    return Start(made, layout, origin, taken / sum(counted.values()), len(tensors), random)
+    # of convolutions: a file without the network's normalisation is no foreign one
+    own = (name for kind, ours in _parts(network) if kind is not Hidden for name in ours.values())
+    trunks = [name for name in own if name in counted and state[name].ndim > 2]
+    foreign = layout in _TRUNKS and sum(name in weights for name in trunks) < len(trunks) / 2
+    return Start(made, layout, origin, taken / sum(counted.values()), len(tensors), random, foreign)
 
 
 def _attempts(
     tensors: Mapping[str, Tensor], network: nn.Module, inflate: Inflate
 ) -> Iterator[tuple[str, dict[str, Tensor]]]:
-    """What each layout gives: onto the network by its own names and by nnU-Net's, and onto each of its trunks."""
+    """What each layout gives: onto the network by its own names and by nnU-Net's, and onto its trunks."""
     shapes = {name: tensor.shape for name, tensor in network.state_dict().items()}
     yield _OWN, fitted(tensors, shapes, inflate)
     ours = words(network)
     for layout, whole in _WHOLE.items():
         named = {ours[said]: tensor for said, tensor in whole(tensors).items() if said in ours}
         yield layout, fitted(named, shapes, inflate)
-    for place, trunk in network.named_modules():
-        if isinstance(trunk, Trunk):
-            ours, ahead = words(trunk), f"{place}." if place else ""
-            own = {name: shape for name, shape in shapes.items() if name.startswith(ahead)}
-            for layout, translated in _TRUNKS.items():
-                named = {ahead + ours[said]: tensor for said, tensor in translated(tensors).items() if said in ours}
-                yield layout, fitted(named, own, inflate)
+    for layout, translated in _TRUNKS.items():
+        theirs = {said: as_shown(tensor) for said, tensor in translated(tensors).items()}
+        found: dict[str, Tensor] = {}
+        for kind, ours in _parts(network):
+            named = {ours[said]: tensor for said, tensor in theirs.items() if said in ours}
+            own = {name: shapes[name] for name in ours.values() if name in shapes}
+            found |= fitted(named, own, inflate, image=kind is not Hidden)
+        yield layout, found
+
+
+def _parts(network: nn.Module) -> Iterator[tuple[type[nn.Module], dict[str, str]]]:
+    """The parts of a network that layouts of trunks name, and the names of their tensors by our words."""
+    for place, part in network.named_modules():
+        for kind, within in _PARTS.items():
+            if isinstance(part, kind):
+                ahead = f"{place}." if place else ""
+                yield kind, {within + said: ahead + own for said, own in words(part).items()}
 
 
 def _source(place: Path) -> tuple[Mapping[str, Tensor], str]:
@@ -155,4 +181,4 @@ def _source(place: Path) -> tuple[Mapping[str, Tensor], str]:
 
 
 def _finite(tensor: Tensor) -> bool:
-    return bool(torch.isfinite(tensor).all())
+    return bool(torch.isfinite(tensor.float()).all())  # types of 8 bits have no test of their own

@@ -11,15 +11,18 @@ from torch import Tensor
 Inflate = Literal["mean", "centre"]
 
 
-def fitted(tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], inflate: Inflate) -> dict[str, Tensor]:
+def fitted(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, torch.Size], inflate: Inflate, *, image: bool = True
+) -> dict[str, Tensor]:
     """Those that have their shape, or can be given it.
 
     Args:
         tensors: by the names of this network.
-        shapes: of all tensors of this network, in the order of its layers.
+        shapes: of the tensors that are wanted, in the order of the layers.
         inflate: see `inflated`.
+        image: the first of these convolutions sees the image.
     """
-    first = next((name for name, shape in shapes.items() if len(shape) > 2), "")
+    first = next((name for name, shape in shapes.items() if image and len(shape) > 2), "")
     made = {n: _made(t, shapes[n], inflate, image=n == first) for n, t in tensors.items() if n in shapes}
     return {name: tensor for name, tensor in made.items() if tensor is not None}
 
@@ -31,6 +34,23 @@ def _made(tensor: Tensor, shape: torch.Size, inflate: Inflate, *, image: bool) -
         if tensor.ndim == 4 and len(shape) == 5 and tensor.shape == shape[:-1]:
             tensor = inflated(tensor, shape[-1], inflate)
     return tensor if tensor.shape == shape else None
+
+
+def by_axes(weight: Tensor) -> Tensor:
+    """A convolution `(O, C, *kernel)` of arrays whose last axis is x as one of `(C, I, J, K)`, whose first is.
+
+    Slices, rows and columns are the order of pictures, and of SimpleITK's arrays.
+    """
+    return weight.permute(0, 1, *range(weight.ndim - 1, 1, -1)) if weight.ndim > 2 else weight
+
+
+def as_shown(weight: Tensor) -> Tensor:
+    """A 2D convolution of pictures `(O, C, rows, columns)` as one of slices along I and J, in volumes it stays as it is.
+
+    In RAS, I goes against the columns and J against the rows of a slice or photograph as it is shown: without this, a network
+    would see all upside down and lying on its side.
+    """
+    return by_axes(weight).flip(2, 3) if weight.ndim == 4 else weight
 
 
 def with_channels(weight: Tensor, channels: int) -> Tensor:

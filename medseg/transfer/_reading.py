@@ -105,17 +105,17 @@ def _before_1_6(stream: IO[bytes]) -> dict[str, Tensor]:
 
 
 def _weights(content: Any) -> dict[str, Stored]:
-    """The state dict in a checkpoint, which may have a wrapper or two."""
-    for _ in range(3):
-        if found := {str(key): value for key, value in content.items() if isinstance(value, Stored)}:
-            return found
-        content = next(content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping))
-    raise ValueError
+    """The state dict in a checkpoint, which may have wrappers and other tensors beside them, such as a best accuracy."""
+    inner = (_weights(content[key]) for key in _WRAPPERS if isinstance(content.get(key), Mapping))
+    own = {str(key): value for key, value in content.items() if isinstance(value, Stored)}
+    return next(filter(None, inner), own)
 
 
 def _tensors(content: Any, part: Bytes) -> dict[str, Tensor]:
+    if not (weights := _weights(content)):
+        raise ValueError
     held: dict[str, Tensor] = {}
-    return {name: _tensor(stored, part, held) for name, stored in _weights(content).items()}
+    return {name: _tensor(stored, part, held) for name, stored in weights.items()}
 
 
 def _tensor(stored: Stored, part: Bytes, held: dict[str, Tensor]) -> Tensor:

@@ -6,9 +6,14 @@ import re
 
 from torch import Tensor
 
-from medseg.transfer._rules import Tensors, by_rules
+from medseg.transfer._rules import Rule, Tensors, by_rules
 
 _FEATURE = re.compile(r".*?features\.(\d+)\.(\w+)")
+_SIDE = 7  # elements an axis of the last map of their images, all of which the first fully connected layer sees
+_HIDDEN: tuple[Rule, ...] = (
+    (r"classifier\.([03])\.(\w+)", lambda n, part: f"hidden.{n // 3}.0.{part}"),
+    (r"pre_logits\.fc([12])\.(\w+)", lambda n, part: f"hidden.{n - 1}.0.{part}"),
+)
 
 
 def translated(tensors: Tensors) -> dict[str, Tensor]:
@@ -22,4 +27,11 @@ def translated(tensors: Tensors) -> dict[str, Tensor]:
         places[number] = f"stages.{stage}.{rank}.0"
         places[number + 1] = f"stages.{stage}.{rank}.1"
         rank += 1
-    return by_rules(tensors, [(r"features\.(\d+)\.(\w+)", lambda n, part: f"{places.get(n)}.{part}")])
+    layers: Rule = (r"features\.(\d+)\.(\w+)", lambda n, part: f"{places.get(n)}.{part}")
+    return {name: _convolved(name, tensor) for name, tensor in by_rules(tensors, (layers, *_HIDDEN)).items()}
+
+
+def _convolved(name: str, tensor: Tensor) -> Tensor:
+    """A matrix of a fully connected layer as the convolution that it is of a map (Long et al. 2015, arXiv:1411.4038, 3.1)."""
+    side = _SIDE if name == "hidden.0.0.weight" else 1
+    return tensor.unflatten(1, (-1, side, side)) if tensor.ndim == 2 and tensor.shape[1] % side**2 == 0 else tensor

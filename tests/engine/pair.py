@@ -1,4 +1,4 @@
-"""Runs that two processes make together, for test_together.py; `torchrun` starts this file twice.
+"""Runs that two processes make together, for test_distributed.py; `torchrun` starts this file twice.
 
 Each run goes into a folder of its own name. The test makes the same runs in one process with batches twice as large.
 """
@@ -6,6 +6,7 @@ Each run goes into a folder of its own name. The test makes the same runs in one
 from __future__ import annotations
 
 import copy
+import faulthandler
 import os
 import signal
 import sys
@@ -19,15 +20,15 @@ import torch
 from torch import Tensor
 
 from medseg import augment, files, sample, system
-from medseg.engine import optim, together
+from medseg.engine import distributed, optim
 from medseg.engine.fit import Config, fit
 from medseg.engine.shards import whole
 from medseg.errors import Interrupted
-from medseg.loader import Batches
 from medseg.losses import create_loss
 from medseg.models import about, create_model, names
-from medseg.prepared import Prepared
 from medseg.settings import parse
+from medseg.training.loader import Batches
+from medseg.training.prepared import Prepared
 from medseg.volume import Geometry
 
 SGD = {"name": "sgd", "learning_rate": 0.05, "momentum": 0.9}
@@ -83,7 +84,7 @@ def run(folder: Path, *, size: int, before: Callable[[int], Any] = lambda _: Non
         lambda weights: float(weights["heads.0.weight"].abs().mean()),
         config,
         parse(optim.Config, changes.get("how", SGD)),
-        together.fabric(torch.device("cpu"), share=config.strategy),
+        distributed.fabric(torch.device("cpu"), share=config.strategy),
         folder / "checkpoints",
         started=time.monotonic(),
         resume=changes.get("resume", False),
@@ -107,7 +108,7 @@ def interrupted(folder: Path, **changes: Any) -> None:
 
 def divided(name: str) -> float:
     """Largest difference that division makes to the gradients of an architecture, relative to the largest gradient."""
-    fabric = together.fabric(torch.device("cpu"), share="fsdp")
+    fabric = distributed.fabric(torch.device("cpu"), share="fsdp")
     torch.manual_seed(0)
     model = create_model(name, spatial_dims=3, in_channels=1, out_channels=3, preset="tiny").train()
     found = []
@@ -123,6 +124,7 @@ def divided(name: str) -> float:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()
     torch.set_num_threads(1)
     root = Path(sys.argv[1])
     apart = {name: divided(name) for name in names() if "fsdp" not in about(name).without}

@@ -84,7 +84,7 @@ def run(folder: Path, fabric: Fabric, data: Data | None = None, **changes: Any) 
         "loss": changes.pop("loss", None) or create_loss("cross_entropy"),
         "validate": changes.pop("validate", ready()),
         "config": parse(Config, {"steps": 10, "validations": 5} | changes.pop("train", {})),
-        "how": parse(optim.Config, {"learning_rate": 0.05} | changes.pop("how", {})),
+        "optim_config": parse(optim.Config, {"learning_rate": 0.05} | changes.pop("how", {})),
         "started": time.monotonic(),
     }
     return fit(batches=data or Data(), fabric=fabric, folder=folder / "checkpoints", **(arguments | changes))

@@ -44,3 +44,9 @@ def test_directions_without_a_gradient_stay_without(rank: int) -> None:
     values = torch.linalg.svdvals(orthogonal(matrix))
     assert (values[:rank] > 0.5).all()
     assert (values[rank:] < 0.05).all()
+
+
+def test_parts_of_a_large_matrix_are_orthogonal_each_by_itself() -> None:
+    matrix = torch.randn(400, 900, generator=torch.Generator().manual_seed(0))
+    for whole in (orthogonal(matrix), orthogonal(matrix.T).T):
+        torch.testing.assert_close(whole, torch.cat([orthogonal(matrix[:200]), orthogonal(matrix[200:])]))

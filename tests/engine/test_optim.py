@@ -73,17 +73,19 @@ def test_frozen_parameters_are_left_out() -> None:
     assert sum(len(group["params"]) for group in groups) == 1
 
 
-def test_sgd_is_nesterov() -> None:
-    """Two steps by hand: v = m v + g; w = w - lr (g + m v)."""
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_sgd_by_hand(nesterov: bool) -> None:
+    """Two steps: v = m v + g; w = w - lr (g + m v), or w - lr v."""
     module = nn.Linear(1, 1, bias=False)
     nn.init.constant_(module.weight, 1.0)
-    optimiser = build([module], Config(name="sgd", learning_rate=0.1, momentum=0.9, weight_decay=0))
+    config = Config(name="sgd", learning_rate=0.1, momentum=0.9, nesterov=nesterov, weight_decay=0)
+    optimiser = build([module], config)
     weight, velocity = 1.0, 0.0
     for gradient in (2.0, -1.0):
         module.weight.grad = torch.full((1, 1), gradient)
         optimiser.step()
         velocity = 0.9 * velocity + gradient
-        weight -= 0.1 * (gradient + 0.9 * velocity)
+        weight -= 0.1 * (gradient + 0.9 * velocity if nesterov else velocity)
     assert module.weight.item() == pytest.approx(weight, rel=1e-6)
 
 

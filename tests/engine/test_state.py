@@ -10,11 +10,13 @@ from safetensors import safe_open
 from torch import nn
 
 from medseg.engine import optim
-from medseg.engine.state import COLUMNS, Keeper, Run, weights
+from medseg.engine.state import COLUMNS, Checkpointer, Run, weights
 from medseg.errors import DataError, RunError
 
 
-def keeper(folder: Path, *, name: str = "adamw", every_s: float = 1e9, writes: bool = True, seed: int = 0) -> Keeper:
+def checkpointer(
+    folder: Path, *, name: str = "adamw", every_s: float = 1e9, writes: bool = True, seed: int = 0
+) -> Checkpointer:
     """Something that has made two steps."""
     torch.manual_seed(seed)
     model, loss = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4)), nn.Linear(1, 1)
@@ -25,15 +27,15 @@ def keeper(folder: Path, *, name: str = "adamw", every_s: float = 1e9, writes: b
         (model(torch.randn(5, 3)).pow(2).sum() + loss(torch.ones(1, 1)).sum()).backward()
         optimiser.step()
         average.update()
-    return Keeper(folder / "checkpoints", model, loss, optimiser, average, every_s=every_s, writes=writes)
+    return Checkpointer(folder / "checkpoints", model, loss, optimiser, average, every_s=every_s, writes=writes)
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])
 def test_everything_comes_back(tmp_path: Path, name: str) -> None:
-    a, run = keeper(tmp_path, name=name), Run(step=2, seconds=1.5, best=0.3, best_step=1, rows=[[1, 0.5, "", ""]])
+    a, run = checkpointer(tmp_path, name=name), Run(step=2, seconds=1.5, best=0.3, best_step=1, rows=[[1, 0.5, "", ""]])
     a.save(run)
     after = torch.rand(3)
-    b = keeper(tmp_path, name=name, seed=9)
+    b = checkpointer(tmp_path, name=name, seed=9)
     assert b.restore() == run
     assert torch.equal(torch.rand(3), after)  # chance goes on, too
     for x, y in ((a.model, b.model), (a.loss, b.loss)):
@@ -52,7 +54,7 @@ def test_chance_of_a_gpu_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     gpu = {"state": torch.tensor([7], dtype=torch.uint8)}
     monkeypatch.setattr(torch.cuda, "get_rng_state", lambda device: gpu["state"])
     monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state, device: gpu.update(state=state))
-    a, b = keeper(tmp_path), keeper(tmp_path)
+    a, b = checkpointer(tmp_path), checkpointer(tmp_path)
     b.device = torch.device("cuda")
     a.save(Run())
     b.restore()  # it began on a CPU
@@ -66,11 +68,11 @@ def test_chance_of_a_gpu_comes_back(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_saved_is_a_new_run(tmp_path: Path) -> None:
-    assert keeper(tmp_path).restore() == Run()
+    assert checkpointer(tmp_path).restore() == Run()
 
 
 def test_the_file_is_safetensors_and_says_what_it_holds(tmp_path: Path) -> None:
-    keeper(tmp_path).save(Run(step=2))
+    checkpointer(tmp_path).save(Run(step=2))
     with safe_open(str(tmp_path / "checkpoints/last.safetensors"), "pt") as stream:
         facts = json.loads(stream.metadata()["facts"])
         parts = {key.partition("/")[0] for key in stream.keys()}  # noqa: SIM118 - it is no mapping
@@ -79,7 +81,7 @@ def test_the_file_is_safetensors_and_says_what_it_holds(tmp_path: Path) -> None:
 
 
 def test_best_holds_the_average(tmp_path: Path) -> None:
-    a = keeper(tmp_path)
+    a = checkpointer(tmp_path)
     a.best(Run(step=2, best=0.7))
     stored = weights(tmp_path / "checkpoints/best.safetensors")
     assert stored.keys() == a.model.state_dict().keys()
@@ -87,7 +89,7 @@ def test_best_holds_the_average(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    a = keeper(tmp_path)
+    a = checkpointer(tmp_path)
     a.save(Run(step=2))
 
     def fail(*_: object, **__: object) -> None:
@@ -96,7 +98,7 @@ def test_a_checkpoint_is_replaced_as_a_whole(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr("os.replace", fail)
     with pytest.raises(KeyboardInterrupt):
         a.save(Run(step=3))
-    assert keeper(tmp_path).restore().step == 2
+    assert checkpointer(tmp_path).restore().step == 2
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.safetensors"]
 
 
@@ -106,18 +108,18 @@ def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr("pathlib.Path.write_bytes", full)
     with pytest.raises(DataError, match="no space left for"):
-        keeper(tmp_path).save(Run())
+        checkpointer(tmp_path).save(Run())
 
 
 def test_it_says_when_it_is_time_to_save(tmp_path: Path) -> None:
-    a = keeper(tmp_path)
+    a = checkpointer(tmp_path)
     assert not a.due()
     a.every_s = -1
     assert a.due()
 
 
 def test_only_one_of_several_processes_writes(tmp_path: Path) -> None:
-    a = keeper(tmp_path, writes=False)
+    a = checkpointer(tmp_path, writes=False)
     a.save(Run())
     a.best(Run())
     a.history(Run())
@@ -125,7 +127,7 @@ def test_only_one_of_several_processes_writes(tmp_path: Path) -> None:
 
 
 def test_history_has_a_header_and_the_rows(tmp_path: Path) -> None:
-    keeper(tmp_path).history(Run(rows=[[1, 0.1, 0.2, "0.3", 0.4, ""]]))
+    checkpointer(tmp_path).history(Run(rows=[[1, 0.1, 0.2, "0.3", 0.4, ""]]))
     assert (tmp_path / "history.csv").read_text() == ",".join(COLUMNS) + "\n1,0.1,0.2,0.3,0.4,\n"
 
 
@@ -135,7 +137,7 @@ def test_what_is_no_checkpoint_is_named_in_one_line(tmp_path: Path, content: byt
     path.parent.mkdir()
     path.write_bytes(content)
     with pytest.raises(RunError, match=r"'last\.safetensors' cannot be read") as caught:
-        keeper(tmp_path).restore()
+        checkpointer(tmp_path).restore()
     assert "\n" not in str(caught.value)
 
 

@@ -97,6 +97,27 @@ def test_bf16_is_given_up_after_one_slow_step() -> None:
     assert found.seconds["bf16"] > 0.4
 
 
+@pytest.mark.parametrize(("deterministic", "steps"), [(False, 1), (True, 4)])
+def test_a_very_slow_step_is_made_once(monkeypatch: pytest.MonkeyPatch, deterministic: bool, steps: int) -> None:
+    monkeypatch.setattr(trial, "_SLOW_S", 0)
+    model = nn.Conv2d(1, 2, 1)
+    made: list[bool] = []
+    monkeypatch.setattr(nn.Conv2d, "forward", counted(nn.Conv2d.forward, made))
+    config = Config(precision="fp32", deterministic=deterministic)
+    assert trial.measure(model, create_loss("dice_ce"), Data(), CPU, config).step_s > 0
+    assert len(made) == steps
+
+
+def counted(forward: Any, made: list[bool]) -> Any:
+    """The function, which leaves a mark in `made` each time."""
+
+    def call(*given: Any) -> Any:
+        made.append(True)
+        return forward(*given)
+
+    return call
+
+
 def test_an_arithmetic_that_is_missing_is_not_taken() -> None:
     found = trial.measure(Picky(1, 2, 1), create_loss("dice_ce"), Data(), CPU, Config())
     assert (found.precision, set(found.seconds)) == ("fp32", {"fp32"})

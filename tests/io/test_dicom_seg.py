@@ -7,12 +7,13 @@ import numpy as np
 import pydicom
 import pytest
 
-from medseg import io, objects
+from medseg import io
+from medseg.data import dicom_objects
+from medseg.data.dicom_series import source as source_of
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import resample_to
 from medseg.io import _codes, _colour, dicom_seg
 from medseg.labels import Labels
-from medseg.series import source as source_of
 from medseg.volume import Geometry, Volume
 
 GRID = Geometry((11, 9, 7), np.diag([-1.0, -1, 2, 1]))  # frames of 99 bits: they begin within bytes
@@ -29,7 +30,7 @@ def two(shape: tuple[int, int, int] = GRID.shape) -> np.ndarray:
 
 def written(folder: Path, make_series: Made, mask: np.ndarray, labels: Labels, grid: Geometry = GRID) -> Path:
     series = make_series(folder / "series", Volume(np.zeros(grid.shape, np.int16), grid))
-    objects.write(Volume(mask, grid, "labels"), labels, source_of(series), folder / "m.seg.dcm")
+    dicom_objects.write(Volume(mask, grid, "labels"), labels, source_of(series), folder / "m.seg.dcm")
     return folder / "m.seg.dcm"
 
 
@@ -111,7 +112,7 @@ def test_a_map_on_another_grid_comes_to_the_slices_by_its_place(tmp_path: Path, 
     turned = Geometry((9, 7, 11), GRID.affine @ [[0, 0, -1, 10], [1, 0, 0, 0], [0, -1, 0, 6], [0, 0, 0, 1]])
     mask = resample_to(Volume(two(), GRID, "labels"), turned)
     series = make_series(tmp_path / "series", Volume(np.zeros(GRID.shape, np.int16), GRID))
-    objects.write(mask, Labels.of([3, 7]), source_of(series), tmp_path / "m.seg.dcm")
+    dicom_objects.write(mask, Labels.of([3, 7]), source_of(series), tmp_path / "m.seg.dcm")
     assert np.array_equal(np.array([0, 3, 7])[io.read(tmp_path / "m.seg.dcm", on=GRID).array[0]], two())
 
 
@@ -187,6 +188,15 @@ def test_slices_that_no_frame_shows_are_empty(tmp_path: Path, source: Path) -> N
     del data.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
     data.save_as(path)  # in every second slice: those between are empty, and not a part of thicker ones
     assert np.array_equal(io.read(path, on=GRID).array[0], numbers.T)
+
+
+def test_directions_of_few_digits_do_not_stretch_voxels(tmp_path: Path, make_series: Made) -> None:
+    path = written(tmp_path, make_series, two(), Labels.of([3, 7]))
+    data = pydicom.dcmread(path)
+    plane = data.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0]
+    plane.ImageOrientationPatient = [0.71, 0.71, 0, -0.71, 0.71, 0]
+    data.save_as(path)
+    assert io.read_geometry(path).spacing_mm == pytest.approx(GRID.spacing_mm, abs=1e-9)
 
 
 def frames(change: Callable[[Any, int], None]) -> Callable[[pydicom.Dataset], None]:

@@ -128,3 +128,9 @@ space units: "{unit}" "{unit}" "{unit}"
     grid = io.read_geometry(path)
     assert np.allclose(grid.spacing_mm, np.array((1, 2, 3)) * length_mm)
     assert np.allclose(grid.affine[:3, 3], np.array((-4, -5, 6)) * length_mm)
+
+
+@pytest.mark.parametrize("space", ["", "space: scanner-xyz\n", "space: left-posterior-inferior\n", "space: LPS\n"])
+def test_a_space_that_is_none_of_the_patient_is_told(tmp_path: Path, space: str) -> None:
+    notes = io.read(nrrd(tmp_path, HEAD + space + "space directions: (1,0,0) (0,2,0) (0,0,3)\n")).meta["notes"]
+    assert ["LPS is taken" in note for note in notes] == ([] if "LPS" in space else [True])

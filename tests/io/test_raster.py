@@ -32,17 +32,44 @@ def test_columns_are_i_and_rows_are_j(tmp_path: Path, suffix: str) -> None:
     assert io.read_geometry(tmp_path / f"a{suffix}") == volume.geometry
 
 
+# TIFF 6.0, tag Orientation: which sides of the picture the first row and the first column are.
+SHOWN = (GREY, GREY[:, ::-1], GREY[::-1, ::-1], GREY[::-1], GREY.T, GREY.T[:, ::-1], GREY[::-1, ::-1].T, GREY.T[::-1])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".tif", ".jpg"])
+def test_pictures_are_read_as_they_are_shown(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """A camera held upright stores its rows lying; masks are drawn on what viewers show."""
+    stored, expected = (np.kron(20 * pixels, np.ones((8, 8), np.uint8)) for pixels in (GREY, SHOWN[orientation - 1]))
+    exif = Image.Exif()
+    exif[274] = orientation
+    tags = {"tiffinfo": {274: orientation}} if suffix == ".tif" else {"exif": exif}
+    Image.fromarray(stored).save(path := tmp_path / f"a{suffix}", **tags)
+    volume = io.read(path)
+    np.testing.assert_allclose(volume.array[0, :, :, 0].T, expected, atol=1 if suffix == ".jpg" else 0)
+    assert io.read_geometry(path) == volume.geometry
+    assert any("shown turned" in note for note in volume.meta["notes"]) == (orientation > 1)
+
+
+def test_an_orientation_that_cannot_be_understood_is_none(tmp_path: Path) -> None:
+    for number, exif in enumerate(
+        (b"Exif\0\0what is this", b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x63\0\0\0")
+    ):
+        Image.fromarray(GREY).save(path := tmp_path / f"{number}.png", exif=exif)
+        assert np.array_equal(io.read(path).array[0, :, :, 0].T, GREY)
+
+
 @pytest.mark.parametrize("array", [GREY.astype(np.uint16) * 5000, GREY.astype(np.float32) / 3, GREY.astype(np.int32)])
 def test_deep_pixels_keep_their_values(tmp_path: Path, array: np.ndarray) -> None:
     assert np.array_equal(io.read(save(tmp_path / "a.tif", array)).array[0, :, :, 0], array.T)
 
 
-def tiff(path: Path, pixels: np.ndarray, packed: bool) -> Path:
-    """A TIFF as other programs write it: in any type and order of bytes, deflated or not."""
+def tiff(path: Path, pixels: np.ndarray, packed: bool, ink: int = 1) -> Path:
+    """A TIFF as other programs write it: in any type and order of bytes, deflated or not, black as 0 (ink 1) or white."""
     order, (rows, columns) = ">" if pixels.dtype.str[0] == ">" else "<", pixels.shape
     data = zlib.compress(pixels.tobytes()) if packed else pixels.tobytes()
     form = {"u": 1, "i": 2, "f": 3}[pixels.dtype.kind]
-    tags = {256: columns, 257: rows, 258: 8 * pixels.itemsize, 259: 8 if packed else 1, 262: 1, 273: 8, 277: 1}
+    tags = {256: columns, 257: rows, 258: 8 * pixels.itemsize, 259: 8 if packed else 1, 262: ink, 273: 8, 277: 1}
     tags |= {278: rows, 279: len(data), 339: form}
     entries = b"".join(struct.pack(f"{order}HHIHxx", tag, 3, 1, value) for tag, value in tags.items())
     start = (b"MM\0*" if order == ">" else b"II*\0") + struct.pack(f"{order}I", 8 + len(data))
@@ -59,6 +86,22 @@ def test_every_number_of_a_tiff_keeps_its_value(tmp_path: Path, code: str, order
     volume = io.read(tiff(tmp_path / "a.tif", pixels, packed))
     expected = pixels.astype(np.float32) if code[0] == "f" else pixels
     assert np.array_equal(volume.array[0, :, :, 0].T, expected)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("code", ["u1", "u2", "u4", "f4"])
+def test_values_that_count_down_from_white_are_kept_as_stored(
+    tmp_path: Path, code: str, order: str, packed: bool
+) -> None:
+    """ImageJ saves its binary masks so: 255 is the structure, to be shown in black."""
+    pixels = np.array([[0, 1, 2], [100, 254, 255]]).astype(order + code)
+    path = tiff(tmp_path / "a.tif", pixels, packed, ink=0)
+    assert np.array_equal(io.read(path, "labels").array[0, :, :, 0].T, pixels)
+    volume = io.read(path)
+    assert np.array_equal(volume.array[0, :, :, 0].T, pixels)
+    assert volume.meta["notes"][1].startswith("WhiteIsZero")
+    assert len(io.read(tiff(path, pixels, packed)).meta["notes"]) == 1
 
 
 @pytest.mark.parametrize("suffix", [".png", ".tif"])

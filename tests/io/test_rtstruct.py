@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg import io, objects
+from medseg import io
+from medseg.data import dicom_objects
+from medseg.data.dicom_series import source as source_of
 from medseg.errors import DataError, GeometryError, MedsegError
 from medseg.io.rtstruct._fill import fill, slices
 from medseg.io.rtstruct._outline import outlines
 from medseg.labels import Labels
-from medseg.series import source as source_of
 from medseg.volume import Geometry, Volume
 
 SQUARE = np.array([(1, 1), (5, 1), (5, 5), (1, 5)], float)
@@ -330,7 +331,7 @@ def test_written_contours_are_valid_and_say_what_they_belong_to(
     labels = Labels.of({"Kidney left": 5, "Ün tumour": 9})
     series = make_series(tmp_path / "ct", Volume(np.zeros(GRID.shape, np.int16), GRID))
     path = tmp_path / "m.rtstruct.dcm"
-    objects.write(Volume(mask, GRID, "labels"), labels, source_of(series), path)
+    dicom_objects.write(Volume(mask, GRID, "labels"), labels, source_of(series), path)
     data = pydicom.dcmread(path)
     pydicom.config.settings.reading_validation_mode = pydicom.config.RAISE
     try:
@@ -359,7 +360,9 @@ def test_long_contours_keep_their_kind_in_the_file(tmp_path: Path, make_series: 
     rough = np.ones(grid.shape, np.uint8)
     rough[1::2, 1:] = 0  # a comb
     series = make_series(tmp_path / "ct", Volume(np.zeros(grid.shape, np.int16), grid))
-    objects.write(Volume(rough, grid, "labels"), Labels.of({"a": 1}), source_of(series), tmp_path / "m.rtstruct.dcm")
+    dicom_objects.write(
+        Volume(rough, grid, "labels"), Labels.of({"a": 1}), source_of(series), tmp_path / "m.rtstruct.dcm"
+    )
     contour = pydicom.dcmread(tmp_path / "m.rtstruct.dcm").ROIContourSequence[0].ContourSequence[0]
     assert contour["ContourData"].VR == "DS"
     assert sum(len(str(number)) for number in contour.ContourData) > 2**16

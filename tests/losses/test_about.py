@@ -18,5 +18,5 @@ def test_defaults_are_those_of_the_loss():
 
 def test_as_text():
     row = About("x", "A loss.", "1 - p", "A 2020", "3", {"alpha": 1 / 3, "batch": False, "beta": None})
-    assert row.options == "alpha=0.3333, batch=false, beta=null"
+    assert row.options == "alpha=0.3333333333333333, batch=false, beta=null"
     assert str(row).splitlines()[:2] == ["x: A loss.", "    formula   1 - p"]

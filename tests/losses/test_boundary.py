@@ -46,3 +46,10 @@ def test_a_structure_without_a_boundary_costs_nothing():
     logits = torch.randn(1, 2, 6, 6)
     for value in (0, 1):
         assert create_loss("boundary")(logits, torch.full((1, 6, 6), value)).item() == 0
+
+
+def test_what_is_ignored_is_on_no_side():
+    """phi is 2, 1 | -1, -2, ignored, -4; all is predicted for certain."""
+    target = torch.tensor([[[0, 0, 1, 1, -1, 1]]])
+    logits = torch.tensor([-50.0, 50.0]).view(1, 2, 1, 1).expand(1, 2, 1, 6)
+    assert create_loss("boundary")(logits, target).item() == pytest.approx((2 + 1 - 1 - 2 - 4) / 5)

@@ -26,3 +26,12 @@ def test_each_overlapping_structure_has_its_own_boundary(overlapping):
     loss = create_loss("boundary_weighted_cross_entropy", activation="sigmoid")
     alone = [loss(logits[:, k : k + 1], target[:, k : k + 1]) for k in range(3)]
     torch.testing.assert_close(loss(logits, target), torch.stack(alone).mean())
+
+
+@pytest.mark.parametrize(("width_mm", "near"), [(0.0, 0), (2.0, 2), (3.0, 4)])
+def test_what_is_ignored_has_no_boundary(width_mm, near):
+    """From the third voxel to the fifth are two steps, from their neighbours three."""
+    target = torch.tensor([[[0, 0, 0, -1, 1, 1]]])
+    loss = create_loss("boundary_weighted_cross_entropy", width_mm=width_mm)
+    value = loss(torch.zeros(1, 2, 1, 6), target)
+    assert value.item() == pytest.approx(math.log(2) * (near + 0.1 * (5 - near)) / 5)

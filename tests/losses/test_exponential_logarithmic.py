@@ -35,3 +35,9 @@ def test_a_root_has_a_slope_where_the_answer_is_certain(grid):
     logits, target = grid[0].requires_grad_(), grid[1]
     create_loss("exponential_logarithmic", gamma_ce=0.3, gamma_dice=0.3)(logits, target).backward()
     assert logits.grad.isfinite().all()
+
+
+def test_the_truth_costs_nothing_whatever_the_powers(grid):
+    target = grid[1]
+    truth = torch.stack([1 - target, target], 1) * 400.0
+    assert create_loss("exponential_logarithmic", gamma_ce=0.1, gamma_dice=0.3)(truth, target).item() == 0

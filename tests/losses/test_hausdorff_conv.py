@@ -54,3 +54,11 @@ def test_farther_errors_cost_more():
 def test_added_dice(batch):
     alone, dice = create_loss("hausdorff_conv")(*batch), create_loss("dice", squared=True)(*batch)
     torch.testing.assert_close(create_loss("hausdorff_conv", dice_weight=2)(*batch), alone + 2 * dice)
+
+
+@pytest.mark.parametrize(("unit", "radius"), [(0.2, 0.6), (0.1, 0.3), (10.0, 30.0)])
+def test_units_do_not_matter(batch, unit, radius):
+    """Balls of three voxels, whose edge rounding may put on either side."""
+    one = create_loss("hausdorff_conv", radii=(3.0,))(*batch)
+    other = create_loss("hausdorff_conv", radii=(radius,))(*batch, LossContext(spacing_mm=(unit,) * 3))
+    torch.testing.assert_close(other, unit**2 * one, rtol=1e-4, atol=0)

@@ -1,7 +1,9 @@
+import math
 import subprocess
 import sys
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -59,6 +61,12 @@ def test_wrong_requests(loss, message):
         ({}, (1, 3, 4, 4), torch.full((1, 3, 4, 4), -0.5), r"holds -0\.5, but 0 to 1"),
         ({}, (1, 3, 4, 4), torch.zeros(1, 2, 4, 4), r"need a target \(1, 4, 4\) \(classes\)"),
         ({}, (1, 3, 4, 4), torch.zeros(1, 8, 8, dtype=int), "need a target"),
+        ({}, (1, 3, 4, 4), torch.ones(1, 3, 4, 4), "sum to 3, but with activation: softmax"),
+        ({}, (1, 3, 4, 4), torch.zeros(1, 3, 4, 4, dtype=bool), "sum to 0, but with activation: softmax"),
+        ({}, (1, 3, 2), torch.tensor([[[-1, 1], [0, 1], [0, 0]]]), "sum to 2, but with activation: softmax"),
+        ({}, (0, 3, 4, 4), torch.zeros(0, 4, 4, dtype=int), "at least one voxel"),
+        ({}, (1, 3, 0, 4), torch.zeros(1, 0, 4, dtype=int), "at least one voxel"),
+        ({}, (4, 3), torch.zeros(4, dtype=int), r"expected logits \(B, K, \*spatial\)"),
     ],
 )
 def test_what_does_not_fit_together(options, logits, target, message):
@@ -75,18 +83,93 @@ def test_what_comes_beside_the_logits_is_of_the_same_batch(name, shape):
         create_loss(name)(torch.zeros(2, 3, 4, 4), torch.zeros(2, 4, 4, dtype=int), context)
 
 
-@pytest.mark.parametrize("spacing_mm", [(1.0,), (1.0, 0.0), (1.0, -1.0, 1.0), (1.0, float("nan"))])
+NO_SPACINGS = [
+    (1.0, 0.0),
+    (1.0, -1.0, 1.0),
+    (1.0, math.nan),
+    (1.0, math.inf),
+    (),
+    1.0,
+    "11",
+    "a",
+    (1.0, None),
+    (1.0, "a"),
+]
+
+
+@pytest.mark.parametrize("spacing_mm", NO_SPACINGS)
 def test_a_spacing_that_is_none(spacing_mm):
+    with pytest.raises(ConfigError, match="spacing_mm needs numbers above 0, one a spatial axis"):
+        LossContext(spacing_mm=spacing_mm)
+
+
+@pytest.mark.parametrize("spacing_mm", [(1.0,), (1.0,) * 4])
+def test_a_spacing_of_other_axes(spacing_mm):
     logits, target = torch.zeros(1, 3, 4, 4), torch.zeros(1, 4, 4, dtype=int)
     with pytest.raises(ConfigError, match="spacing_mm needs 2 numbers above 0, one a spatial axis"):
         create_loss("boundary")(logits, target, LossContext(spacing_mm=spacing_mm))
 
 
+@pytest.mark.parametrize("spacing_mm", [[1, 2, 3], np.array([1.0, 2.0, 3.0]), torch.tensor([1.0, 2.0, 3.0])])
+def test_a_spacing_of_any_numbers(spacing_mm):
+    assert LossContext(spacing_mm=spacing_mm).spacing_mm == (1.0, 2.0, 3.0)
+
+
+@pytest.mark.parametrize("progress", [-0.1, 1.1, math.nan, "0.5", None])
+def test_progress_is_a_share(progress):
+    """Of -1 a rising weight would be negative, and of NaN it was the last one."""
+    with pytest.raises(ConfigError, match="progress is a number from 0 to 1, got"):
+        LossContext(progress=progress)
+
+
+@pytest.mark.parametrize("loss", ["dice", "consistency", "dual_task", "multi_task", ["dice", "focal"]])
+def test_what_is_no_tensor_and_no_context_is_told(loss, batch):
+    loss, (logits, target) = create_loss(loss), batch
+    beside = LossContext(extras={"second": logits, "boundary": logits[:, :1]})
+    wrong = [
+        (logits.detach().numpy(), target),
+        (logits.tolist(), target),
+        (logits, target.numpy()),
+        (logits, None),
+    ]
+    for output, truth in wrong:
+        with pytest.raises(
+            ConfigError, match=r"^expected (logits|a target) as a torch tensor, got \w+: torch\.as_tensor"
+        ):
+            loss(output, truth, beside)
+    with pytest.raises(ConfigError, match=r"^expected (logits|a target) of real numbers, got torch\.complex64"):
+        loss(logits, target + 0j, beside)
+    with pytest.raises(ConfigError, match=r"^expected LossContext\(\.\.\.\) as the context, got \{'spacing_mm': 1\}"):
+        loss(logits, target, {"spacing_mm": 1})
+
+
+def test_an_image_that_is_no_tensor_is_told(batch):
+    with pytest.raises(ConfigError, match="beside logits as a torch tensor, got ndarray"):
+        create_loss("level_set")(*batch, LossContext(image=np.zeros(batch[0].shape)))
+    with pytest.raises(ConfigError, match="extras are tensors by name"):
+        LossContext(extras=3)
+
+
 def test_whole_numbers_of_any_type_are_classes(batch):
     logits, target = batch
     expected = create_loss("dice")(logits, target)
-    for kind in (torch.uint8, torch.int16, torch.int32, torch.float32, torch.float64):
+    for kind in (torch.uint8, torch.uint16, torch.int16, torch.uint32, torch.int32, torch.float32, torch.float64):
         assert create_loss("dice", ignore_index=-1)(logits, target.to(kind)) == expected
+
+
+def test_memberships_may_be_rounded(batch):
+    logits, target = batch
+    exact = torch.nn.functional.one_hot(target, 3).movedim(-1, 1).float()
+    rounded = exact * (1 + 1e-6) - 1e-6 * (1 - exact)
+    torch.testing.assert_close(create_loss("dice")(logits, rounded), create_loss("dice")(logits, target))
+
+
+def test_a_spacing_may_be_an_array(batch):
+    spacing = (0.7, 0.8, 3.0)
+    loss = create_loss("boundary")
+    expected = loss(*batch, LossContext(spacing_mm=spacing))
+    for same in (np.array(spacing), torch.tensor(spacing, dtype=torch.float64)):
+        assert loss(*batch, LossContext(spacing_mm=same)) == expected
 
 
 def test_one_sigmoid_channel_takes_classes(grid):

@@ -1,5 +1,8 @@
 """What every loss keeps to: being listed means being tested."""
 
+import contextlib
+import itertools
+import math
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +10,7 @@ import torch
 from torch.autograd import gradcheck
 
 from medseg.errors import ConfigError
-from medseg.losses import LossContext, create_loss, names
+from medseg.losses import LossContext, create_loss, names, resolve
 
 TRUTHLESS = {"consistency", "containment", "entropy", "level_set"}  # every voxel counts, those that are ignored too
 PRIORS = {"box_mumford_shah", "size_constraint", "star_shape"}  # the truth is one of many best answers
@@ -203,3 +206,68 @@ def test_a_step_downhill_lowers_it(name, batch):
     value = loss(logits, target, context(logits))
     (grad,) = torch.autograd.grad(value, logits)
     assert loss(logits - 1e-2 * grad / grad.abs().max(), target, context(logits)) < value
+
+
+@pytest.mark.parametrize("name", sorted(set(names()) - TRUTHLESS - {"box_mumford_shah"}))
+def test_an_ignored_border_might_as_well_be_cut_off(name, batch):
+    """The second structure is cut in two: it goes on to where nobody looked, or to the edge of the patch."""
+    logits = batch[0].detach()
+    target = (torch.arange(7) // 3).view(1, 1, 7, 1).repeat(2, 5, 1, 4)
+    target[:, :, 5:] = target[..., 3:] = -1
+    loss, boundary = create_loss(name), torch.randn(2, 1, 5, 7, 4, generator=torch.Generator().manual_seed(1))
+    whole, cut = (
+        loss(z, t, LossContext(spacing_mm=(1.0, 0.8, 2.5), extras={"boundary": b}))
+        for z, t, b in ((logits, target, boundary), (logits[..., :5, :3], target[..., :5, :3], boundary[..., :5, :3]))
+    )
+    torch.testing.assert_close(whole, cut, rtol=1e-4, atol=1e-5)
+
+
+@every_loss
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+def test_a_nan_is_never_taken_for_a_right_answer(name, activation, overlapping):
+    logits = overlapping[0].detach().clone()
+    logits[0, 1, 2, 3, 1] = torch.nan
+    target = overlapping[1] if activation == "sigmoid" else overlapping[1].argmax(1)
+    assert create_loss(name, activation=activation)(logits, target, context(logits)).isnan()
+
+
+@every_loss
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 6), (1, 1, 1), (5, 1, 1), (3, 1, 4)], ids=str)
+def test_tiny_and_thin_patches(name, activation, size):
+    logits = 5 * torch.randn(1, 2, *size, generator=torch.Generator().manual_seed(0))
+    target = torch.zeros(1, *size, dtype=int)
+    target[..., -1] = 1
+    if activation == "sigmoid":
+        target = torch.stack([1 - target, target], 1)
+    value = create_loss(name, activation=activation)(logits.requires_grad_(), target, context(logits))
+    value.backward()
+    assert value.isfinite()
+    assert logits.grad.isfinite().all()
+
+
+@every_loss
+@pytest.mark.parametrize("activation", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("kind", [torch.float64, torch.float16, torch.bfloat16])
+def test_soft_targets_of_any_precision(name, activation, kind, batch):
+    logits = batch[0]
+    soft = torch.randn(logits.shape, generator=torch.Generator().manual_seed(4))
+    soft = (soft.softmax(1) if activation == "softmax" else soft.sigmoid()).to(kind)
+    loss = create_loss(name, activation=activation)
+    value = loss(logits, soft, context(logits))
+    value.backward()
+    assert logits.grad.isfinite().all()
+    torch.testing.assert_close(value, loss(logits, soft.float(), context(logits)))
+
+
+ABSURD = (math.inf, math.nan, -1, 1e-300, 1e308, 10**9, 10**400, "", [], [math.inf], [1e9])
+
+
+@every_loss
+def test_an_absurd_value_is_refused_or_gives_a_finite_loss(name, batch):
+    logits, target = batch
+    for option, value in itertools.product([key for key in resolve(name) if key != "name"], ABSURD):
+        with contextlib.suppress(ConfigError):
+            found = create_loss({"name": name, option: value})(logits, target, context(logits))
+            assert found.isfinite(), (option, value)
+            assert torch.autograd.grad(found, logits)[0].isfinite().all(), (option, value)

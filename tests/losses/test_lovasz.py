@@ -72,3 +72,21 @@ def test_single_precision_is_enough_for_large_images():
     double = logits.detach().double().requires_grad_()
     loss(double, target).backward()
     torch.testing.assert_close(logits.grad.abs().sum(), double.grad.abs().sum().float(), rtol=1e-4, atol=0)
+
+
+def test_classes_that_are_present_alone(batch):
+    """The first image lacks the last class; the second one has all three."""
+    logits, target = batch
+    target[0, target[0] == 2] = 0
+
+    def of(k: int, n: int) -> torch.Tensor:
+        alone = create_loss("lovasz", class_weights=[float(k == other) for other in range(3)])
+        return alone(logits[n : n + 1], target[n : n + 1])
+
+    expected = (of(0, 0) + of(1, 0)) / 2 / 2 + (of(0, 1) + of(1, 1) + of(2, 1)) / 3 / 2
+    loss = create_loss("lovasz", classes="present")
+    torch.testing.assert_close(loss(logits, target), expected)
+    joined = create_loss("lovasz", classes="present", batch=True)(logits, target)
+    torch.testing.assert_close(joined, create_loss("lovasz", batch=True)(logits, target))
+    nothing = create_loss("lovasz", classes="present", activation="sigmoid")(logits, torch.zeros_like(logits))
+    assert nothing.item() == 0

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from medseg.errors import ConfigError
-from medseg.metrics import boundary_iou, iou
+from medseg.metrics import boundary_iou, iou, scores
 
 
 def square(start: int, stop: int, size: int = 20) -> np.ndarray:
@@ -61,9 +61,10 @@ def test_the_border_of_the_image_is_outside() -> None:
 
 def test_one_slice_has_a_rim_within_its_plane() -> None:
     a, b = square(5, 15), square(7, 15)
-    assert boundary_iou(a[..., None], b[..., None], spacing_mm=(1, 1, 5), distance_mm=2) == boundary_iou(
-        a, b, distance_mm=2
-    )
+    slices = {"spacing_mm": (1, 1, 5)}
+    assert boundary_iou(a[..., None], b[..., None], **slices, distance_mm=2) == boundary_iou(a, b, distance_mm=2)
+    assert boundary_iou(a[..., None], b[..., None], **slices) == boundary_iou(a, b) < iou(a, b)
+    assert scores(a[..., None], b[..., None], **slices, names=("boundary_iou",)) == {"boundary_iou": boundary_iou(a, b)}
 
 
 def test_empty_masks_and_single_voxels() -> None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medseg.errors import GeometryError
+from medseg.errors import ConfigError, GeometryError
 from medseg.metrics import brier, expected_calibration_error, reliability_curve
 
 FOREGROUND = np.array([[0.1, 0.1, 0.9, 0.9]])
@@ -57,8 +57,32 @@ def test_what_cannot_be_measured() -> None:
         brier(np.ones((2, 4)), TRUE)
     with pytest.raises(GeometryError, match=r"between 0 and 1, got -3 to 0\.9"):
         brier(np.where(FOREGROUND < 0.5, -3, FOREGROUND), TRUE)
-    with pytest.raises(GeometryError, match="classes up to 2"):
+    with pytest.raises(GeometryError, match="holds 0 to 2, the probabilities are of classes 0 to 1"):
         brier(FOREGROUND, TRUE * 2)
+    with pytest.raises(GeometryError, match="between 0 and 1, got NaN"):
+        brier(np.where(FOREGROUND < 0.5, math.nan, FOREGROUND), TRUE)
+    with pytest.raises(GeometryError, match="whole numbers or booleans, got fractions"):
+        brier(FOREGROUND, TRUE * 0.5)
+    with pytest.raises(ConfigError, match="bins: 1 to 1000000 are needed, got 0"):
+        expected_calibration_error(FOREGROUND, TRUE, bins=0)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int64, np.float16, np.float32])
+def test_masks_and_whole_numbers_are_probabilities_too(kind: type) -> None:
+    sure = np.array([[0, 1, 1, 0]]).astype(kind)
+    for reference in (TRUE, TRUE.astype(np.uint8), TRUE.astype(np.float32)):
+        assert brier(sure, reference) == expected_calibration_error(sure, reference) == 0.25
+        assert brier(np.stack([1 - sure.astype(int), sure]).astype(kind), reference) == 0.5
+
+
+def test_what_is_above_one_by_rounding_is_one() -> None:
+    assert brier(np.array([[1 + 1e-7, -1e-9]]), np.array([[True, False]])) == pytest.approx(0)
+
+
+def test_half_precision_is_measured_in_single_precision() -> None:
+    halves = np.full((1, 4), 0.1, np.float16)
+    assert brier(halves, TRUE) == pytest.approx((0.1**2 + 3 * 0.9**2) / 4, rel=2e-4)
+    assert brier(halves, TRUE) == pytest.approx(brier(halves.astype(np.float64), TRUE), rel=1e-6)
 
 
 @settings(deadline=None, max_examples=40)

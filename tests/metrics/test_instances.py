@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from medseg.errors import GeometryError
+from medseg.errors import ConfigError, GeometryError
 from medseg.metrics import average_precision, panoptic_quality
 from medseg.metrics.instances import qualities
 
@@ -78,8 +78,23 @@ def test_empty_maps_and_single_voxels(metric) -> None:
 def test_what_cannot_be_measured() -> None:
     with pytest.raises(GeometryError, match=r"score, but \[4, 9\] have none"):
         average_precision(PREDICTION, REFERENCE, scores={7: 1.0})
+    with pytest.raises(GeometryError, match=r"score, but \[9\] have none"):
+        average_precision(PREDICTION, REFERENCE, scores={7: 1.0, 4: 0.5, 9: math.nan})
     with pytest.raises(GeometryError, match="whole numbers"):
         panoptic_quality(PREDICTION * 0.5, REFERENCE)
+
+
+@pytest.mark.parametrize("thresholds", [50, 0, -0.5, math.nan, (), (0.5, 75)])
+def test_thresholds_that_are_no_iou(thresholds) -> None:
+    with pytest.raises(ConfigError, match="lie above 0 and up to 1"):
+        average_precision(PREDICTION, REFERENCE, thresholds=thresholds)
+
+
+@pytest.mark.parametrize("kind", [bool, np.uint8, np.int8, np.uint64])
+def test_maps_of_any_whole_numbers(kind: type) -> None:
+    prediction, reference = PREDICTION.astype(kind), REFERENCE.astype(kind)
+    for metric in (average_precision, panoptic_quality):
+        assert metric(prediction, reference) == metric(prediction.astype(int), reference.astype(int))
 
 
 def noise(seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from scipy.optimize import linear_sum_assignment
 
 from medseg.errors import ConfigError
-from medseg.extent import pieces
+from medseg.extent import components
 from medseg.metrics import lesion_dice, lesion_f1, lesion_precision, lesion_recall
 from medseg.metrics._matching import Overlaps
 
@@ -61,7 +61,7 @@ def test_overlap_must_exceed_what_is_asked() -> None:
 def test_pieces_hang_together_by_corners() -> None:
     mask = np.zeros((4, 4, 4), bool)
     mask[0, 0, 0] = mask[1, 1, 1] = mask[3, 3, 3] = True
-    assert pieces(mask).max() == 2
+    assert components(mask).max() == 2
 
 
 @pytest.mark.parametrize("metric", ALL)
@@ -78,11 +78,17 @@ def test_another_rule_is_refused() -> None:
         lesion_f1(drawn("#."), drawn("#."), matching="any")
 
 
+@pytest.mark.parametrize("min_iou", [-0.1, 1, 50, math.nan])
+def test_overlaps_that_cannot_be_asked_for(min_iou: float) -> None:
+    with pytest.raises(ConfigError, match="0 or more and below 1"):
+        lesion_f1(drawn("#."), drawn("#."), min_iou=min_iou)
+
+
 @settings(deadline=None, max_examples=60)
 @given(arrays.arrays(bool, (2, 6, 7)))
 def test_matching_is_the_best_there_is(masks: np.ndarray) -> None:
     """As many pairs, and as much IoU, as an assignment over the whole table of pieces."""
-    overlaps = Overlaps.between(*(pieces(mask) for mask in masks))
+    overlaps = Overlaps.between(*(components(mask) for mask in masks))
     pairs = overlaps.matched(overlaps.iou > 0)
     worth = np.zeros((len(overlaps.predicted), len(overlaps.true)))
     worth[tuple(overlaps.pairs.T)] = 1 + overlaps.iou / 100

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medseg import metrics
+from medseg.errors import ConfigError
 
 BEST = {  # value of a mask compared with itself
     **dict.fromkeys(
@@ -26,7 +28,7 @@ BEST = {  # value of a mask compared with itself
 }
 SYMMETRIC = "dice iou accuracy kappa mcc volumetric_similarity nsd boundary_iou cl_dice lesion_f1 hausdorff assd masd betti_error"
 OF_MAPS = "confusion_matrix pixel_accuracy mean_pixel_accuracy mean_iou frequency_weighted_iou average_precision panoptic_quality"
-OTHERS = "expected_calibration_error brier reliability_curve staple inter_rater_dice betti_numbers volume_ml evaluate scores pick"
+OTHERS = "expected_calibration_error brier reliability_curve staple inter_rater_dice betti_numbers volume_ml evaluate scores pick asked"
 SPACING = (0.7, 1.0, 2.5)
 # Thinning depends on the order in which voxels are looked at.
 TURNED = [name for name in BEST if name != "cl_dice"]
@@ -115,3 +117,29 @@ def test_maps_of_tensors_and_turned_maps(name: str) -> None:
 def test_tensors_on_a_gpu(name: str) -> None:
     a, b = blobs()
     assert value(name, *(torch.from_numpy(mask).cuda() for mask in (a, b))) == value(name, a, b)
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        (
+            lambda m: metrics.boundary_iou(m, m, distance_mm="1"),
+            "distance_mm, the width of the rims, is above 0 mm, got '1'",
+        ),
+        (lambda m: metrics.lesion_f1(m, m, min_iou="a"), "min_iou, .*, got 'a'"),
+        (lambda m: metrics.hausdorff(m, m, diagonal_mm=[1]), r"diagonal_mm, .*, got \[1\]"),
+        (lambda m: metrics.expected_calibration_error(m, m, bins=2.5), "bins: 1 to 1000000 are needed, got 2.5"),
+        (
+            lambda m: metrics.expected_calibration_error(m, m, bins=10**9),
+            "bins: 1 to 1000000 are needed, got 1000000000",
+        ),
+        (lambda m: metrics.evaluate(m, m, labels=1), "labels: expected names and values, or a list of values, got 1"),
+        (lambda m: metrics.evaluate(m, m, labels=None), "labels: expected names and values, or a list of values"),
+        (lambda m: metrics.evaluate(m, m, labels=(10**20,)), "labels: 1.* is no whole number"),
+        (lambda m: metrics.evaluate(m, m, (1,), names=None), "metrics: expected names, such as dice,hd95_mm, got None"),
+        (lambda m: metrics.evaluate(m, m, (1,), names=3), "metrics: expected names, such as dice,hd95_mm, got 3"),
+    ],
+)
+def test_options_of_a_wrong_kind_are_told(asked: Callable[[Any], Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        asked(np.ones((4, 4, 4), bool))

@@ -45,6 +45,7 @@ def test_scores_are_the_functions_of_the_whole_arrays() -> None:
         "assd_mm": metrics.assd(*pair, spacing_mm=SPACING),
         "masd_mm": metrics.masd(*pair, spacing_mm=SPACING),
         "panoptic_quality": metrics.panoptic_quality(*(mask.astype(int) for mask in pair)),
+        "average_precision": metrics.average_precision(*(mask.astype(int) for mask in pair)),
         "volume_ml": 0.4,
         "reference_ml": 0.48,
     }
@@ -127,7 +128,26 @@ def test_tensors_pictures_and_empty_scans() -> None:
 def test_names_are_checked() -> None:
     assert metrics.pick(["nsd", "usual", "dice"])[:3] == ("nsd", "dice", "iou")
     assert metrics.pick(["all"]) == metrics.NAMES
+    assert metrics.pick("dice, nsd") == metrics.pick(["dice", "nsd"]) == ("dice", "nsd")
+    assert tuple(metrics.scores(*masks(), names="iou")) == ("iou",)
     with pytest.raises(ConfigError, match=r"there is no 'hd95'\. Did you mean 'hd95_mm'\?"):
         metrics.pick(["dice", "hd95"])
     with pytest.raises(GeometryError, match="of one shape"):
         metrics.evaluate(np.zeros((3, 3), int), np.zeros((3, 4), int), (1,))
+
+
+@pytest.mark.parametrize("spacing", ["1x1x2", 1.0, (1, 1), (1, (1, 1), 1), np.eye(4)[:, :3], np.eye(4)])
+def test_spacings_that_no_volume_has(spacing: object) -> None:
+    with pytest.raises(GeometryError, match="voxel sizes in mm"):
+        metrics.scores(*masks(), spacing_mm=spacing)
+    with pytest.raises(GeometryError, match="voxel sizes in mm"):
+        metrics.evaluate(*maps(), (1, 2), spacing)
+
+
+def test_a_channel_of_each_class_is_no_map() -> None:
+    prediction, reference = maps()
+    likely = np.stack([prediction == n for n in range(3)]).astype(np.uint8)
+    with pytest.raises(GeometryError, match="ask for a map of 1 channel, got 3"):
+        metrics.evaluate(likely, reference, (1, 2))
+    with pytest.raises(GeometryError, match="ask for a map of 1 channel or 2 channels, got 3"):
+        metrics.evaluate(reference, likely, {"whole": [1, 2], "core": 2})

@@ -28,18 +28,26 @@ def blobs(seed: int, shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
     return a > 0.03, a + 0.5 * b > 0.03
 
 
-@pytest.mark.parametrize("percentile", [0, 0.95, 101, math.nan])
+@pytest.mark.parametrize("percentile", [0, 0.95, 101, math.nan, "95", None, [95]])
 def test_percentiles_that_cannot_be_meant(percentile: float) -> None:
     one = points((2, 3, 4))
     with pytest.raises(ConfigError, match="percentile lies above 1 and up to 100"):
         hausdorff(one, one, percentile=percentile)
 
 
-@pytest.mark.parametrize("tolerance_mm", [-1, math.nan])
+@pytest.mark.parametrize("tolerance_mm", [-1, math.nan, math.inf, "1", None, [1]])
 def test_tolerances_that_are_no_distance(tolerance_mm: float) -> None:
     one = points((2, 3, 4))
     with pytest.raises(ConfigError, match="tolerance_mm is a distance"):
         nsd(one, one, tolerance_mm=tolerance_mm)
+
+
+@pytest.mark.parametrize("diagonal_mm", [0, -1, math.nan])
+def test_what_a_missed_surface_cannot_be_worth(diagonal_mm: float) -> None:
+    one = points((2, 3, 4))
+    with pytest.raises(ConfigError, match="stands for a missed surface, is above 0 mm"):
+        hausdorff(one, one & False, diagonal_mm=diagonal_mm)
+    assert hausdorff(one, one & False, diagonal_mm=math.inf) == math.inf
 
 
 @pytest.mark.parametrize("spacing", [(1, 1, 0), (1, 1, -2), (1, 1, math.nan), np.ones((3, 3))])
@@ -63,6 +71,15 @@ def test_a_distance_equal_to_the_tolerance_is_within() -> None:
     a, b = points((2, 3, 2)), points((2, 3, 12), shape=(12, 12, 24))
     a = np.pad(a, ((0, 0), (0, 0), (0, 12)))
     assert nsd(a, b, spacing_mm=(0.1, 0.1, 0.1), tolerance_mm=1.0) == 1
+
+
+@pytest.mark.parametrize("elements", ["areas", "voxels"])
+def test_voxels_of_a_tenth_of_a_micrometre_are_told_apart(elements: str) -> None:
+    a = points((2, 3, 2))
+    fine = {"spacing_mm": (1e-4, 1e-4, 1e-4), "elements": elements}
+    assert nsd(a, a, tolerance_mm=0, **fine) == 1
+    assert nsd(a, np.roll(a, 2, 2), tolerance_mm=1.9e-4, **fine) == pytest.approx(0.5 if elements == "areas" else 0)
+    assert nsd(a, np.roll(a, 2, 2), tolerance_mm=2e-4, **fine) == 1
 
 
 def test_the_axes_are_told_apart() -> None:

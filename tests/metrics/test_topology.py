@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from scipy import ndimage
 
+from medseg.errors import ConfigError
 from medseg.metrics import betti_error, betti_numbers, cl_dice
 
 
@@ -47,6 +48,12 @@ def test_errors_by_dimension() -> None:
     assert [betti_error(hollow(), ring(), dimension=n) for n in range(3)] == [0, 1, 1]
     two = np.concatenate([ring(), ring()])
     assert betti_error(two, np.concatenate([ring(), np.zeros_like(ring())])) == 2
+
+
+@pytest.mark.parametrize(("dimension", "mask"), [(3, ring()), (-1, ring()), (2, ring()[..., 4])])
+def test_dimensions_that_a_mask_has_not(dimension: int, mask: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match="or None for all, got"):
+        betti_error(mask, mask, dimension=dimension)
 
 
 @settings(deadline=None, max_examples=60)

@@ -41,3 +41,11 @@ def test_any_network_may_be_inside():
     assert inner == resolve({"name": "vnet", "preset": "tiny"})
     with pytest.raises(ConfigError, match="expected a network, got another crf_rnn"):
         resolve({"name": "crf_rnn", "model": {"name": "crf_rnn"}})
+
+
+def test_whatever_the_inner_network_gives_beside_its_logits_comes_through():
+    model = {"name": "crf_rnn", "model": {"name": "gated_scnn", "preset": "tiny"}, "theta_alpha": 20}
+    net = create_model(model, spatial_dims=2, in_channels=1, out_channels=3)
+    output = net.train()(torch.randn(2, 1, 16, 16))
+    assert output.logits.shape == (2, 3, 16, 16)
+    assert output.boundary.shape == (2, 1, 16, 16)

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from medseg.models.deep_res_unet import Config, Fit, Residual
+from medseg.models.deep_res_unet import Config, Fit, residual
 
 
 def test_weights_of_the_paper(count):
@@ -26,7 +26,7 @@ def test_what_passes_a_unit_is_every_second_voxel_with_channels_cut_or_filled():
 
 @pytest.mark.parametrize("first", [True, False])
 def test_only_the_first_unit_begins_with_a_convolution(first):
-    unit = Residual(2, 2, 4, 1, Config(), first=first)
+    unit = residual(2, 2, 4, 1, Config(), first=first)
     assert isinstance(unit.body[0], nn.Conv2d) == first
     nn.init.zeros_(unit.body[-1].weight)
     nn.init.zeros_(unit.body[-1].bias)

@@ -21,7 +21,7 @@ def test_field_of_view():
     with torch.device("meta"):
         net = create_model("deeplab_v1", **FOR_21)
     assert net.trunk.strides == (1, 2, 4, 8, 8)
-    conv = net.view[1][0]
+    conv = net.view[1][0][0]
     assert (conv.kernel_size, conv.dilation) == ((3, 3), (12, 12))
     rates = {part.dilation[0] for part in net.trunk.stages[-1].modules() if isinstance(part, nn.Conv2d)}
     assert rates == {2}

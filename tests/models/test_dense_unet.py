@@ -33,3 +33,13 @@ def test_what_is_found_on_the_way_down_is_added():
     net.decoder[0].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     net(torch.rand(1, 1, 8, 8))
     torch.testing.assert_close(seen[0], net.sides[0](maps[-2]) + net.doubles[0](maps[-1]))
+
+
+def test_the_last_convolution_alone_is_followed_by_dropout():
+    """As in the authors' code: 0.3 of its values, before its normalisation."""
+    with torch.device("meta"):
+        net = create_model("dense_unet", spatial_dims=2, in_channels=3, out_channels=3)
+    dropped = [name for name, part in net.named_modules() if isinstance(part, nn.Dropout)]
+    assert dropped == ["decoder.4.1"]
+    assert net.decoder[4][1].p == 0.3
+    assert isinstance(net.decoder[4][0], nn.Conv2d)

@@ -1,6 +1,8 @@
+import pytest
 import torch
 from torch import nn
 
+from medseg.errors import ConfigError
 from medseg.models import create_model, parameters
 
 
@@ -23,6 +25,11 @@ def test_dilations_change_from_block_to_block():
     assert rates[3] == [1, 2, 5, 9] * 5 + [1, 2, 5]
     assert rates[4] == [5, 9, 17]
     assert net.trunk.strides[-1] == 8
+
+
+def test_a_stage_without_dilations_is_refused():
+    with pytest.raises(ConfigError, match=r"^model\.hybrid.*$"):
+        create_model("duc_hdc", spatial_dims=2, in_channels=1, out_channels=2, hybrid=((1, 2), ()))
 
 
 def test_each_cell_has_scores_of_its_own():

@@ -2,7 +2,8 @@ import torch
 from torch import nn
 
 from medseg.models import create_model
-from medseg.models.fc_resnet import Config, Residual
+from medseg.models._convs import Residual
+from medseg.models.fc_resnet import Config, residual
 
 
 def test_layers_of_the_papers_table():
@@ -37,7 +38,7 @@ def test_without_a_normaliser_the_network_is_given_the_image(count):
 
 
 def test_a_block_without_weights_passes_its_input():
-    block = Residual(2, 8, 8, 1, Config(), bottleneck=True)
+    block = residual(2, 8, 8, 1, Config(), bottleneck=True)
     for weight in block.body[-1].parameters():
         nn.init.zeros_(weight)
     x = torch.rand(1, 8, 5, 5)

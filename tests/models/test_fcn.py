@@ -8,7 +8,12 @@ FOR_21 = {"spatial_dims": 2, "in_channels": 3, "out_channels": 21}
 
 @pytest.mark.parametrize(
     ("preset", "aux", "expected"),
-    [("8s", False, 134_489_759), ("resnet50", False, 32_957_013), ("resnet50", True, 35_322_218)],
+    [
+        ("8s", False, 134_489_759),
+        ("resnet50", False, 32_957_013),
+        ("resnet50", True, 35_322_218),
+        ("resnet101", True, 54_314_346),
+    ],
 )
 def test_weights(preset, aux, expected):
     assert parameters("fcn", preset=preset, aux=aux, **FOR_21) == expected

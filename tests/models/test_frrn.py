@@ -33,3 +33,19 @@ def test_a_unit_adds_to_the_lanes_and_makes_the_pooled_stream_anew():
     assert new_y.shape == (1, 4, 3, 3)
     nn.init.zeros_(unit.body[0].weight[:, 3:])
     assert torch.equal(unit(y, z)[0], unit(y, 0 * z)[0])  # the first channels are the pooled stream's
+
+
+def test_the_ends_are_those_of_the_authors_code():
+    """Lanes begin normalised; where both streams meet, the first unit narrows them, with a projection on the way past."""
+    with torch.device("meta"):
+        net = create_model("frrn", spatial_dims=2, in_channels=3, out_channels=19)
+    assert [type(part).__name__.strip("_") for part in net.split] == ["Conv2d", "BatchNorm"]
+    merge, scores = net.head
+    assert [part.body[0].in_channels for part in merge] == [96 + 32, 48, 48]
+    assert (merge[0].past.kernel_size, merge[0].past.bias) == ((1, 1), None)
+    assert scores.bias is not None
+
+
+def test_the_pooled_stream_goes_up_linearly():
+    net = create_model("frrn", spatial_dims=3, in_channels=1, out_channels=2, preset="tiny")
+    assert [part.mode for part in (*net.resizes[2:], net.last)] == ["trilinear"] * 2

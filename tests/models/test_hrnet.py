@@ -9,6 +9,13 @@ def test_weights(preset, expected):
     assert parameters("hrnet", preset=preset, spatial_dims=2, in_channels=3, out_channels=19) == expected
 
 
+@pytest.mark.parametrize(("preset", "millions"), [("w18_small_v1", 1.5), ("w18_small_v2", 3.9)])
+def test_weights_of_the_small_ones(preset, millions):
+    """The table of the authors' code for segmentation has two digits."""
+    found = parameters("hrnet", preset=preset, spatial_dims=2, in_channels=3, out_channels=19)
+    assert round(found / 1e6, 1) == millions
+
+
 def test_all_streams_reach_the_scores():
     net = create_model("hrnet", spatial_dims=2, in_channels=1, out_channels=2, preset="tiny").eval()
     joined = []

@@ -15,5 +15,5 @@ def test_coarse_scores_make_the_regions_with_and_without_aux():
     net.eval()
     before = net(x)
     with torch.no_grad():
-        net.coarse[1].weight.mul_(-3)
+        net.regions.coarse[1].weight.mul_(-3)
     assert (net(x) - before).abs().max() > 1e-4

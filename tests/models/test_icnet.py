@@ -15,11 +15,12 @@ def test_weights(aux, scores):
     assert found == pytest.approx(26.5e6, rel=0.02)
 
 
-def test_two_resolutions_share_the_first_stages():
-    """Each of these stages is called twice; the later ones once, on the quarter."""
-    net = create_model("icnet", spatial_dims=2, in_channels=1, out_channels=2, preset="tiny").eval()
-    sizes = [[] for _ in net.trunk.stages]
-    for found, stage in zip(sizes, net.trunk.stages, strict=True):
-        stage.register_forward_hook(lambda _, __, x, found=found: found.append(x.shape[-1]))
+def test_the_first_layers_see_half_the_resolution_and_all_others_a_quarter():
+    """To conv3_1, once: the rest of the trunk goes on from its halved map, as in the authors' code."""
+    net = create_model("icnet", spatial_dims=2, in_channels=1, out_channels=2, preset="tiny", depth=18).eval()
+    stem, second, third, *deep = net.trunk.stages
+    sizes = []
+    for part in (stem, second, *third, *deep):
+        part.register_forward_hook(lambda _, __, x: sizes.append(x.shape[-1]))
     net(torch.randn(1, 1, 64, 64))
-    assert sizes == [[8, 16], [4, 8], [2, 4], [2], [2]]
+    assert sizes == [16, 8, 4, 2, 2, 2]

@@ -1,13 +1,17 @@
 """What every architecture keeps to: being listed means being tested."""
 
+import contextlib
 import importlib
+import itertools
+import math
 
 import pytest
 import safetensors.torch
 import torch
 from torch import nn
 
-from medseg.errors import ConfigError
+from medseg import memory
+from medseg.errors import ConfigError, MedsegError
 from medseg.losses import create_loss
 from medseg.models import Output, about, create_model, list_models, names, parameters, presets, resolve
 from medseg.models._about import FAMILIES
@@ -274,3 +278,35 @@ def test_even_kernels_are_refused(name):
     kernels = {"kernels": (3, 2, 3)} if "kernels" in options_of(name) else {"kernel": 2}
     with pytest.raises(ConfigError, match=r"^model\.kernel.*odd.*got 2$"):
         make(name, 3, **kernels)
+
+
+@having("width")
+@pytest.mark.parametrize("width", [0.0, float("inf"), float("nan")])
+def test_no_width_is_one_line(name, width):
+    with pytest.raises(ConfigError, match=r"^model\.width: expected"):
+        make(name, 2, width=width)
+
+
+@every_model
+def test_absurd_values_are_refused_in_a_line(name):
+    dims = about(name).dims[0]
+    for option, value in itertools.product(options_of(name), (math.inf, math.nan, -1, 1e30, 10**20, "", [10**9])):
+        with contextlib.suppress(ConfigError):
+            model = {"name": name, "preset": "tiny", option: value}
+            net = create_model(model, spatial_dims=dims, in_channels=1, out_channels=2)
+            assert sum(weight.numel() for weight in net.parameters()) < 1e7, (option, value)
+
+
+def test_what_no_memory_holds_is_refused_before_it_is_taken(monkeypatch):
+    make("pspnet", 2, width=1 / 8)
+    monkeypatch.setattr(memory, "free_bytes", lambda: 0.0)
+    with pytest.raises(MedsegError, match=r"weights take 0 GB, and 0 GB are free.*narrower"):
+        make("pspnet", 2, width=1 / 8)
+
+
+def test_counting_draws_no_random_number():
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    parameters("unet", spatial_dims=2, preset="tiny")
+    assert torch.equal(torch.rand(3), expected)

@@ -20,7 +20,7 @@ def test_names_load_no_torch():
 
 def test_the_architectures_that_are_promised():
     assert {"unet", "vnet", "attention_unet", "fc_densenet", "fcn", "segnet", "pspnet", "deeplab_v3"} <= set(names())
-    assert set(presets("unet")) == {"residual", "paper", "paper3d", "tiny"}
+    assert set(presets("unet")) == {"residual", "nnunet", "paper", "paper3d", "tiny"}
     assert set(presets("fc_densenet")) == {"103", "67", "56", "tiny"}
 
 
@@ -89,8 +89,8 @@ def test_a_model_that_no_memory_holds():
         create_model("unet", spatial_dims=3, in_channels=1 << 40, out_channels=2, preset="tiny")
 
 
-def test_a_model_of_ones_own(tmp_path, monkeypatch):
-    lab = tmp_path / "lab"
+def test_a_model_of_ones_own(own_modules):
+    lab = own_modules / "lab"
     lab.mkdir()
     (lab / "nets.py").write_text(
         "from torch import nn\n"
@@ -101,7 +101,6 @@ def test_a_model_of_ones_own(tmp_path, monkeypatch):
         "    return nn.Conv3d(in_channels, out_channels, config.kernel, padding=config.kernel // 2)\n"
     )
     (lab / "half.py").write_text("PRESETS = {}\n")
-    monkeypatch.syspath_prepend(tmp_path)
     net = create_model({"name": "lab.nets", "preset": "wide"}, **CHANNELS, dotted=True)
     assert net(torch.zeros(1, 1, 4, 4, 4)).shape == (1, 2, 4, 4, 4)
     with pytest.raises(ConfigError, match=r"'lab\.half' lacks Config, build"):
@@ -110,3 +109,23 @@ def test_a_model_of_ones_own(tmp_path, monkeypatch):
         create_model("lab.none", **CHANNELS, dotted=True)
     with pytest.raises(ConfigError, match=r"unknown model 'lab\.nets'"):
         create_model("lab.nets", **CHANNELS)
+
+
+@pytest.mark.parametrize("model", [3, None, ["unet"], b"unet"])
+def test_what_is_no_model_is_told(model):
+    with pytest.raises(ConfigError, match=r"^model: expected a name, or names and values; got"):
+        create_model(model, **CHANNELS)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"spatial_dims": 2.0}, {"spatial_dims": "2"}, {"in_channels": 1.0}, {"out_channels": None}, {"in_channels": 0}],
+)
+def test_ends_that_are_no_whole_numbers_are_told(wrong):
+    with pytest.raises(ConfigError, match=r"^model: .*got"):
+        create_model("unet", **CHANNELS | {"preset": "tiny"} | wrong)
+
+
+def test_a_path_of_dots_is_no_module():
+    with pytest.raises(ConfigError, match=r"^model '\.\.' cannot be imported"):
+        create_model("..", dotted=True, **CHANNELS)

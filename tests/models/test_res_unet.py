@@ -3,7 +3,8 @@ import itertools
 import torch
 from torch import nn
 
-from medseg.models.res_unet import Residual
+from medseg.models import create_model
+from medseg.models._convs import Residual
 
 
 def test_weights(count):
@@ -16,7 +17,10 @@ def test_weights(count):
 
 
 def test_a_unit_without_weights_rectifies_its_input():
-    unit = Residual(2, 3, 3, 3, "none")
+    net = create_model(
+        "res_unet", spatial_dims=2, in_channels=3, out_channels=2, widths=(3, 4), strides=(2,), norm="none"
+    )
+    unit = next(part for part in net.modules() if isinstance(part, Residual))
     for weight in unit.parameters():
         nn.init.zeros_(weight)
     x = torch.randn(1, 3, 5, 5)

@@ -11,7 +11,7 @@ from medseg.models._reversible import Reversible, _forward
 
 def half(dims=2):
     conv = nn.Conv2d if dims == 2 else nn.Conv3d
-    return nn.Sequential(conv(3, 3, 3, padding=1, bias=False), nn.GroupNorm(3, 3), nn.LeakyReLU(0.01, inplace=True))
+    return nn.Sequential(nn.GroupNorm(3, 3), nn.LeakyReLU(0.01, inplace=True), conv(3, 3, 3, padding=1, bias=False))
 
 
 def blocks(count, dims=2):
@@ -71,5 +71,25 @@ def test_weights_of_the_paper(count):
     convolutions = 2 * sum(2 * 27 * (w // 2) ** 2 for w in widths)
     scales = 2 * sum(2 * 2 * (w // 2) for w in widths)
     steps = sum(2 * a * b + a + b for a, b in itertools.pairwise(widths))
-    ends = 4 * 60 * 27 + 60 + 60 * 3 + 3
+    ends = 4 * 60 * 27 + 60 * 3 + 3
     assert count("reversible_unet", "paper", 3, 4, 3) == convolutions + scales + steps + ends
+
+
+@pytest.mark.parametrize("norm", ["group", "none"])
+def test_what_a_block_adds_is_not_rectified(norm):
+    """Normalisation and rectifier come before the convolution; without a normalisation the kept half is not written to."""
+    net = create_model(
+        "reversible_unet",
+        preset="tiny",
+        norm=norm,
+        widths=(16, 8),
+        strides=(2,),
+        spatial_dims=2,
+        in_channels=1,
+        out_channels=2,
+    )
+    part, x = net.encoder[0].blocks[0][0], torch.randn(2, 8, 16, 16)
+    before = x.clone()
+    added = part(x)
+    assert torch.equal(x, before)
+    assert 0.3 < -added.min() / added.max() < 3

@@ -57,6 +57,31 @@ def test_a_docstring_is_read():
         models.about("segnit")
 
 
+ENDS = re.compile(r"for (\d+) channels? and (\d+) class(?:es)? in ([23])D")
+COUNT = re.compile(r"(with the auxiliary head )?(\d{1,3}(?:,\d{3})+)(?=,? (?:parameters|which)|[.;]|$)")
+
+
+def counted():
+    """Of presets whose docstring has an exact number of parameters: the model with that preset, its ends, and the number.
+
+    Where a preset does not say how many channels and classes, they are those of the first one that does.
+    """
+    for row in models.list_models():
+        ends = next(filter(None, map(ENDS.search, row.presets.values())), None)
+        for preset, text in row.presets.items():
+            if ends and (found := COUNT.search(text)) and "not counted" not in text:
+                inputs, outputs, dims = map(int, (ENDS.search(text) or ends).groups())
+                options = {"aux": True} if found[1] else {}
+                yield row.name, {"preset": preset, **options}, (dims, inputs, outputs), int(found[2].replace(",", ""))
+
+
+@pytest.mark.parametrize(("name", "options", "ends", "count"), list(counted()), ids=str)
+def test_what_a_docstring_counts_is_true(name, options, ends, count):
+    dims, inputs, outputs = ends
+    found = models.parameters(name, spatial_dims=dims, in_channels=inputs, out_channels=outputs, **options)
+    assert found == count
+
+
 def test_a_model_without_volumes_says_so(monkeypatch):
     module = models._module("pspnet")
     monkeypatch.setattr(module, "__doc__", "Flat.\n\nDims: 2\n")

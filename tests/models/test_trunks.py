@@ -33,6 +33,7 @@ def test_weights_of_residual_networks(depth, count):
         (lambda *ends: trunks.densenet(*ends, 121), 7_978_856 - 1_025_000),
         (lambda *ends: trunks.densenet(*ends, 161), 28_681_000 - 2_209_000),
         (lambda *ends: trunks.densenet(*ends, 169), 14_149_480 - 1_665_000),
+        (lambda *ends: trunks.densenet(*ends, 201), 20_013_928 - 1_921_000),
         (trunks.mobilenet_v2, 3_504_872 - 1_281_000 - 412_160),
         (trunks.mobilenet_v3, 5_483_032 - 2_511_080),
         (trunks.efficientnet_b0, 5_288_548 - 1_281_000 - 412_160),
@@ -60,7 +61,7 @@ SMALL = {
     "xception": lambda dims, **how: trunks.xception(dims, 1, 41, width=1 / 64, **how),
     "wide_resnet38": lambda dims, **how: trunks.wide_resnet38(dims, 1, width=1 / 64, blocks=1, **how),
     "alexnet": lambda dims: trunks.alexnet(dims, 1, width=1 / 16),
-    "hrnet": lambda dims: trunks.hrnet(dims, 1, "w18_small", width=1 / 8),
+    "hrnet": lambda dims: trunks.hrnet(dims, 1, "w18_small_v1", width=1 / 8),
     "xception39": lambda dims: trunks.xception39(dims, 1, width=1 / 8),
 }
 STRIDED = [name for name in SMALL if name not in ("alexnet", "hrnet", "xception39")]

@@ -1,3 +1,5 @@
+import itertools
+
 import pytest
 import torch
 from monai.networks.nets import BasicUNet
@@ -17,6 +19,23 @@ def test_weights_of_the_papers(count):
     assert count("unet", "paper", 2, 1, 2) == 31_030_658
     scale_and_shift = 2 * (32 + 64 + 64 + 128 + 128 + 256 + 256 + 512 + 2 * (256 + 128 + 64))  # not counted there
     assert count("unet", "paper3d", 3, 3, 3) - scale_and_shift == 19_069_955
+
+
+def test_weights_of_nnunet(count):
+    """By hand, of its PlainConvUNet of six stages: convolutions with biases, scale and shift, steps up, heads of five levels."""
+    widths = (32, 64, 128, 256, 320, 320)
+    downs = sum(27 * (a * b + b * b) + 6 * b for a, b in itertools.pairwise((1, *widths)))
+    ups = sum(8 * b * a + a + 27 * 3 * a * a + 6 * a + 2 * a + 2 for a, b in itertools.pairwise(widths))
+    assert count("unet", "nnunet", 3, 1, 2) == downs + ups == 31_195_594
+
+
+def test_half_is_dropped_at_the_end_of_the_papers_way_down():
+    with torch.device("meta"):
+        net = unet(2, preset="paper")
+    dropped = [
+        [part.p for part in stage.modules() if isinstance(part, nn.Dropout)] for stage in (*net.encoder, *net.decoder)
+    ]
+    assert dropped == [[], [], [], [0.5], [0.5], [], [], [], []]
 
 
 def test_weights_of_the_default(count):

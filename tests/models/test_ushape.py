@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from medseg.models import _blocks
-from medseg.models._ushape import Levels, UShape, convs, u_shape
+from medseg.models._ushape import Levels, SupervisedU, UShape, convs, residual, u_shape
 
 
 def make(dims=2):
@@ -49,3 +49,21 @@ def test_a_row_is_convolution_norm_rectifier():
     row = convs(3, 2, 4, 6, kernel=(3, 3, 1), norm="none", bias=False)
     assert [type(part).__name__ for part in row] == ["Conv3d", "Identity", "ReLU"] * 2
     assert (row[3].in_channels, row[3].out_channels, row[3].kernel_size, row[3].bias) == (4, 6, (3, 3, 1), None)
+
+
+def test_what_passes_a_residual_unit_is_a_mean():
+    unit = residual(2, 1, 1, 3, 2, norm="none", activation="relu", bias=True)
+    for weight in unit.body.parameters():
+        nn.init.zeros_(weight)
+    x = torch.rand(1, 1, 6, 4)
+    torch.testing.assert_close(unit(x), nn.functional.avg_pool2d(x, 2))
+
+
+def test_heads_begin_with_the_finest_and_coarser_ones_answer_in_training_alone():
+    downs = [nn.Identity(), _blocks.max_pool(2), _blocks.max_pool(2)]
+    heads = [_blocks.conv(2, channels, 1, 1) for channels in (3, 2)]
+    net = SupervisedU(downs, [_blocks.upsample(2)] * 2, [nn.Identity()] * 2, heads)
+    x = torch.rand(1, 1, 7, 5)
+    (level,) = net.train()(x).auxiliary
+    assert level.shape == (1, 1, 4, 3)
+    assert net.eval()(x).shape == x.shape

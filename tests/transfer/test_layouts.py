@@ -9,11 +9,21 @@ import torch
 from torch import Tensor, nn
 
 from medseg.errors import ConfigError
-from medseg.models import _backbones, create_model, names
+from medseg.models import _backbones, create_model
 from medseg.transfer import _densenet, _hrnet, _mobilenet, _vgg, matched
 from medseg.transfer._rules import words
 
 pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def upright(picture: Tensor) -> Tensor:
+    """Rows and columns of a picture along J and I of RAS, both from their other ends, as `io.raster` reads them."""
+    return picture.transpose(-1, -2).flip(-1, -2)
+
+
+def xyz(array: Tensor) -> Tensor:
+    """An array of SimpleITK, slices first, as medseg has it."""
+    return array.permute(0, 1, *range(array.ndim - 1, 1, -1))
 
 
 def shaken(network: nn.Module) -> nn.Module:
@@ -73,12 +83,13 @@ class ResNet(nn.Module):
 
 @pytest.mark.parametrize(("dims", "depth", "counts"), [(2, 10, (1,) * 4), (3, 10, (1,) * 4), (2, 50, (3, 4, 6, 3))])
 def test_resnets_compute_what_theirs_do(dims: int, depth: int, counts: tuple[int, ...]) -> None:
-    theirs = shaken(ResNet(dims, 3, 4, counts, wide=depth >= 50))
-    ours = shaken(_backbones.resnet(dims, 3, depth, width=1 / 16))
+    theirs = shaken(ResNet(dims, 3, 4, counts, wide=depth >= 50)).double()
+    ours = shaken(_backbones.resnet(dims, 3, depth, width=1 / 16)).double()
     start = matched({f"module.{name}": tensor for name, tensor in theirs.state_dict().items()}, ours, "a file")
     ours.load_state_dict(start.weights, strict=False)
-    image = torch.randn(1, 3, *[33] * dims)
-    assert torch.allclose(ours(image)[-1], theirs(image), rtol=1e-4, atol=1e-4)
+    image = torch.randn(1, 3, *[33] * (dims - 1), 65, dtype=torch.float64)
+    turned = upright if dims == 2 else torch.Tensor.contiguous  # MedicalNet's arrays are in nibabel's order, as ours
+    assert torch.allclose(ours(turned(image))[-1], turned(theirs(image)), rtol=1e-4, atol=1e-4)
     assert start.layout == "ResNet"
     assert start.share == 1
     assert not start.random
@@ -134,9 +145,20 @@ def test_nnunet_computes_what_it_did() -> None:
     start = matched(theirs.state_dict(), ours, "a file")
     ours.load_state_dict(start.weights, strict=False)
     image = torch.randn(1, 1, 16, 24)
-    assert torch.allclose(ours(image), theirs(image), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(ours(xyz(image)), xyz(theirs(image)), rtol=1e-4, atol=1e-4)
     assert start.layout == "nnU-Net"
     assert start.share == 1
+
+
+def test_thick_slices_of_nnunet_fit_kernels_along_k() -> None:
+    """Kernels (1, 3, 3) and strides (1, 2, 2) of slices, rows, columns are (3, 3, 1) and (2, 2, 1) along I, J, K."""
+    options: dict[str, Any] = {"widths": (4, 6), "strides": (1, (2, 2, 1)), "kernels": ((3, 3, 1), 3), "blocks": (2, 2)}
+    ours = create_model("unet", preset="nnunet", spatial_dims=3, in_channels=1, out_channels=2, **options)
+    theirs = {"encoder.stages.0.0.convs.0.conv.weight": torch.randn(4, 1, 1, 3, 3)}
+    theirs["decoder.transpconvs.0.weight"] = torch.randn(6, 4, 1, 2, 2)
+    weights = matched(theirs, ours, "a file").weights
+    assert torch.equal(weights["encoder.0.0.0.weight"], xyz(theirs["encoder.stages.0.0.convs.0.conv.weight"]))
+    assert torch.equal(weights["ups.0.weight"], xyz(theirs["decoder.transpconvs.0.weight"]))
 
 
 class ResidualBlock(nn.Module):
@@ -182,14 +204,13 @@ class Blocks(nn.Module):
         return self.blocks(x)
 
 
-@pytest.mark.skipif("resenc_unet" not in names(), reason="no resenc_unet yet")
 def test_nnunets_residual_encoder_computes_what_it_did() -> None:
     theirs = shaken(ResidualEncoderUNet())
     ours = shaken(create_model("resenc_unet", preset="tiny", spatial_dims=2, in_channels=1, out_channels=3))
     start = matched(theirs.state_dict(), ours, "a file")
     ours.load_state_dict(start.weights, strict=False)
     image = torch.randn(1, 1, 16, 24)
-    assert torch.allclose(ours(image), theirs(image), rtol=1e-4, atol=1e-4)
+    assert torch.allclose(ours(xyz(image)), xyz(theirs(image)), rtol=1e-4, atol=1e-4)
     assert start.layout == "nnU-Net ResEnc"
     assert start.share == 1
 
@@ -261,31 +282,29 @@ def mobilenet(timm: bool) -> dict[str, tuple[int, ...]]:
 
 
 def hrnet() -> dict[str, tuple[int, ...]]:
-    """HRNet's hrnet.py (timm's has the same names): one module a stage of two blocks, finest stream of 18 channels."""
+    """HRNet's hrnet.py (timm's has the same names): one module a stage of two blocks, finest stream of 16 channels."""
     found = conv("conv1", 64, 3, 3, 3) | norm("bn1", 64) | conv("conv2", 64, 64, 3, 3) | norm("bn2", 64)
-    for b, inputs in enumerate((64, 256)):
-        ahead = f"layer1.{b}"
-        for n, shape in enumerate(((64, inputs, 1, 1), (64, 64, 3, 3), (256, 64, 1, 1)), start=1):
-            found |= conv(f"{ahead}.conv{n}", *shape) | norm(f"{ahead}.bn{n}", shape[0])
-    found |= conv("layer1.0.downsample.0", 256, 64, 1, 1) | norm("layer1.0.downsample.1", 256)
-    found |= conv("transition1.0.0", 18, 256, 3, 3) | norm("transition1.0.1", 18)
+    for n, shape in enumerate(((32, 64, 1, 1), (32, 32, 3, 3), (128, 32, 1, 1)), start=1):
+        found |= conv(f"layer1.0.conv{n}", *shape) | norm(f"layer1.0.bn{n}", shape[0])
+    found |= conv("layer1.0.downsample.0", 128, 64, 1, 1) | norm("layer1.0.downsample.1", 128)
+    found |= conv("transition1.0.0", 16, 128, 3, 3) | norm("transition1.0.1", 16)
     for s in (1, 2, 3):
-        new, old = 18 * 2**s, 256 if s == 1 else 18 * 2 ** (s - 1)
+        new, old = 16 * 2**s, 128 if s == 1 else 16 * 2 ** (s - 1)
         found |= conv(f"transition{s}.{s}.0.0", new, old, 3, 3) | norm(f"transition{s}.{s}.0.1", new)
         for i in range(s + 1):
-            width = 18 * 2**i
+            width = 16 * 2**i
             for b in (0, 1):
                 for n in (1, 2):
                     ahead = f"stage{s + 1}.0.branches.{i}.{b}"
                     found |= conv(f"{ahead}.conv{n}", width, width, 3, 3) | norm(f"{ahead}.bn{n}", width)
             for j in range(s + 1):
-                ahead, source = f"stage{s + 1}.0.fuse_layers.{i}.{j}", 18 * 2**j
+                ahead, source = f"stage{s + 1}.0.fuse_layers.{i}.{j}", 16 * 2**j
                 if j > i:
                     found |= conv(f"{ahead}.0", width, source, 1, 1) | norm(f"{ahead}.1", width)
                 for step in range(i - j):
                     target = width if step == i - j - 1 else source
                     found |= conv(f"{ahead}.{step}.0", target, source, 3, 3) | norm(f"{ahead}.{step}.1", target)
-    return found | conv("incre_modules.0.0.conv1", 32, 18, 1, 1)
+    return found | conv("incre_modules.0.0.conv1", 32, 16, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -296,7 +315,7 @@ def hrnet() -> dict[str, tuple[int, ...]]:
         (_densenet, densenet(), ("densenet", 13, {"width": 1 / 4, "output_stride": 16})),
         (_mobilenet, mobilenet(timm=False), ("mobilenet_v2", {})),
         (_mobilenet, mobilenet(timm=True), ("mobilenet_v2", {"output_stride": 16})),
-        (_hrnet, hrnet(), ("hrnet", "w18_small", {})),
+        (_hrnet, hrnet(), ("hrnet", "w18_small_v1", {})),
     ],
     ids=["vgg", "vgg_bn", "densenet", "mobilenet_torchvision", "mobilenet_timm", "hrnet"],
 )
@@ -323,3 +342,12 @@ def test_a_deeper_trunk_takes_the_blocks_that_there_are() -> None:
     assert "stages.2.0.body.0.0.weight" in start.weights
     assert "random still: " in str(start)
     assert "more" in str(start)
+
+
+def test_stages_that_a_network_runs_itself_begin_as_a_trunk_does() -> None:
+    theirs = ResNet(2, 3, 4, (1, 1, 1, 1), wide=False)
+    network = create_model("layer_cascade", spatial_dims=2, in_channels=1, out_channels=2, preset="tiny")
+    start = matched(theirs.state_dict(), network, "a file")
+    assert start.layout == "ResNet"
+    assert start.random
+    assert all(name.startswith("exits.") for name in start.random)

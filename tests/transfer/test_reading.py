@@ -79,6 +79,17 @@ def test_a_checkpoint_as_nnunet_writes_it_comes_back(tmp_path: Path) -> None:
     assert same(read(tmp_path / "checkpoint_final.pth"), state())
 
 
+@pytest.mark.parametrize("content", [{"state_dict": state()}, {"model": {}, "net": {"model": state()}}])
+def test_tensors_beside_a_state_dict_do_not_hide_it(tmp_path: Path, content: dict[str, object]) -> None:
+    torch.save({"epoch": 90, "best_acc1": torch.tensor(76.1)} | content, tmp_path / "imagenet.pth")
+    assert same(read(tmp_path / "imagenet.pth"), state())
+
+
+def test_a_mapping_without_tensors_hides_no_weights(tmp_path: Path) -> None:
+    torch.save(state() | {"model": {"depth": 50}}, tmp_path / "flat.pth")
+    assert same(read(tmp_path / "flat.pth"), state())
+
+
 class Runs:
     """Whoever unpickles it runs a command."""
 

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 
-from medseg import bundle, cli, files, models, parts, resources
-from medseg import config as configs
+from medseg import bundle, cli, files, models, overrides, resources
 from medseg.errors import BundleError, ConfigError, DataError, RunError
-from medseg.study import Study, settle
+from medseg.training import build
+from medseg.training.study import Study, settle
 
 pytestmark = pytest.mark.usefixtures("one_thread", "no_charts")
 Make = Callable[..., Path]
@@ -25,7 +25,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, make_dataset: Make) -> Path:
 
 def settled(data: Path, quick: dict[str, Any], **changes: Any) -> Study:
     user = {name: value for name, value in quick.items() if name != "model"}
-    return settle(data, configs.merge(user, configs.named({"model": "pspnet", **changes})))[0]
+    return settle(data, overrides.merge(user, overrides.named({"model": "pspnet", **changes})))[0]
 
 
 def trunk_file(path: Path) -> Path:
@@ -42,6 +42,11 @@ def trunk_file(path: Path) -> Path:
 TINY = {"name": "pspnet", "preset": "tiny"}
 
 
+def upright(kernel: torch.Tensor) -> torch.Tensor:
+    """Rows and columns along J and I of RAS."""
+    return kernel.transpose(2, 3).flip(2, 3)
+
+
 def test_a_trunk_begins_with_the_file_and_the_rest_at_random(
     data: Path, quick: dict[str, Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -50,13 +55,13 @@ def test_a_trunk_begins_with_the_file_and_the_rest_at_random(
     assert "ResNet weights (SHA-256 " in study.plan["init"]
     assert "9 of 10 tensors there" in study.plan["init"]
     assert str(tmp_path) not in study.plan["init"]
-    weights = parts.network(study).state_dict()
+    weights = build.network(study).state_dict()
     stored = torch.load(path, weights_only=True)
-    mean = stored["layer4.0.conv2.weight"] / 3
+    mean = upright(stored["layer4.0.conv2.weight"]) / 3
     assert torch.allclose(weights["trunk.stages.4.0.body.1.0.weight"], mean[..., None].expand(-1, -1, -1, -1, 3))
     centre = settled(data, quick, model=TINY, init={"from": str(path), "inflate": "centre"})
-    deep = parts.network(centre).state_dict()["trunk.stages.0.0.weight"]
-    assert torch.allclose(deep[..., 3], stored["conv1.weight"].sum(1, keepdim=True), atol=1e-5)
+    deep = build.network(centre).state_dict()["trunk.stages.0.0.weight"]
+    assert torch.allclose(deep[..., 3], upright(stored["conv1.weight"]).sum(1, keepdim=True), atol=1e-5)
     assert not deep[..., 2].any()
 
 
@@ -64,8 +69,8 @@ def test_other_weights_than_at_the_beginning_are_refused(data: Path, quick: dict
     path = trunk_file(tmp_path / "resnet.pth")
     study = settled(data, quick, model=TINY, init=path)
     trunk_file(path)
-    with pytest.raises(RunError, match="other weights lie there"):
-        parts.network(study)
+    with pytest.raises(RunError, match="the weights there are not those"):
+        build.network(study)
 
 
 def test_a_stored_model_gives_what_fits(data: Path, quick: dict[str, Any], make_bundle: Make, tmp_path: Path) -> None:
@@ -74,7 +79,7 @@ def test_a_stored_model_gives_what_fits(data: Path, quick: dict[str, Any], make_
     study = settled(data, quick, model=wide, init=str(folder))
     assert study.plan["init"].startswith("medseg weights (unet of ")
     _, (stored,) = bundle.load(folder)
-    found = parts.network(study).state_dict()
+    found = build.network(study).state_dict()
     assert all(torch.equal(found[name], tensor) for name, tensor in stored.items())
     with pytest.raises(BundleError, match="a part of a model"):
         settled(data, quick, model=wide, init=str(folder / "model.safetensors"))
@@ -86,7 +91,7 @@ def test_a_model_that_saw_the_held_out_cases_is_refused(
     make_bundle(tmp_path / "run/bundle", model=TINY | {"name": "unet"})
     ids = [f"case_{n}" for n in range(4)]
     files.write_json(tmp_path / "run/splits.json", [{"train": ids, "validation": [], "held_out": []}])
-    with pytest.raises(DataError, match="would flatter"):
+    with pytest.raises(DataError, match="would be too good"):
         settled(data, quick, model={"name": "unet", "preset": "tiny"}, init=str(tmp_path / "run"))
 
 

@@ -26,6 +26,9 @@ _SAME_MM = 1e-3
 _TO_FILL = (
     "To have it resampled on its true positions: medseg convert SRC DST --allow-gaps (in Python allow_gaps=True)."
 )
+_TO_MERGE = (
+    "If both hold equal values, one is used with: medseg convert SRC DST --allow-gaps (in Python allow_gaps=True)."
+)
 
 
 def matches(path: Path) -> bool:
@@ -151,7 +154,8 @@ def _usable_grid(path: Path, found: Found, allow_gaps: bool = False) -> Geometry
     if found.stack.grid is None:
         raise GeometryError(f"'{path}': {found.refusal}.")
     if found.stack.uneven and not allow_gaps:
-        raise GeometryError(f"'{path}': {found.stack.uneven}. {_TO_FILL}")
+        twice = len(set(found.stack.at)) < len(found.stack.at)
+        raise GeometryError(f"'{path}': {found.stack.uneven}. {_TO_MERGE if twice else _TO_FILL}")
     return found.stack.grid
 
 

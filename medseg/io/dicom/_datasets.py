@@ -15,6 +15,7 @@ from medseg.io.dicom._sources import START, Source
 _META = 2048  # bytes in which the meta information ends
 _IMPLICIT, _DEFLATED, _BIG_ENDIAN = (f"1.2.840.10008.1.2{end}" for end in ("", ".1.99", ".2"))
 _MOST_INFLATED = 1 << 30
+_ENHANCED = tuple(f"1.2.840.10008.5.1.4.1.1.{end}" for end in ("2.1", "2.2", "4.1", "4.3", "4.4", "128.1", "130"))
 _PLAIN: tuple[str | int, ...] = (  # all that a listing needs to know of a plain image, besides its traits
     "ImageType",
     "ComplexImageComponent",
@@ -37,6 +38,8 @@ _PLAIN: tuple[str | int, ...] = (  # all that a listing needs to know of a plain
     "SamplesPerPixel",
     "PhotometricInterpretation",
     "NumberOfFrames",
+    "AcquisitionDate",
+    "AcquisitionTime",
     "RescaleSlope",
     "RescaleIntercept",
     "ModalityLUTSequence",
@@ -52,7 +55,7 @@ def header(source: Source) -> Header:
     with source.open() as stream:
         check_deflated(stream)
         data = pydicom.dcmread(stream, stop_before_pixels=True, force=True)
-    for keyword, value in _private.diffusion(data).items():
+    for keyword, value in _private.told(data).items():
         if keyword not in data:
             setattr(data, keyword, value)
     return data
@@ -61,9 +64,10 @@ def header(source: Source) -> Header:
 def of_plain_image(source: Source) -> Mapping[str, Any] | None:
     """The few tags of a plain image that a listing needs; None for any other file."""
     found, _ = selected(source, _PLAIN)
-    data = _private.diffusion(found) | dict(_values(found))
+    data = _private.told(found) | dict(_values(found))
     one = "NumberOfFrames" not in data or ("ImagePositionPatient" in data and _tags.whole(data["NumberOfFrames"]) == 1)
-    return data if one and "Rows" in data and not _tags.is_tiled(data) else None
+    grouped = data.get("SOPClassUID") in _ENHANCED  # what counts is in its functional groups, were it a single frame
+    return data if one and not grouped and "Rows" in data and not _tags.is_tiled(data) else None
 
 
 def _values(found: Header) -> Iterator[tuple[str, Any]]:

@@ -46,7 +46,7 @@ def labels(stacks: Sequence[Stack]) -> list[str]:
     telling = [t.name for t in TRAITS if len({str(values.get(t.name)) for values in found}) > 1]
     units = {trait.name: trait.unit for trait in TRAITS}
     words = ([_said(name, values[name], units[name]) for name in telling if name in values] for values in found)
-    return [", ".join([f"{n} of {len(stacks)}", *said]) for n, said in enumerate(words, 1)]
+    return [", ".join(filter(None, [f"{n} of {len(stacks)}", *said])) for n, said in enumerate(words, 1)]
 
 
 def traits(stack: Stack) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def table(volumes: Sequence[Found], aside: Mapping[str, int], damaged: Sequence[
     widths = [max(len(row[column]) for row in rows) for column in range(len(_COLUMNS) - 1)]
     lines = ["  ".join([*map(str.ljust, row[:-1], widths), row[-1]]).rstrip() for row in rows]
     more = [f"set aside: {counted(aside)}"] if aside else []
-    return "\n".join([*(lines if volumes else ["no volumes"]), *more, *(f"a file {problem}" for problem in damaged)])
+    return "\n".join([*(lines if volumes else ["no volumes"]), *more, *damaged])
 
 
 def counted(aside: Mapping[str, int]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from medseg.io.dicom import _tags
 from medseg.io.dicom._planes import File, Header, Plane
-from medseg.plural import counted
+from medseg.wording import counted
 
 # Pointers of dimensions that count along a stack, or name it: they tell slices apart, not volumes.
 _ALONG = (
@@ -56,6 +56,8 @@ class _Look:
     def __call__(self, keyword: str, group: str = "", inner: str = "") -> Any:
         if keyword == "ImageType":
             return self._kind()
+        if keyword in _tags.MADE:
+            return _tags.MADE[keyword](self.data)
         value = self._grouped(group, inner or keyword) if group else None
         if inner == "DimensionIndexValues":
             values = _several(value)

@@ -17,8 +17,9 @@ from medseg.volume import Geometry
 Array = npt.NDArray[Any]
 SAME = 1e-3  # how far the directions (and pixel sizes, in mm) of planes of one stack may differ: text has few digits
 _SQUARE = 1e-3
-_ROUNDING_MM = 0.06  # some scanners round positions to a tenth of a millimetre
+_LENGTH = 0.02  # how far the length of a direction may be from one: text of two digits has 0.71 for the root of a half
 _TILT_DEG = 0.1
+_NEEDED = {"position": "position", "axes": "orientation", "pixel_mm": "pixel size"}
 _MOST_FILLED = 4  # times as many slices as there are may a stack with gaps have once they are filled
 
 
@@ -45,28 +46,38 @@ class Stack:
 
 def arrange(planes: Sequence[Plane]) -> Stack:
     """The stack of planes of one size, pixel size and orientation."""
-    first = planes[0]
-    if any(None in (plane.position, plane.axes, plane.pixel_mm) for plane in planes):
-        missing = "position, orientation or pixel size"
-        return Stack(tuple(planes), problem=f"has images without {missing}: no volume can be made of them")
-    right, down = _axes(first)
-    if max(abs(right @ right - 1), abs(down @ down - 1), abs(right @ down)) > _SQUARE:
-        words = " ".join(f"{v:g}" for v in first.axes or ())
-        return Stack(tuple(planes), problem=f"has image directions ({words}) that are not two axes at right angles")
-    if first.pixel_mm and min(first.pixel_mm) <= 0:
-        return Stack(tuple(planes), problem=f"has pixels of {first.pixel_mm[0]:g} x {first.pixel_mm[1]:g} mm")
-    if any(plane.rescale and plane.rescale[0] == 0 for plane in planes):
-        return Stack(tuple(planes), problem="has a RescaleSlope of 0, which makes all values one")
-    normal = np.cross(right, down)
+    if problem := _fault(planes):
+        return Stack(tuple(planes), problem=problem)
+    normal = _normal(planes[0])
     positions = np.array([plane.position for plane in planes])
     order = np.argsort(positions @ normal, kind="stable")
     planes, positions = [planes[n] for n in order], positions[order]
     if len(planes) == 1:
-        return _gridded(planes, positions, *_alone(first, normal))
+        return _gridded(planes, positions, *_alone(planes[0], normal))
     at, step, uneven = _spread(positions, normal)
     if step is None:
         return Stack(tuple(planes), problem=uneven)
     return _gridded(planes, positions, step, _lean(step, normal), tuple(at.tolist()), uneven)
+
+
+def _fault(planes: Sequence[Plane]) -> str:
+    """Why planes can be no stack, wherever they lie; empty if they can."""
+    if missing := [word for name, word in _NEEDED.items() if any(getattr(plane, name) is None for plane in planes)]:
+        return f"has images without {' and '.join(missing)}: no volume can be made of them"
+    first, (right, down) = planes[0], _axes(planes[0])
+    if np.abs(np.linalg.norm(_directions(first), axis=1) - 1).max() > _LENGTH or abs(right @ down) > _SQUARE:
+        words = " ".join(f"{v:g}" for v in first.axes or ())
+        return f"has image directions ({words}) that are not two axes at right angles"
+    if first.pixel_mm and min(first.pixel_mm) <= 0:
+        return f"has pixels of {first.pixel_mm[0]:g} x {first.pixel_mm[1]:g} mm"
+    if not np.isfinite([plane.rescale for plane in planes if plane.rescale]).all():
+        return "has a RescaleSlope or RescaleIntercept that is not a number"
+    if any(plane.rescale and plane.rescale[0] == 0 for plane in planes):
+        return "has a RescaleSlope of 0, which makes all values one"
+    scaled = sum(plane.rescale is not None for plane in planes)
+    if 0 < scaled < len(planes):
+        return f"has slope and intercept in {scaled} of {len(planes)} images alone: the others were cut off, or their values mean something else"
+    return ""
 
 
 def places(planes: Sequence[Plane]) -> Array:
@@ -79,9 +90,15 @@ def places(planes: Sequence[Plane]) -> Array:
     return number
 
 
+def _directions(plane: Plane) -> Array:
+    return np.reshape(plane.axes or (), (2, 3))
+
+
 def _axes(plane: Plane) -> tuple[Array, Array]:
-    """The directions of a row and of a column."""
-    return np.array((plane.axes or ())[:3]), np.array((plane.axes or ())[3:])
+    """The directions of a row and of a column, of length one: what text with few digits says of it would stretch pixels."""
+    stated = _directions(plane)
+    right, down = stated / np.maximum(np.linalg.norm(stated, axis=1, keepdims=True), np.finfo(float).tiny)
+    return right, down
 
 
 def _normal(plane: Plane) -> Array:
@@ -103,7 +120,7 @@ def _spread(positions: Array, normal: Array) -> tuple[Array, Array | None, str]:
         return along, None, f"has {len(positions)} images in one place, {_where(positions[0], normal)}"
     way = positions[-1] - positions[0]
     gap = float(np.median(gaps[apart & (gaps <= 1.1 * gaps[apart].min())]))
-    tolerance_mm = max(0.01 * gap, min(_ROUNDING_MM, 0.1 * gap))
+    tolerance_mm = _common.rounding_mm(gap)
     share = (along - along[0]) / (along[-1] - along[0])
     aside = float(np.linalg.norm(positions - positions[0] - share[:, None] * way, axis=1).max())
     if aside > tolerance_mm:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from medseg.io.dicom._grid import SAME, Stack, arrange, places
 from medseg.io.dicom._planes import CONTENT, TRAITS, Plane
-from medseg.plural import counted
+from medseg.wording import counted
 
 Array = npt.NDArray[Any]
 # By which volumes are sorted, and then by the order of their images.
@@ -34,7 +34,8 @@ def volumes(planes: Sequence[Plane]) -> list[Stack]:
 
     Planes that differ in orientation, pixel size, size, stack or frame of reference are of different volumes. So are several
     planes in one place: what tells them apart (echo, b-value, time ...) divides the series, if that leaves even stacks. Where
-    no tag does, the nth image of each place, by InstanceNumber, is of the nth volume.
+    no tag does, the nth image of each place, by InstanceNumber, is of the nth volume. An even stack is divided where what it
+    shows changes by turns from slice to slice.
     """
     once, copies = _without_copies(planes)
     note = (
@@ -84,14 +85,20 @@ def _divided(planes: Sequence[Plane], start: int = 0) -> list[Stack]:
 
     Times and counters divide only what lies in one place twice: a scanner may number each turn of its table.
     """
+    if any(plane.corner != (0, 0) for plane in planes):
+        # Each mosaic is a volume. They need not lie in one place: scanners follow a head that moves.
+        return [arrange(tiles) for tiles in _by(planes, [plane.file for plane in planes])]
     whole = arrange(planes)
-    if not (whole.uneven or whole.problem) or any(None in (p.position, p.axes, p.pixel_mm) for p in planes):
+    if not (whole.uneven or whole.problem):
+        parts = _taking_turns(whole.planes)
+        return [stack for part in parts for stack in _divided(part)] or [whole]
+    if any(None in (p.position, p.axes, p.pixel_mm) for p in planes):
         return [whole]
     place = places(planes)
     count = int(place.max()) + 1
     options = [[whole]]
     for n in range(start, CONTENT if count == len(planes) else len(TRAITS)):
-        parts = _by(planes, n)
+        parts = _by(planes, [plane.traits[n] for plane in planes])
         if 1 < len(parts) <= 2 * len(planes) / count:  # each fills half of the places in the mean, or it is no volume
             options.append([stack for part in parts for stack in _divided(part, n + 1)])
             if _faults(options[-1], count) == 0:
@@ -99,10 +106,25 @@ def _divided(planes: Sequence[Plane], start: int = 0) -> list[Stack]:
     return min([*options, *_counted(planes, place)], key=lambda stacks: _faults(stacks, count))
 
 
-def _by(planes: Iterable[Plane], trait: int) -> list[list[Plane]]:
+def _taking_turns(planes: Sequence[Plane]) -> list[list[Plane]]:
+    """The parts of an even stack that show different things by turns, slice by slice: echoes, say, half a gap apart.
+
+    Of MR acquisitions take turns within one volume, so that there only what a plane shows counts. What has more turns than
+    slices in a part is no volume: an inversion time that differs from slice to slice may recur. None where nothing takes turns.
+    """
+    for n in range(CONTENT if planes[0].file.modality == "MR" else len(TRAITS)):
+        keys = [plane.traits[n] for plane in planes]
+        parts = _by(planes, keys)
+        turn = len(parts)
+        if turn > 1 and turn**2 <= len(planes) and keys[turn:] == keys[:-turn]:
+            return parts
+    return []
+
+
+def _by(planes: Sequence[Plane], keys: Sequence[Hashable]) -> list[list[Plane]]:
     parts: dict[Hashable, list[Plane]] = defaultdict(list)
-    for plane in planes:
-        parts[plane.traits[trait]].append(plane)
+    for plane, key in zip(planes, keys, strict=True):
+        parts[key].append(plane)
     return list(parts.values())
 
 
@@ -141,4 +163,4 @@ def _when(stack: Stack) -> tuple[Any, ...]:
     first = min(stack.planes, key=lambda plane: plane.order)
     values = dict(zip((trait.name for trait in TRAITS), first.traits, strict=True))
     numbers = [values[name] if isinstance(values[name], float) else 0.0 for name in _ORDER]
-    return (*numbers, values["dimension"] or (), first.order)
+    return (*numbers, values["dimension"] or (), first.order, values["acquired"] or ())

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from medseg.errors import DataError
 from medseg.io import _common
-from medseg.io.dicom import _datasets, _frames, _mosaic, _tags
+from medseg.io.dicom import _datasets, _frames, _mosaic, _nuclear, _tags
 from medseg.io.dicom._planes import File, Header, Plane
 from medseg.io.dicom._sources import START, SUFFIXES, Source, looks_like_dicom
 
@@ -29,6 +29,8 @@ _ASIDE = {
     _STORAGE + "66.": "registration",
     _STORAGE + "66": "raw data",
     _STORAGE + "67": "value mapping",
+    _STORAGE + "68.": "surface",
+    _STORAGE + "200.": "procedure protocol",
     _STORAGE + "88.59": "key object selection",
     _STORAGE + "88.": "report",
     _STORAGE + "9.": "waveform",
@@ -41,6 +43,8 @@ _ASIDE = {
 @functools.lru_cache(maxsize=1 << 15)
 def read(source: Source) -> Read | None:
     """The records of a file, or None where it is no DICOM."""
+    if source.is_gone:
+        return File(source, problem="is not there, though the DICOMDIR names it"), ()
     try:
         with _common.guarded():
             with source.open() as stream:
@@ -51,7 +55,9 @@ def read(source: Source) -> Read | None:
         return File(source, problem=str(error)), ()
     name = Path(source.member or source.path)
     if start.startswith(b"PK\3\4") and _common.has_suffix(name, (".zip",)):
-        return File(source, aside="zip, to be named by itself"), ()
+        return File(
+            source, aside="zip within a zip, to be unpacked" if source.member else "zip, to be named by itself"
+        ), ()
     named = _common.has_suffix(name, SUFFIXES)
     return (File(source, problem="is no DICOM file, or its beginning is damaged"), ()) if named else None
 
@@ -73,6 +79,8 @@ def _records(source: Source, data: Header) -> Read:
     frames = _tags.whole(data.get("NumberOfFrames")) or 1
     if "PerFrameFunctionalGroupsSequence" in data:
         return _frames.split(file, data, frames)
+    if _nuclear.is_tomogram(data):
+        return _nuclear.split(file, data, frames)
     if frames > 1:
         return _refused(file, f"holds {frames} frames that do not say where they lie")
     only = _tags.plane(file, data, _tags.plain(data))

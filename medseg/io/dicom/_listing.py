@@ -55,7 +55,13 @@ class Listing:
 
     def table(self) -> str:
         """A line a volume, and what was set aside."""
-        return _describe.table(self.volumes, self.aside, [file.problem for file in self.damaged])
+        return _describe.table(self.volumes, self.aside, self.damage)
+
+    @property
+    def damage(self) -> list[str]:
+        """What is wrong with the damaged files, a line for each reason."""
+        counts = Counter(file.problem for file in self.damaged)
+        return [f"{'a file' if n == 1 else f'each of {n} files'} {problem}" for problem, n in counts.items()]
 
     def _repr_html_(self) -> str:
         return f"<pre>{self.table()}</pre>"

@@ -22,7 +22,9 @@ from medseg.io.dicom._planes import File, Header, Numbers, Plane
 Array = npt.NDArray[Any]
 _MOST_TILES = 4096
 _COUNT = "NumberOfImagesInMosaic"
-_UNKNOWN = "is a mosaic (all slices side by side) whose private header, which says how many slices it holds and which way they go, was removed"
+_MOSAIC = "is a mosaic (all slices side by side)"
+_UNKNOWN = f"{_MOSAIC} whose private header, which says how many slices it holds and which way they go, was removed or cannot be read"
+_APART = f"{_MOSAIC} without SpacingBetweenSlices: how far apart they are is not known, for gaps may lie between them"
 
 
 def split(file: File, data: Header, whole: Plane) -> tuple[File, tuple[Plane, ...]]:
@@ -35,7 +37,9 @@ def split(file: File, data: Header, whole: Plane) -> tuple[File, tuple[Plane, ..
     """
     if not (whole.position and whole.axes and whole.pixel_mm):
         return file, (whole,)  # refused later, like any plane without a place
-    places = _siemens(data, whole) or _uih(data)
+    places = _uih(data) or _siemens(data, whole)
+    if places is None:
+        return replace(file, problem=_APART), ()
     per_side = math.ceil(math.sqrt(len(places)))
     if not places or whole.size[0] % per_side or whole.size[1] % per_side:
         return replace(file, problem=_UNKNOWN), ()
@@ -57,13 +61,18 @@ def _uih(data: Header) -> list[Numbers]:
     return known if len(known) == len(places) else []
 
 
-def _siemens(data: Header, whole: Plane) -> list[Numbers]:
-    """The same from the image header: its count and normal, and a mosaic that lies about the centre of the first slice."""
+def _siemens(data: Header, whole: Plane) -> list[Numbers] | None:
+    """The same from the image header: its count and normal, and a mosaic that lies about the centre of the first slice.
+
+    None where that header is there, and nothing says how far slices are apart.
+    """
     fields = next((found for blob in _blobs(data) if _COUNT in (found := _csa(blob))), {})
     count = _tags.whole(next(iter(fields.get(_COUNT, ())), None))
     normal = _tags.numbers([_tags.number(text) for text in fields.get("SliceNormalVector", ())], 3)
-    if count is None or not 0 < count <= _MOST_TILES or normal is None or whole.thickness_mm is None:
+    if count is None or not 0 < count <= _MOST_TILES or normal is None:
         return []
+    if whole.thickness_mm is None or whole.thickness_mm[1] != "SpacingBetweenSlices":
+        return None
     others = 1 - 1 / math.ceil(math.sqrt(count))  # how much of the mosaic lies beside a tile
     down_mm, right_mm = (others * pixels / 2 * mm for pixels, mm in zip(whole.size, whole.pixel_mm or (), strict=True))
     right, down = np.reshape(whole.axes or (), (2, 3))

@@ -46,7 +46,7 @@ class Plane:
         corner: row and column of its first pixel in the frame; not (0, 0) in mosaics only.
         size: rows and columns.
         position: of the first pixel's centre, in mm, LPS; None where the file does not say, like the next two.
-        axes: unit vectors along a row and along a column, six numbers.
+        axes: directions along a row and along a column, six numbers.
         pixel_mm: distance from row to row and from column to column.
         thickness_mm: what the header says of the extent across, with the name of the tag.
         rescale: slope and intercept that make its stored values physical ones; None where nothing is said.
@@ -103,6 +103,7 @@ TRAITS = (
     Trait(
         "direction", "", "DiffusionGradientOrientation", ("MRDiffusionSequence", "DiffusionGradientDirectionSequence")
     ),
+    Trait("sequence", "", "SequenceName", ("", "")),  # Siemens: *ep_b50t, *ep_b800t
     Trait("time", "", "TemporalPositionIdentifier", ("FrameContentSequence", "TemporalPositionIndex")),
     Trait("phase", "ms", "TriggerTime", ("CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime")),
     Trait(
@@ -119,6 +120,7 @@ TRAITS = (
     ),
     Trait("reference time", "ms", "FrameReferenceTime", ("", "")),
     Trait("acquisition", "", "AcquisitionNumber", ("FrameContentSequence", "FrameAcquisitionNumber")),
+    Trait("acquired", "", "AcquisitionDateTime", ("", "")),  # see _tags.acquired
     Trait("dimension", "", "", ("FrameContentSequence", "DimensionIndexValues")),
 )
 CONTENT = 8  # so many of them say what a plane shows

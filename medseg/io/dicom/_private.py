@@ -1,4 +1,4 @@
-"""What makers write into tags of their own although the standard has one: b-values and directions of diffusion.
+"""What makers write into tags of their own although the standard has one: b-values and directions of diffusion, complex parts.
 
 Without these the volumes of older series could be told apart by nothing but the order of their images.
 """
@@ -34,16 +34,29 @@ _DIRECTIONS = (
     _Place(0x2005, "Philips MR Imaging DD 001", (0xB0, 0xB1, 0xB2)),
     _Place(0x0065, "Image Private Header", (0x37,)),
 )
+_PART = _Place(0x0043, "GEMS_PARM_01", (0x2F,))
+_PARTS = ("MAGNITUDE", "PHASE", "REAL", "IMAGINARY")  # as GE counts them
 _GE_FLAG = 100_000  # GE marks b-values by adding a multiple of this (1000000800 is 800)
 TAGS = tuple(  # of the blocks' usual places, with their creators
     place.group << 16 | low
-    for place in (*_B_VALUES, *_DIRECTIONS)
+    for place in (*_B_VALUES, *_DIRECTIONS, _PART)
     for low in (0x10, *(0x1000 | element for element in place.elements))
 )
 
 
-def diffusion(data: Header) -> dict[str, Any]:
-    """b-value in s/mm2 and direction under the keywords of the standard; empty where no maker's tag says them."""
+def told(data: Header) -> dict[str, Any]:
+    """What makers' tags say, under the keywords of the standard."""
+    return _diffusion(data) | _complex_part(data)
+
+
+def _complex_part(data: Header) -> dict[str, Any]:
+    """Which part of complex values a GE shows: its ImageType is the same for all."""
+    number = next(iter(_numbers(data, _PART)), -1) if data.get("Modality") == "MR" else -1
+    return {"ComplexImageComponent": _PARTS[int(number)]} if number in range(len(_PARTS)) else {}
+
+
+def _diffusion(data: Header) -> dict[str, Any]:
+    """b-value in s/mm2 and direction; nothing where no tag says them."""
     b_value = next((found[0] for place in _B_VALUES if (found := _numbers(data, place))), None)
     if b_value is None or b_value < 0:
         return {}

@@ -19,7 +19,10 @@ START = 132  # bytes by which a DICOM file is known
 _BARE = b"DICM\2\0"  # how one begins of which the preamble alone, the 128 before, is lost
 _LARGEST_MEMBER = 4 << 30  # bytes of a file in a zip
 _DIRECTORY = "DICOMDIR"
+_RECORDS = b"\4\0\x20\x12SQ\0\0"  # how a DICOMDIR's list of records begins, before its length
+_OPEN = 0xFFFFFFFF  # a length that is not said
 _MOST_MEMBERS = 1_000_000
+_PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _GONE = "\0"  # a name that no file has
 
 
@@ -59,6 +62,11 @@ class Source:
             return io.BytesIO(stream.read())
 
     @property
+    def is_gone(self) -> bool:
+        """Whether a DICOMDIR names it, and it is not there."""
+        return self.path.name == _GONE
+
+    @property
     def folder(self) -> Path:
         """Where it lies; a zip is a folder here."""
         return self.path if self.member else self.path.parent
@@ -89,7 +97,7 @@ def sources(path: Path) -> list[Source]:
     """All files that may be DICOM in a file, a folder and those below, a DICOMDIR or a zip.
 
     Raises:
-        DataError: a zip that cannot be opened, or with members of an absurd size.
+        DataError: a zip that cannot be opened, or with members of an absurd size or of one name.
     """
     if path.is_dir():
         return list(_below(path))
@@ -130,7 +138,16 @@ def _members(path: Path) -> list[Source]:
         )
     if any(item.flag_bits & 1 for item in members):
         raise DataError(f"'{path}' is locked with a password. Unpack it first.")
+    if any(item.compress_type not in _PACKINGS for item in members):
+        raise DataError(
+            f"'{path}' is packed by a method that is not read, such as Windows' Deflate64. Unpack it first."
+        )
     wanted = [item for item in members if not Path(item.filename).name.startswith(".")]
+    if doubled := len(wanted) - len({item.filename for item in wanted}):
+        raise DataError(
+            f"'{path}' holds {doubled} of {len(wanted)} files under the name of another one, so that only the last of a name can "
+            "be opened. Pack it again from its source."
+        )
     return [Source(path, item.filename, (stamp, item.file_size)) for item in wanted]
 
 
@@ -143,13 +160,15 @@ def _archive(path: Path, stamp: int) -> zipfile.ZipFile:
 
 
 def _referenced(path: Path) -> list[Source]:
-    """The files that a DICOMDIR names, as far as they lie in or below its own folder; a missing one is as good as damaged.
+    """The files that a DICOMDIR names, as far as they lie in or below its own folder; see `Source.is_gone` for the others.
 
     A CD says NAMES\\IN\\CAPITALS; copies on a disk are often in small letters.
     """
     import pydicom
 
     try:
+        if _is_cut_off(path.read_bytes()):
+            raise EOFError
         records = pydicom.dcmread(path).get("DirectoryRecordSequence") or []
         names = [_words(record.get("ReferencedFileID")) for record in records]
     except Exception as error:  # whatever a bad byte leads to; its text may quote the patient's data
@@ -158,11 +177,22 @@ def _referenced(path: Path) -> list[Source]:
         ) from error
     there = {source.path.relative_to(path.parent).as_posix().lower(): source for source in _below(path.parent)}
     wanted = dict.fromkeys("/".join(words).lower() for words in names if words)
-    if wanted and not any(name in there for name in wanted):
+    if not wanted:
+        raise DataError(
+            f"'{path}' is a DICOMDIR that names no files. Name its folder instead: all files there are looked at."
+        )
+    if not any(name in there for name in wanted):
         raise DataError(
             f"'{path}' names {len(wanted)} files, none of which lies in its folder. Copy the whole CD, or name the folder."
         )
     return [there[name] if name in there else _missing(path.parent, name, there) for name in wanted]
+
+
+def _is_cut_off(directory: bytes) -> bool:
+    """Whether the list of records is longer than the file: where it ends between two of them, pydicom takes those before for all."""
+    start = directory.find(_RECORDS) + len(_RECORDS)
+    length = int.from_bytes(directory[start : start + 4], "little")
+    return start >= len(_RECORDS) and length != _OPEN and start + 4 + length > len(directory)
 
 
 def _missing(root: Path, name: str, there: Mapping[str, Source]) -> Source:

@@ -19,7 +19,19 @@ from medseg.io.dicom import _datasets, _tags
 from medseg.io.dicom._planes import Header, Plane
 
 _MOMENT = re.compile(r"(\d{8})(\d\d)(\d\d)?(\d\d(?:\.\d+)?)?")
-_LONGEST_S = 24 * 3600.0  # from injection to scan; more is a wrong date
+_LONGEST_S, _HALF_LIVES = 24 * 3600.0, 10  # from injection to scan, whichever is longer; more is a wrong date
+_OVERNIGHT_S = 12 * 3600.0  # a time of the day alone is that of the day before, if so little lies between
+_SLOW_S = 6 * 3600.0  # a half-life from which on scans are made days later
+_LEAST_BQ = 1e4  # less is no dose of Bq: some write MBq
+_HEAVIEST_KG = 700.0  # more is no weight in kg: some write g
+_OF_ALL = (  # what one factor takes to be the same in every image
+    "Units",
+    "SUVType",
+    "CorrectedImage",
+    "DecayCorrection",
+    "PatientWeight",
+    "RadiopharmaceuticalInformationSequence",
+)
 
 
 @dataclass(frozen=True)
@@ -47,29 +59,32 @@ def of(planes: Sequence[Plane]) -> Suv:
     (DecayCorrection START), as it is where they are corrected to injection (ADMIN).
 
     Raises:
-        DataError: no PET, or a tag is missing or says that values are not corrected.
+        DataError: no PET, or a tag is missing, differs between images, or says that values are not corrected.
     """
     with _common.quiet(), _common.guarded():
-        data = _datasets.header(planes[0].file.source)
+        headers = [_datasets.header(source) for source in dict.fromkeys(plane.file.source for plane in planes)]
+        data = headers[0]
+        if unlike := [name for name in _OF_ALL if any(header.get(name) != data.get(name) for header in headers)]:
+            raise DataError(f"differs from image to image in {', '.join(unlike)}; which counts cannot be known")
         units = str(data.get("Units") or "")
         if units == "GML":
             if data.get("SUVType") not in (None, "", "BW"):
                 raise DataError(f"holds SUV by {data.SUVType} already, not by body weight; it cannot be changed")
             return Suv(1.0, "values are SUV by body weight already", ("Units", "SUVType"))
         if units == "CNTS":
-            return _of_counts(data, planes)
+            return _of_counts(headers)
         if units != "BQML":
             raise DataError(f"has values in '{units or 'no unit'}'; SUV needs a PET series in BQML, CNTS or GML")
-        return _of_activity(data, planes)
+        return _of_activity(headers)
 
 
-def _of_counts(data: Header, planes: Sequence[Plane]) -> Suv:
-    to_suv, to_activity = (_philips(data, element) for element in (0x00, 0x09))
+def _of_counts(headers: Sequence[Header]) -> Suv:
+    to_suv, to_activity = (_philips(headers[0], element) for element in (0x00, 0x09))
     if to_suv:
         return Suv(to_suv, "counts times Philips' own factor", ("Units", "(7053,xx00) SUV Scale Factor"))
     if not to_activity:
         raise DataError("counts without Philips' private factors (7053,xx00) and (7053,xx09); SUV cannot be had")
-    suv = _of_activity(data, planes)
+    suv = _of_activity(headers)
     return Suv(suv.factor * to_activity, suv.rule, (*suv.tags, "(7053,xx09) Activity Concentration"), suv.decay_s)
 
 
@@ -80,7 +95,8 @@ def _philips(data: Header, element: int) -> float | None:
         return None
 
 
-def _of_activity(data: Header, planes: Sequence[Plane]) -> Suv:
+def _of_activity(headers: Sequence[Header]) -> Suv:
+    data = headers[0]
     corrected, decay = set(_tags.words(data.get("CorrectedImage"))), str(data.get("DecayCorrection") or "")
     if not {"ATTN", "DECY"} <= corrected or decay not in ("START", "ADMIN"):
         raise DataError(
@@ -90,6 +106,10 @@ def _of_activity(data: Header, planes: Sequence[Plane]) -> Suv:
     drug: Any = next(iter(data.get("RadiopharmaceuticalInformationSequence") or ()), {})
     weight_kg = _positive(data, "PatientWeight")
     dose_bq, half_life_s = _positive(drug, "RadionuclideTotalDose"), _positive(drug, "RadionuclideHalfLife")
+    if weight_kg > _HEAVIEST_KG:
+        raise DataError(f"has a PatientWeight above {_HEAVIEST_KG:g} kg: it seems to be in g, and is to be in kg")
+    if dose_bq < _LEAST_BQ:
+        raise DataError("has a RadionuclideTotalDose of less than 10 kBq: it seems to be in MBq, and is to be in Bq")
     tags = (
         "Units",
         "CorrectedImage",
@@ -100,12 +120,12 @@ def _of_activity(data: Header, planes: Sequence[Plane]) -> Suv:
     )
     if decay == "ADMIN":
         return Suv(1000 * weight_kg / dose_bq, "body weight by dose at injection", tags)
-    started, how = _start(data, planes, half_life_s)
-    injected, injection = _injection(drug, started)
-    decay_s = (started - injected).total_seconds()
-    if not 0 <= decay_s <= _LONGEST_S:
+    started, how = _start(headers, half_life_s)
+    injected, injection = _injection(drug, started, half_life_s)
+    decay_s, longest_s = (started - injected).total_seconds(), max(_LONGEST_S, _HALF_LIVES * half_life_s)
+    if not 0 <= decay_s <= longest_s:
         raise DataError(
-            f"has {decay_s:.0f} s from injection to scan; expected 0 to {_LONGEST_S:.0f}. Its times are wrong."
+            f"has {decay_s:.0f} s from injection to scan; expected 0 to {longest_s:.0f}. Its times are wrong."
         )
     left = dose_bq * 2 ** (-decay_s / half_life_s)
     rule = "body weight by dose, decayed from injection to the start of the scan"
@@ -119,28 +139,30 @@ def _positive(data: Any, keyword: str) -> float:
     return value
 
 
-def _injection(drug: Any, started: datetime.datetime) -> tuple[datetime.datetime, tuple[str, ...]]:
-    """When the dose was given: by date and time, or by the time of the day of the scan or the one before."""
+def _injection(drug: Any, started: datetime.datetime, half_life_s: float) -> tuple[datetime.datetime, tuple[str, ...]]:
+    """When the dose was given: by date and time, or by the time of the day of the scan, or of the one before if it was at night."""
     if (whole := _moment(drug.get("RadiopharmaceuticalStartDateTime"))) is not None:
         return whole, ("RadiopharmaceuticalStartDateTime",)
     at = _moment(f"{started:%Y%m%d}{drug.get('RadiopharmaceuticalStartTime') or 'x'}")
     if at is None:
         raise DataError("lacks RadiopharmaceuticalStartTime, without which there is no SUV")
-    return at - datetime.timedelta(days=at > started), ("RadiopharmaceuticalStartTime",)
+    if half_life_s > _SLOW_S:
+        raise DataError(
+            "lacks RadiopharmaceuticalStartDateTime: scans of so slow a nuclide are made days after injection"
+        )
+    before = at - datetime.timedelta(days=1)
+    overnight = (started - before).total_seconds() <= _OVERNIGHT_S
+    return before if at > started and overnight else at, ("RadiopharmaceuticalStartTime",)
 
 
-def _start(data: Header, planes: Sequence[Plane], half_life_s: float) -> tuple[datetime.datetime, tuple[str, ...]]:
+def _start(headers: Sequence[Header], half_life_s: float) -> tuple[datetime.datetime, tuple[str, ...]]:
     """The time that the images are corrected to.
 
     That is the series' time, unless the series was made anew later: then the time to which the first image is corrected, from
     its acquisition, its reference time, and the moment within the frame at which the mean activity is reached.
     """
-    headers = [
-        data,
-        *(_datasets.header(source) for source in {p.file.source for p in planes} - {planes[0].file.source}),
-    ]
     acquired = [_moment(_joined(header, "Acquisition")) for header in headers]
-    series = _moment(_joined(data, "Series"))
+    series = _moment(_joined(headers[0], "Series"))
     first = min((moment for moment in acquired if moment), default=None)
     if series and (first is None or series <= first):
         return series, ("SeriesDate", "SeriesTime")

@@ -46,7 +46,9 @@ def plain(data: Header) -> Look:
     """The tags of a file of one frame."""
 
     def look(keyword: str, group: str = "", inner: str = "") -> Any:
-        return kind(data) if keyword == "ImageType" else data.get(keyword) if keyword else None
+        if keyword in MADE:
+            return MADE[keyword](data)
+        return data.get(keyword) if keyword else None
 
     return look
 
@@ -55,6 +57,15 @@ def kind(data: Header) -> tuple[str, ...]:
     """Image type and complex component: what sort of image it is."""
     component = data.get("ComplexImageComponent")
     return (*words(data.get("ImageType")), *([str(component)] if component else []))
+
+
+def acquired(data: Header) -> tuple[str, ...]:
+    """When a file was taken, as words: they order volumes and tell them apart, and are never shown."""
+    joined = "".join(str(data.get(f"Acquisition{part}") or "") for part in ("Date", "Time"))
+    return words(data.get("AcquisitionDateTime") or joined)
+
+
+MADE = {"ImageType": kind, "AcquisitionDateTime": acquired}  # of several tags, by the one that stands for them
 
 
 def is_tiled(data: Header) -> bool:
@@ -99,8 +110,13 @@ def _thickness(look: Look) -> tuple[float, str] | None:
 
 
 def _rescale(look: Look) -> tuple[float, float] | None:
-    slope, intercept = (number(look(name, "PixelValueTransformationSequence")) for name in _RESCALE)
-    return None if slope is intercept is None else (1.0 if slope is None else slope, intercept or 0.0)
+    """Slope and intercept; not a number where something else is said, so that the volume is refused."""
+    said = [look(name, "PixelValueTransformationSequence") for name in _RESCALE]
+    if all(value in (None, "") for value in said):
+        return None
+    read = (usual if value in (None, "") else number(value) for value, usual in zip(said, (1.0, 0.0), strict=True))
+    slope, intercept = (math.nan if value is None else value for value in read)
+    return slope, intercept
 
 
 def _trait(look: Look, keyword: str, group: str, inner: str) -> Any:

@@ -34,6 +34,7 @@ _TAGS = (
 )
 _FREE_BYTES = 64 << 20  # of one frame, that a header may ask for whatever the size of its file
 _MOST_SHRUNK = 4096  # times: beyond what codecs make of anything but emptiness
+_WHOLE = 1 << 30  # below it slope and intercept leave 32 bits within 64
 _PACKAGES = {  # what decodes a compression, by a word of its name; the first that fits counts
     "JPEG-LS": "pyjpegls",
     "JPEG 2000": "pylibjpeg pylibjpeg-openjpeg",
@@ -63,12 +64,10 @@ def _plane(plane: Plane) -> Array:
 
 def _frame(plane: Plane) -> Array:
     """The stored values of a whole frame."""
-    from pydicom.pixels import get_decoder
-
     with _common.guarded():
         data, syntax = _opened(plane.file.source)
         _check_size(data, plane)
-        decoder = get_decoder(syntax)
+        decoder = _decoder(syntax)
         _check_voxels(data, plane, decoder.UID.is_encapsulated)
         if not decoder.is_available or _is_beyond(decoder, data):
             name = decoder.UID.name
@@ -76,6 +75,17 @@ def _frame(plane: Plane) -> Array:
         options: Any = {"correct_unused_bits": False}  # so that what they hold is known below
         array, _ = decoder.as_array(data, index=plane.frame, raw=True, **options)
         return _meaningful_bits(array, data)
+
+
+def _decoder(syntax: str) -> Any:
+    from pydicom.pixels import get_decoder
+    from pydicom.uid import UID_dictionary
+
+    try:
+        return get_decoder(syntax)
+    except NotImplementedError as error:
+        name = UID_dictionary.get(syntax, ("a maker's own, or unknown",))[0]
+        raise DataError(f"is in a transfer syntax that is not read ({name}). Export it uncompressed") from error
 
 
 @functools.lru_cache(maxsize=2)  # frames of one file, and of its copy, come one after the other
@@ -117,7 +127,7 @@ def _meaningful_bits(array: Array, data: Header) -> Array:
     if array.dtype.kind not in "iu" or not bits:
         return array
     size = array.dtype.itemsize * 8
-    above = size - 1 - (bits - 1 if high is None else high)
+    above = size - 1 - max(bits - 1, high or 0)  # a high bit below that is an old header's, and nobody heeds it
     return (array << max(0, above)) >> (size - bits)
 
 
@@ -127,7 +137,8 @@ def _cut(frame: Array, plane: Plane) -> Array:
 
 
 def _rescaled(array: Array, slope: float, intercept: float) -> Array:
-    if array.dtype.kind not in "iu" or not (slope.is_integer() and intercept.is_integer()):
+    whole = slope.is_integer() and intercept.is_integer() and max(abs(slope), abs(intercept)) < _WHOLE
+    if array.dtype.kind not in "iu" or not whole:
         return (array * slope + intercept).astype(np.float32)
     small = array.dtype.itemsize <= 2 and max(abs(slope), abs(intercept)) < 1 << 14
     values = array.astype(np.int32 if small else np.int64) * int(slope) + int(intercept)

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medseg import regrid
 from medseg.errors import DataError, GeometryError
+from medseg.geometry import resample_to
 from medseg.io import _colour, _common
 from medseg.io._pile import Pile, labels
 from medseg.io._references import References, made, title
 from medseg.io.dicom_seg import _frames
 from medseg.io.dicom_seg._write import write as write
-from medseg.plural import counted
 from medseg.volume import Geometry, Kind, Volume
+from medseg.wording import counted
 
 Array = npt.NDArray[Any]
 Header = Any
@@ -55,9 +55,8 @@ def read(path: Path, kind: Kind = "labels", *, on: Geometry | None = None) -> Vo
     own = _own(path, on)
     if on is None:
         return own
-    array = regrid.nearest(own.array, np.linalg.inv(own.geometry.affine) @ on.affine, on.shape)
     notes = (*own.meta["notes"], *_left_out(path, own, on))
-    return own.replace(array=array, geometry=on, meta={**own.meta, "notes": notes})
+    return resample_to(own, on, "nearest").replace(meta={**own.meta, "notes": notes})
 
 
 def read_geometry(path: Path) -> Geometry:

@@ -11,14 +11,13 @@ import numpy.typing as npt
 
 from medseg.errors import DataError, GeometryError
 from medseg.io import _common, _packed
-from medseg.plural import counted
 from medseg.volume import Geometry
+from medseg.wording import counted
 
 Array = npt.NDArray[Any]
 Header = Any
 
 _SAME = 1e-4  # how far orientations and pixel sizes may differ: text has few digits
-_ROUNDING_MM = 0.06  # some scanners round positions to a tenth of a millimetre
 _MOST_SLICES = 5000  # beyond it the positions are no stack: nothing is allocated for them
 
 
@@ -47,7 +46,8 @@ def grid(path: Path, header: Header, series: Geometry | None = None) -> tuple[Ge
         raise GeometryError(
             f"'{path}': its {len(frames)} frames differ in orientation or pixel size (by {spread:.4g})."
         )
-    right, down, pixel_mm = planes[0, 3:6], planes[0, 6:9], planes[0, 9:11]
+    pixel_mm, axes = planes[0, 9:11], planes[0, 3:9].reshape(2, 3)
+    right, down = axes / np.linalg.norm(axes, axis=1, keepdims=True)  # text of few digits may make them longer
     normal = np.cross(right, down) / np.linalg.norm(np.cross(right, down))
     stated_mm = max(abs(place[11]) for place in places) or _apart_mm(series, normal)
     origin, step, slices = _stack(path, planes[:, :3], normal, stated_mm)
@@ -89,13 +89,13 @@ def _stack(path: Path, positions: Array, normal: Array, stated_mm: float) -> tup
     gaps = np.diff(np.unique(np.round(height, 3)))
     if not gaps.size:
         return positions[0], normal * (stated_mm or 1.0), [0] * len(positions)
-    for gap in (stated_mm, float(gaps[gaps > _ROUNDING_MM].min(initial=np.inf))):
+    for gap in (stated_mm, float(gaps[gaps > _common.ROUNDING_MM].min(initial=np.inf))):
         if not gap or height.max() / gap > _MOST_SLICES:
             continue
         index = np.rint(height / gap).astype(int)
         step, origin = np.polyfit(index, positions, 1)
         off = float(np.linalg.norm(positions - origin - index[:, None] * step, axis=1).max())
-        if off <= max(0.01 * gap, min(_ROUNDING_MM, 0.1 * gap)):
+        if off <= _common.rounding_mm(gap):
             return origin, step, [int(n) for n in index]
     raise GeometryError(
         f"'{path}': its frames lie {gaps.min():.3f} to {gaps.max():.3f} mm apart, on no regular stack; read it on the "

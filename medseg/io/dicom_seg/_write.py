@@ -42,7 +42,7 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
     shown = shown if shown.size else np.array([0])  # an object needs a frame, and all of them would be many
     spacing_mm, gap_mm = source.geometry.spacing_mm[1::-1], source.gap_mm
     measures = PixelMeasuresSequence(spacing_mm, gap_mm, spacing_between_slices=gap_mm)
-    with _common.parsing(path, _common.WRITING):
+    with _common.writing(path):
         segmentation = highdicom.seg.Segmentation(
             source_images=list(source.headers),
             pixel_array=np.ascontiguousarray(planes[shown]),

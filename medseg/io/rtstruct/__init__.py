@@ -14,15 +14,15 @@ from medseg.io.rtstruct import _contours
 from medseg.io.rtstruct._contours import Drawn, in_frames, structures
 from medseg.io.rtstruct._fill import fill
 from medseg.io.rtstruct._placing import notes, placed
+from medseg.io.rtstruct._write import CLASS
 from medseg.io.rtstruct._write import write as write
-from medseg.plural import counted
 from medseg.volume import Geometry, Kind, Volume
+from medseg.wording import counted
 
 Header = Any
 
 SUFFIXES = (".rtstruct.dcm",)
 OPTIONS = ("on", "frames")
-CLASS = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage
 
 
 def matches(path: Path) -> bool:

@@ -14,7 +14,7 @@ Array = npt.NDArray[Any]
 Header = Any
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
-_CONTOUR_DATA = 0x30060050
+CONTOUR_DATA = 0x30060050
 _FARTHEST_MM = 1e5
 
 
@@ -134,7 +134,7 @@ def _nothing(header: Header) -> References:
 
 def _points(contour: Header) -> Array:
     """Points `(n, 3)`; from the text itself, for a structure may have a million numbers."""
-    raw = contour.get_item(_CONTOUR_DATA).value if _CONTOUR_DATA in contour else None
+    raw = contour.get_item(CONTOUR_DATA).value if CONTOUR_DATA in contour else None
     text = raw.decode("ascii").strip(" \0").split("\\") if isinstance(raw, bytes) else raw
     points = np.array([float(number) for number in text or () if number != ""]).reshape(-1, 3)
     if not (np.abs(points) < _FARTHEST_MM).all():  # nor not-a-number

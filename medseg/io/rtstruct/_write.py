@@ -13,15 +13,15 @@ import numpy.typing as npt
 
 from medseg.io import _codes, _common
 from medseg.io._source import DESCRIPTION, MAKER, PATIENT, STUDY, Source, checked_name
+from medseg.io.rtstruct._contours import CONTOUR_DATA
 from medseg.io.rtstruct._outline import outlines
 from medseg.labels import Label, Labels
 
 Array = npt.NDArray[Any]
 Header = Any
 
-_CLASS = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage
+CLASS = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # Detached Study Management, by which a structure set names a study
-_CONTOUR_DATA = 0x30060050
 
 
 def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _codes.Table) -> None:
@@ -37,7 +37,7 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
     Raises:
         DataError: a name that DICOM cannot hold.
     """
-    with _common.parsing(path, _common.WRITING):
+    with _common.writing(path):
         written = _described(source)
         written.ReferencedFrameOfReferenceSequence = [_frame_of_reference(source)]
         written.StructureSetROISequence = [_roi(n, item, source) for n, item in enumerate(labels, 1)]
@@ -60,7 +60,7 @@ def _described(source: Source) -> Header:
         ImplicitVRLittleEndian  # an explicit one has no room for long contours (PS3.5, 6.2.2)
     )
     written.SpecificCharacterSet = "ISO_IR 192"
-    written.SOPClassUID, written.SOPInstanceUID = _CLASS, generate_uid()
+    written.SOPClassUID, written.SOPInstanceUID = CLASS, generate_uid()
     for name in (*PATIENT, *STUDY, "StudyInstanceUID"):
         setattr(written, name, source.first.get(name, ""))
     source.mark(written)
@@ -86,8 +86,12 @@ def _item(**values: Any) -> Header:
     return item
 
 
-def _image(header: Header) -> Header:
-    return _item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
+def _image(header: Header, frame: int | None = None) -> Header:
+    """A reference to an image, or to one frame of it (PS3.3, table 10-3)."""
+    image = _item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
+    if frame is not None:
+        image.ReferencedFrameNumber = frame
+    return image
 
 
 def _frame_of_reference(source: Source) -> Header:
@@ -131,22 +135,23 @@ def _contours(number: int, item: Label, mask: Array, source: Source) -> Header:
 
 
 def _placed(mask: Array, source: Source) -> Iterator[tuple[Header, Array]]:
-    """The header of its slice, and the points `(n, 3)` in LPS mm, of each contour of a mask `(I, J, K)`."""
+    """What names its slice, and the points `(n, 3)` in LPS mm, of each contour of a mask `(I, J, K)`."""
     steps_mm = np.array(source.directions_lps) * np.array(source.geometry.spacing_mm[:2])[:, None]
     for k in np.flatnonzero(mask.any(axis=(0, 1))):
         header = source.headers[k if len(source.headers) > 1 else 0]
+        image = _image(header, source.frames[k] if source.frames else None)
         for corners in outlines(mask[:, :, k].T):
-            yield header, source.positions_lps[k] + corners @ steps_mm
+            yield image, source.positions_lps[k] + corners @ steps_mm
 
 
-def _contour(number: int, header: Header, points_lps: Array) -> Header:
+def _contour(number: int, image: Header, points_lps: Array) -> Header:
     from pydicom.dataelem import RawDataElement
     from pydicom.tag import Tag
 
-    contour = _item(ContourImageSequence=[_image(header)], ContourGeometricType="CLOSED_PLANAR", ContourNumber=number)
+    contour = _item(ContourImageSequence=[image], ContourGeometricType="CLOSED_PLANAR", ContourNumber=number)
     contour.NumberOfContourPoints = len(points_lps)
     text = "\\".join(f"{number:.4f}" for number in points_lps.ravel()).encode()
     text += b" " * (len(text) % 2)
     # As the bytes that go into the file: a structure may have a million numbers, each of which would become an object.
-    contour[_CONTOUR_DATA] = RawDataElement(Tag(_CONTOUR_DATA), "DS", len(text), text, 0, True, True)
+    contour[CONTOUR_DATA] = RawDataElement(Tag(CONTOUR_DATA), "DS", len(text), text, 0, True, True)
     return contour

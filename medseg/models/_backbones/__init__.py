@@ -7,6 +7,7 @@ the tiny presets.
 from __future__ import annotations
 
 from medseg.models._backbones._trunk import OutputStride as OutputStride
+from medseg.models._backbones._trunk import Stages as Stages
 from medseg.models._backbones._trunk import Trunk as Trunk
 from medseg.models._backbones._trunk import scaled as scaled
 from medseg.models._backbones.alexnet import alexnet as alexnet
@@ -19,6 +20,7 @@ from medseg.models._backbones.mobilenet import mobilenet_v2 as mobilenet_v2
 from medseg.models._backbones.mobilenet import mobilenet_v3 as mobilenet_v3
 from medseg.models._backbones.resnet import ResNetDepth as ResNetDepth
 from medseg.models._backbones.resnet import resnet as resnet
+from medseg.models._backbones.vgg import Hidden as Hidden
 from medseg.models._backbones.vgg import VGGDepth as VGGDepth
 from medseg.models._backbones.vgg import vgg as vgg
 from medseg.models._backbones.wide_resnet import wide_resnet38 as wide_resnet38

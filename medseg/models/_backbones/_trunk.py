@@ -34,6 +34,10 @@ class Trunk(nn.Module):
         return tuple(maps)
 
 
+class Stages(nn.ModuleList):
+    """A trunk's stages where a network has more to do between them, such as to note where a pooling found its maxima."""
+
+
 class Pace:
     """Strides of a trunk's steps down until an output stride is reached; from there, convolutions reach further instead.
 

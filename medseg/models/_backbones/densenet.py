@@ -14,13 +14,14 @@ from medseg.models._backbones._trunk import Pace, Trunk, scaled
 from medseg.models._blocks import NormName
 from medseg.models._convs import DenseLayer, ahead, relu, sliding_max, unit
 
-DenseNetDepth = Literal[13, 121, 161, 169]
+DenseNetDepth = Literal[13, 121, 161, 169, 201]
 # Channels of the first convolution, growth, layers of the blocks. 13 is smaller than any of the paper.
 DEPTHS = {
     13: (64, 32, (1, 1, 1, 1)),
     121: (64, 32, (6, 12, 24, 16)),
     161: (96, 48, (6, 12, 36, 24)),
     169: (64, 32, (6, 12, 32, 32)),
+    201: (64, 32, (6, 12, 48, 32)),
 }
 NARROWING = 4  # a layer's 1x1 convolution has so many times the channels that it adds
 
@@ -39,7 +40,7 @@ def densenet(
     Args:
         dims: spatial axes.
         inputs: channels of the image.
-        depth: 121, 161 or 169; 13 is smaller than any of the paper.
+        depth: 121, 161, 169 or 201; 13 is smaller than any of the paper.
         width: of the stem and of the growth, 1 for the paper's.
         norm: before each convolution.
         output_stride: 8, 16 or 32: later poolings are left out and convolutions dilated.

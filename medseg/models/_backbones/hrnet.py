@@ -6,7 +6,7 @@ Wang et al. 2020, Deep high-resolution representation learning for visual recogn
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from torch import Tensor, nn
 
@@ -16,13 +16,25 @@ from medseg.models._blocks import NormName
 from medseg.models._convs import unit
 from medseg.models._resizing import resize_like
 
-HRNetSize = Literal["w18_small", "w18", "w32", "w48"]
-# Channels of the finest stream, modules of stages 2 to 4, blocks of a stream in a module. The small one is the authors' own.
+HRNetSize = Literal["w18_small_v1", "w18_small_v2", "w18", "w32", "w48"]
+
+
+class Size(NamedTuple):
+    """Channels of the finest stream; modules of stages 2 to 4; blocks of a stream in a module; those of stage 1, their width within."""
+
+    channels: int
+    modules: tuple[int, int, int] = (1, 4, 3)
+    blocks: int = 4
+    first: int = 4
+    within: int = 64
+
+
 SIZES = {
-    "w18_small": (18, (1, 1, 1), 2),
-    "w18": (18, (1, 4, 3), 4),
-    "w32": (32, (1, 4, 3), 4),
-    "w48": (48, (1, 4, 3), 4),
+    "w18_small_v1": Size(16, (1, 1, 1), 2, 1, 32),  # the authors' own names, and channels
+    "w18_small_v2": Size(18, (1, 3, 2), 2, 2),
+    "w18": Size(18),
+    "w32": Size(32),
+    "w48": Size(48),
 }
 
 
@@ -78,14 +90,14 @@ def hrnet(dims: int, inputs: int, size: HRNetSize = "w18", *, width: float = 1.0
     Args:
         dims: spatial axes.
         inputs: channels of the image.
-        size: "w18", "w32", "w48"; "w18_small" has the same streams with few blocks.
+        size: "w18", "w32", "w48"; "w18_small_v1" and "w18_small_v2" have few blocks.
         width: of all streams, 1 for those in the size's name.
         norm: after each convolution.
     """
-    base, modules, blocks = SIZES[size]
-    stem, wide = scaled(64, width), 4 * scaled(64, width)
+    base, modules, blocks, begin, within = SIZES[size]
+    stem, wide = scaled(64, width), 4 * scaled(within, width)
     first = nn.Sequential(unit(dims, inputs, stem, 3, 2, norm=norm), unit(dims, stem, stem, 3, 2, norm=norm))
-    first.extend([bottleneck(dims, wide if n else stem, wide, norm=norm) for n in range(blocks)])
+    first.extend([bottleneck(dims, wide if n else stem, wide, norm=norm) for n in range(begin)])
     channels, before = [scaled(base * 2**n, width) for n in range(4)], [wide]
     stages: list[nn.Module] = [first]
     for streams, count in zip((2, 3, 4), modules, strict=True):

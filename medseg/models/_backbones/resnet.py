@@ -89,6 +89,7 @@ def resnet(
     deep_stem: bool = False,
     blocks: Sequence[int] = (),
     groups: int = 1,
+    further: int = 0,
 ) -> Trunk:
     """Five maps: of the stem (stride 2) and of the four residual stages.
 
@@ -104,21 +105,23 @@ def resnet(
         deep_stem: three 3x3 convolutions of 64, 64 and 128 channels in place of the 7x7.
         blocks: of the four stages, in place of those of the depth.
         groups: of the 3x3 convolutions of bottlenecks: 32 for a ResNeXt 32x4d.
+        further: stages like the last one after it, each with its step, a map more each (Chen et al. 2017, 3.1).
     """
     pace, base = Pace(output_stride), scaled(64, width)
     block, expansion = (partial(bottleneck, groups=groups), EXPANSION) if depth >= 50 else (basic, 1)
     stages = [stem(dims, inputs, base, norm, deep=deep_stem)]
     channels, strides = [2 * base if deep_stem else base], [pace.step(2)]
-    for index, count in enumerate(blocks or DEPTHS[depth]):
+    counts = tuple(blocks or DEPTHS[depth])
+    for index, count in enumerate(counts + counts[-1:] * further):
         stage = nn.Sequential(sliding_max(dims, pace.step(2))) if index == 0 else nn.Sequential()
         before, stride = pace.dilation, pace.step(2) if index else 1
         rates = [(before, pace.dilation), *[(pace.dilation,) * 2] * (count - 1)]
-        if multi_grid and index == 3:
+        if multi_grid and index >= 3:
             rates = [(pace.dilation * multi_grid[n % len(multi_grid)],) * 2 for n in range(count)]
         if hybrid and index >= 2:
             turn = hybrid[index - 2]
             rates = [(turn[n % len(turn)],) * 2 for n in range(count)]
-        outputs = base * 2**index * expansion
+        outputs = base * 2 ** min(index, 3) * expansion
         for n, pair in enumerate(rates):
             step = stride if n == 0 else 1
             stage.append(block(dims, outputs if n else channels[-1], outputs, stride=step, rates=pair, norm=norm))

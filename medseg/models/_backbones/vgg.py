@@ -67,14 +67,14 @@ def vgg(
     return Trunk(stages, vgg_channels(width), strides)
 
 
-def vgg_hidden(
-    dims: int, inputs: int, hidden: int, kernel: Size, *, dilation: int = 1, dropout: float = 0.5
-) -> nn.Sequential:
-    """The two hidden fully connected layers as convolutions that keep the size: of the kernel, and of 1x1."""
-    parts: list[nn.Module] = []
-    for conv in (_blocks.conv(dims, inputs, hidden, kernel, dilation=dilation), _blocks.conv(dims, hidden, hidden, 1)):
-        parts += [conv, relu(), nn.Dropout(dropout)]
-    return nn.Sequential(*parts)
+class Hidden(nn.Sequential):
+    """The two hidden fully connected layers of a VGG as convolutions, a unit each: `--init` looks for it by its class."""
+
+
+def vgg_hidden(dims: int, inputs: int, hidden: int, kernel: Size, *, dilation: int = 1, dropout: float = 0.5) -> Hidden:
+    """These two layers where they keep the size: of the kernel, and of 1x1."""
+    first, second = _blocks.conv(dims, inputs, hidden, kernel, dilation=dilation), _blocks.conv(dims, hidden, hidden, 1)
+    return Hidden(*(nn.Sequential(conv, relu(), nn.Dropout(dropout)) for conv in (first, second)))
 
 
 def still_pools(dims: int) -> nn.Sequential:

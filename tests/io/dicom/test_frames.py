@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from pydicom.tag import Tag
 
-from medseg import io, objects
+from medseg import io
+from medseg.data import dicom_objects
 from medseg.errors import DataError
 from medseg.io import dicom
 from medseg.labels import Labels
@@ -72,6 +73,20 @@ def test_echo_b_value_and_direction_come_from_their_groups(make: Any, tmp_path: 
     ]
 
 
+def test_a_single_frame_is_rescaled_by_its_group_though_its_place_stands_outside_too(make: Any, tmp_path: Path) -> None:
+    frame = place(make, 5) | {
+        "PixelValueTransformationSequence": make.item(RescaleSlope=2, RescaleIntercept=-7, RescaleType="US")
+    }
+    data = make.enhanced([frame], make.slab(1)[None])
+    data.ImagePositionPatient, data.ImageOrientationPatient, data.PixelSpacing = (
+        [0, 0, 5],
+        [1, 0, 0, 0, 1, 0],
+        [0.5, 0.75],
+    )
+    volume = io.read(store(data, tmp_path / "e.dcm"))
+    assert np.array_equal(volume.array[0, :, :, 0], 2 * make.slab(1).T - 7)
+
+
 def test_frames_that_are_promised_and_not_described_are_refused(make: Any, tmp_path: Path) -> None:
     data = make.enhanced([place(make, z) for z in range(3)], np.zeros((3, 4, 3), np.int16))
     data.NumberOfFrames = 2**31 - 1
@@ -101,7 +116,7 @@ def test_texts_in_functional_groups_reach_no_object_of_labels(make: Any, tmp_pat
     series = store(data, tmp_path / "e.dcm")
     grid = io.read_geometry(series)
     mask = Volume(np.ones(grid.shape, np.uint8), grid, "labels")
-    objects.write_structures(mask, Labels.of({"all": 1}), series, tmp_path / f"m{ending}")
+    dicom_objects.write_structures(mask, Labels.of({"all": 1}), series, tmp_path / f"m{ending}")
     written = (tmp_path / f"m{ending}").read_bytes()
     assert b"1.2.4" in written
     assert b"DOE" not in written.upper()

@@ -54,6 +54,15 @@ def test_rounded_positions_are_a_stack_from_the_first_to_the_last() -> None:
     assert np.allclose(stack.grid.to_world((0, 0, 8)), (0, 0, 5))
 
 
+def test_directions_of_few_digits_do_not_stretch_pixels() -> None:
+    stack = _grid.arrange([plane((0, 0, 2 * n), axes=(0.71, 0.71, 0, -0.71, 0.71, 0)) for n in range(3)])
+    assert stack.grid is not None
+    assert stack.grid.spacing_mm == pytest.approx((0.75, 0.5, 2), abs=1e-12)
+    assert stack.grid.shear_deg < 1e-6
+    long = _grid.arrange([plane((0, 0, 2 * n), axes=(1.1, 0, 0, 0, 1.1, 0)) for n in range(3)])
+    assert "not two axes at right angles" in long.problem
+
+
 def test_missing_slices_are_named_with_number_and_place() -> None:
     stack = _grid.arrange([plane((0, 0, 0.5 + 2 * n)) for n in range(120) if n != 41])
     assert stack.uneven.startswith("slice 42 of 120 is missing at z = 82.5 mm (gaps of 2.000 to 4.000 mm)")
@@ -127,7 +136,7 @@ def test_uneven_slices_are_evened_out_on_request(make: Any, tmp_path: Path) -> N
 
 def test_copies_in_one_place_are_merged_on_request_if_they_are_equal(make: Any, tmp_path: Path) -> None:
     twice = uneven(make, tmp_path / "s", [0, 2, 2, 4])
-    with pytest.raises(GeometryError, match=r"two images in one place, z = 2.0 mm \(4 images\)"):
+    with pytest.raises(GeometryError, match=r"z = 2.0 mm \(4 images\). If both hold equal values, one is used with"):
         io.read(twice)
     assert io.read(twice, allow_gaps=True).array[0, 0, 0].tolist() == [0, 20, 40]
     folder = uneven(make, tmp_path / "t", [0, 2, 2, 4], lambda n: {"PixelData": np.full(12, n, np.int16).tobytes()})

@@ -68,9 +68,50 @@ def test_private_b_values_tell_volumes_apart(
     ]
 
 
+NUMBERS = [[1, 7, 3, 12], [5, 2, 9, 4], [6, 8, 10, 11]]  # of images of four places and three times, in no order
+
+
+def test_the_time_of_acquisition_tells_volumes_apart_and_is_never_shown(make: Any, tmp_path: Path) -> None:
+    moments = (("20200102", "000010"), ("20200101", "235950"), ("20200102", "000020.5"))
+
+    def change(k: int, t: int) -> dict[str, Any]:
+        day, time = moments[t]
+        return {"InstanceNumber": k + 1, "AcquisitionDate": day, "AcquisitionTime": time}  # numbered anew each time
+
+    whole = io.read(cube(make, tmp_path / "s", change), channels=True)
+    for place, t in enumerate((1, 0, 2)):
+        for k in range(4):
+            assert np.array_equal(whole.array[place, :, :, k], make.slab(10 * t + k).T)
+    assert whole.meta["labels"] == ("1 of 3", "2 of 3", "3 of 3")
+    assert not any(moment in str(dict(whole.meta)) for moment in ("2020", "2359"))
+
+
+def test_names_of_sequences_tell_volumes_apart(make: Any, tmp_path: Path) -> None:
+    """Siemens writes the b-value into them, which is all that is left where private tags were removed."""
+    names = ("*ep_b50t", "*ep_b400t", "*ep_b800t")
+    folder = cube(make, tmp_path / "s", lambda k, t: {"InstanceNumber": NUMBERS[t][k], "SequenceName": names[t]})
+    whole = io.read(folder, channels=True)
+    assert [whole.array[t, :, :, k].tolist() for t in range(3) for k in range(4)] == [
+        make.slab(10 * t + k).T.tolist() for t in range(3) for k in range(4)
+    ]
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_complex_parts_of_ge_are_told_apart_by_its_own_tag(make: Any, tmp_path: Path, syntax: str) -> None:
+    images = []
+    for part, numbers in enumerate(NUMBERS):
+        for k, number in enumerate(numbers):
+            data = make.image((0, 0, 2 * k), make.slab(10 * part + k), InstanceNumber=number, Modality="MR")
+            data.private_block(0x0043, "GEMS_PARM_01", create=True).add_new(0x2F, "SS", part)
+            data.file_meta.TransferSyntaxUID = syntax
+            images.append(data)
+    whole = io.read(make.save(tmp_path / "s", images), channels=True)
+    assert whole.meta["labels"] == ("1 of 3, magnitude", "2 of 3, phase", "3 of 3, real")
+    assert np.array_equal(whole.array[1, :, :, 3], make.slab(13).T)
+
+
 def test_images_in_no_order_are_not_shuffled_into_volumes(make: Any, tmp_path: Path) -> None:
-    numbers = [[1, 7, 3, 12], [5, 2, 9, 4], [6, 8, 10, 11]]
-    folder = cube(make, tmp_path / "s", lambda k, t: {"InstanceNumber": numbers[t][k]})
+    folder = cube(make, tmp_path / "s", lambda k, t: {"InstanceNumber": NUMBERS[t][k]})
     with pytest.raises(GeometryError, match=r"two images in one place, z = 0.0 mm and 7 more places \(12 images\)"):
         io.read(folder, channels=True)
 
@@ -183,3 +224,40 @@ def test_digits_of_text_do_not_divide(make: Any, tmp_path: Path) -> None:
         return {"ImageOrientationPatient": [1, 0, 2e-4 * (n % 2), 0, 1, 0], "PixelSpacing": [0.5, 0.75 + 1e-5 * n]}
 
     assert io.read(make.series(tmp_path / "s", change)).geometry.shape == (3, 4, 5)
+
+
+def turns(make: Any, folder: Path, count: int, change: Any, slices: int = 8) -> list[Any]:
+    """The volumes of an even stack in which `count` things are shown by turns; the pixels of each say which and where."""
+    images = [make.image((0, 0, 2 * k), make.slab(k), **change(k % count)) for k in range(slices)]
+    return list(dicom.find(make.save(folder, images)).volumes)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda t: {"EchoTime": 10.0 + t, "Modality": "MR"},
+        lambda t: {"ConvolutionKernel": ["B30f", "B70f"][t]},
+        lambda t: {"AcquisitionNumber": t},
+    ],
+)
+def test_volumes_half_a_gap_apart_are_no_finer_stack(make: Any, tmp_path: Path, change: Any) -> None:
+    found = turns(make, tmp_path / "s", 2, change)
+    assert len(found) == 2
+    for t, volume in enumerate(found):
+        read = io.read(volume.path)
+        assert read.geometry.shape == (3, 4, 4)
+        assert np.allclose(read.geometry.affine[:3, 3], (0, 0, 2 * t))
+        for k in range(4):
+            assert np.array_equal(read.array[0, :, :, k], make.slab(2 * k + t).T)
+
+
+def test_what_may_take_turns_within_a_volume_does_not_divide_it(make: Any, tmp_path: Path) -> None:
+    packages = turns(make, tmp_path / "a", 2, lambda t: {"AcquisitionNumber": t, "Modality": "MR"})
+    times = turns(make, tmp_path / "b", 4, lambda t: {"InversionTime": 100.0 * t, "Modality": "MR"})
+    assert [len(packages), len(times)] == [1, 1]
+
+
+def test_a_kind_without_a_word_leaves_no_gap_in_the_label(make: Any, tmp_path: Path) -> None:
+    kinds = ["ORIGINAL", "DERIVED"]
+    path = cube(make, tmp_path / "s", lambda k, t: {"ImageType": [kinds[t], "PRIMARY", "AXIAL"]}, times=2)
+    assert [found.label for found in dicom.find(path).volumes] == ["1 of 2", "2 of 2, derived"]

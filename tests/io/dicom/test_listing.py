@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from medseg import io, series
+from medseg import io
+from medseg.data import dicom_series
 from medseg.errors import DataError
 from medseg.io import dicom
 
@@ -85,9 +86,10 @@ def test_a_librarys_remarks_that_quote_values_reach_no_log(
     (tmp_path / "s" / "DICOMDIR").write_bytes((folder / "001.dcm").read_bytes())
     caplog.set_level(logging.DEBUG)
     level = logging.getLogger("pydicom").level
-    dicom.find(folder / "DICOMDIR")
-    series.series_within(folder)
-    series.source(folder)
+    with pytest.raises(DataError, match="names no files"):
+        dicom.find(folder / "DICOMDIR")
+    dicom_series.series_within(folder)
+    dicom_series.source(folder)
     assert io.read(folder).geometry == io.read_geometry(folder)
     assert not caplog.records
     assert logging.getLogger("pydicom").level == level

@@ -6,6 +6,7 @@ import pytest
 
 from medseg import io
 from medseg.errors import DataError
+from medseg.io import dicom
 
 
 @pytest.mark.parametrize("way", [1, -1])
@@ -32,6 +33,29 @@ def test_mosaics_of_one_series_are_volumes_by_acquisition(make: Any, tmp_path: P
     both = io.read(make.save(tmp_path / "s", images), channels=True)
     assert both.meta["labels"] == ("1 of 2, acquisition 1", "2 of 2, acquisition 2")
     assert np.array_equal(both.array[1, :, :, 3], make.slab(23).T)
+
+
+def test_a_mosaic_is_a_volume_wherever_the_scanner_followed_the_head_to(make: Any, tmp_path: Path) -> None:
+    tiles = np.stack([make.slab(n) for n in range(4)])
+    images = [
+        make.mosaic(tiles + 50 * t, (0, 0, 1), ImagePositionPatient=[-1.125, -1, 0.03 * t], InstanceNumber=t)
+        for t in range(3)
+    ]
+    found = dicom.find(make.save(tmp_path / "s", images)).volumes
+    assert not any(item.refusal for item in found)
+    for t, item in enumerate(found):
+        volume = dicom.load(item)
+        assert np.allclose(volume.geometry.to_world((0, 0, 3)), (0, 0, 9 + 0.03 * t))
+        assert np.array_equal(volume.array[0, :, :, 3], tiles[3].T + 50 * t)
+
+
+def test_a_mosaic_that_does_not_say_how_far_apart_its_slices_are_is_refused(make: Any, tmp_path: Path) -> None:
+    """Their thickness is not it: there are often gaps between slices."""
+    data = make.mosaic(np.stack([make.slab(n) for n in range(4)]), (0, 0, 1))
+    del data.SpacingBetweenSlices
+    data.save_as(tmp_path / "m.dcm")
+    with pytest.raises(DataError, match=r"mosaic .* without SpacingBetweenSlices"):
+        io.read(tmp_path / "m.dcm")
 
 
 def test_a_mosaic_whose_private_header_lies_is_refused(make: Any, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """CDs, zips and trees: their names open files and mean nothing else."""
 
+import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -51,6 +52,28 @@ def test_a_file_that_a_dicomdir_names_and_is_not_there_refuses_its_series_alone(
     first, second = dicom.find(root / "DICOMDIR").volumes
     assert first.refusal.startswith("1 of its files missing")
     assert not second.refusal
+
+
+def test_a_series_that_a_dicomdir_names_and_that_was_moved_is_one_line(make: Any, tmp_path: Path) -> None:
+    root = cd(make, tmp_path / "cd")
+    gone = sorted(path for path in root.rglob("*") if path.is_file() and path.name != "DICOMDIR")[0].parent
+    gone.rename(root / "ELSEWHERE")
+    listing = dicom.find(root / "DICOMDIR")
+    assert [found.refusal for found in listing.volumes] == [""]
+    assert listing.table().splitlines()[2:] == ["each of 3 files is not there, though the DICOMDIR names it"]
+
+
+def test_a_dicomdir_that_is_cut_off_anywhere_says_so(make: Any, tmp_path: Path) -> None:
+    names = cd(make, tmp_path / "cd") / "DICOMDIR"
+    whole = names.read_bytes()
+    for length in (
+        360,
+        *range(400, len(whole), 97),
+        *(found.start() - 4 for found in re.finditer(b"\4\0\0\x14UL", whole)),
+    ):
+        names.write_bytes(whole[:length])
+        with pytest.raises(DataError, match=r"(damaged DICOMDIR|names no files).*Name its folder instead"):
+            dicom.find(names)
 
 
 def test_a_dicomdir_leads_nowhere_else(make: Any, tmp_path: Path) -> None:
@@ -109,9 +132,11 @@ def test_a_preamble_may_be_lost_with_the_magic_word_or_the_whole_meta_informatio
 def test_a_zip_within_a_folder_or_a_zip_is_said(make: Any, tmp_path: Path) -> None:
     zipped(tmp_path / "in" / "s.zip", make.series(tmp_path / "in" / "s"))
     shutil.rmtree(tmp_path / "in" / "s")
-    for path in (tmp_path / "in", zipped(tmp_path / "out.zip", tmp_path / "in")):
-        assert dicom.find(path).aside == {"zip, to be named by itself": 1}
-        with pytest.raises(DataError, match="set aside: 1 x zip, to be named by itself"):
+    within = zipped(tmp_path / "out.zip", tmp_path / "in")
+    words = {tmp_path / "in": "zip, to be named by itself", within: "zip within a zip, to be unpacked"}
+    for path, word in words.items():
+        assert dicom.find(path).aside == {word: 1}
+        with pytest.raises(DataError, match=f"set aside: 1 x {word}"):
             io.read(path)
 
 
@@ -164,3 +189,23 @@ def test_links_out_of_the_tree_and_hidden_files_are_left_alone(make: Any, tmp_pa
     (folder / "._001.dcm").write_bytes(b"resource fork")
     (folder / "gone.dcm").symlink_to(tmp_path / "nowhere")
     assert io.read(folder).geometry.shape == (3, 4, 5)
+
+
+def test_a_zip_of_a_packing_that_is_not_read_says_so(make: Any, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(next(make.series(tmp_path / "s").iterdir()), "1.dcm")
+    packed = bytearray((tmp_path / "a.zip").read_bytes())
+    packed[packed.index(b"PK\1\2") + 10] = 9  # Deflate64, as Windows packs what is large
+    (tmp_path / "a.zip").write_bytes(packed)
+    with pytest.raises(DataError, match=r"a.zip' is packed by a method that is not read"):
+        io.read(tmp_path / "a.zip")
+
+
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_files_of_one_name_in_a_zip_are_not_passed_over(make: Any, tmp_path: Path) -> None:
+    files = sorted(make.series(tmp_path / "s").iterdir())
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for n, file in enumerate(files):
+            archive.writestr(f"{n // 2}.dcm", file.read_bytes())
+    with pytest.raises(DataError, match="holds 2 of 5 files under the name of another one"):
+        io.read(tmp_path / "a.zip")

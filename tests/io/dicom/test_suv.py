@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.uid import PositronEmissionTomographyImageStorage
 
@@ -58,6 +59,26 @@ def test_an_injection_before_midnight_was_yesterday(make: Any, tmp_path: Path) -
     assert factor(folder) == pytest.approx(70e3 / 370e6 * HOUR, rel=1e-5)
 
 
+def test_an_injection_after_the_start_of_the_scan_was_not_yesterday(make: Any, tmp_path: Path) -> None:
+    """Of a dynamic scan: by a day of decay SUV would be nine thousand times as large."""
+    with pytest.raises(DataError, match="has -5 s from injection to scan"):
+        io.read(pet(make, tmp_path / "s", {"RadiopharmaceuticalStartTime": "110005"}), units="suv")
+
+
+def test_slow_nuclides_need_the_day_of_injection(make: Any, tmp_path: Path) -> None:
+    zirconium = {"RadionuclideHalfLife": 282240.0}
+    with pytest.raises(DataError, match="lacks RadiopharmaceuticalStartDateTime"):
+        io.read(pet(make, tmp_path / "s", zirconium), units="suv")
+    days = zirconium | {"RadiopharmaceuticalStartDateTime": "20191229110000"}
+    expected = 70e3 / 370e6 * 2 ** (4 * 86400 / 282240)
+    assert factor(pet(make, tmp_path / "t", days)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_dose_in_megabecquerel_is_no_dose(make: Any, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="seems to be in MBq"):
+        io.read(pet(make, tmp_path / "s", {"RadionuclideTotalDose": 370}), units="suv")
+
+
 def test_values_corrected_to_injection_need_no_decay(make: Any, tmp_path: Path) -> None:
     assert factor(pet(make, tmp_path / "s", DecayCorrection="ADMIN")) == pytest.approx(70e3 / 370e6, rel=1e-5)
 
@@ -91,6 +112,7 @@ def test_counts_need_the_factor_of_their_maker(make: Any, tmp_path: Path) -> Non
     [
         ({"PatientWeight": None}, "lacks PatientWeight"),
         ({"PatientWeight": 0}, "lacks PatientWeight"),
+        ({"PatientWeight": 70000}, "PatientWeight above 700 kg: it seems to be in g"),
         ({"Units": "HU"}, "has values in 'HU'"),
         ({"Units": None}, "no unit"),
         ({"CorrectedImage": ["NORM"]}, r"is corrected for NORM with decay correction 'START'; SUV needs ATTN and DECY"),
@@ -115,3 +137,14 @@ def test_a_wrong_date_of_injection_is_no_decay(make: Any, tmp_path: Path) -> Non
     drug = {"RadiopharmaceuticalStartDateTime": "20191201100000"}
     with pytest.raises(DataError, match="s from injection to scan; expected 0 to 86400"):
         io.read(pet(make, tmp_path / "s", drug), units="suv")
+
+
+@pytest.mark.parametrize(("name", "values"), [("Units", ["GML", "BQML"]), ("PatientWeight", [70, 71])])
+def test_images_that_disagree_have_no_one_factor(make: Any, tmp_path: Path, name: str, values: list[Any]) -> None:
+    folder = pet(make, tmp_path / "s")
+    for n, file in enumerate(sorted(folder.iterdir())):
+        data = pydicom.dcmread(file)
+        data[name].value = values[n == 0]
+        data.save_as(file)
+    with pytest.raises(DataError, match=f"differs from image to image in {name}; which counts"):
+        io.read(folder, units="suv")

@@ -10,8 +10,11 @@ from PIL import Image
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     HTJ2K,
+    MPEG2MPML,
+    ExplicitVRLittleEndian,
     HTJ2KLossless,
     HTJ2KLosslessRPCL,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGBaseline8Bit,
     JPEGLosslessSV1,
@@ -59,6 +62,37 @@ def test_monochrome1_and_padding_keep_their_values_and_are_told(make: Any, tmp_p
     assert volume.meta["padding"] == -3024
 
 
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+@pytest.mark.parametrize(
+    ("dtype", "kind", "value", "meant"),
+    [("i2", "SS", -2000, -2000), ("i2", "US", 63536, -2000), ("u2", "SS", -1, 65535)],
+)
+def test_padding_has_the_sign_of_a_pixel(
+    make: Any, tmp_path: Path, dtype: str, kind: str, value: int, meant: int, syntax: str
+) -> None:
+    data = make.image((0, 0, 0), np.zeros((4, 3), dtype), RescaleIntercept=-24)
+    data.add_new("PixelPaddingValue", kind, value)
+    data.file_meta.TransferSyntaxUID = syntax
+    data.save_as(tmp_path / "a.dcm")
+    assert io.read(tmp_path / "a.dcm").meta["padding"] == meant - 24
+
+
+@pytest.mark.parametrize(
+    ("kind", "unit"), [("HU", "HU"), ("US", "HU"), ("", "HU"), ("Z_EFF", "Z_EFF"), ("EDW", "EDW"), ("IODINE", "")]
+)
+def test_a_ct_of_another_unit_is_no_hounsfield(make: Any, tmp_path: Path, kind: str, unit: str) -> None:
+    meta = io.read(make.series(tmp_path / "s", lambda n: {"RescaleType": kind})).meta
+    assert meta["unit"] == unit
+    assert (meta["notes"] == ()) == bool(unit)
+    assert "IODINE" not in str(dict(meta))
+
+
+def test_a_high_bit_that_cannot_be_moves_no_bits(make: Any, tmp_path: Path) -> None:
+    pixels = np.full((4, 3), 5000, np.uint16)
+    make.image((0, 0, 0), pixels, HighBit=11).save_as(tmp_path / "a.dcm")
+    assert (io.read(tmp_path / "a.dcm").array == 5000).all()
+
+
 def test_a_lookup_table_of_values_is_refused(make: Any, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="lookup table"):
         io.read(make.series(tmp_path / "s", lambda n: {"ModalityLUTSequence": [pydicom.Dataset()]}))
@@ -86,6 +120,12 @@ def test_jpeg_baseline_gives_nearly_the_voxels_back(make: Any, tmp_path: Path) -
     data.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
     data.save_as(tmp_path / "c.dcm")
     assert np.abs(io.read(tmp_path / "c.dcm").array[0, :, :, 0] - smooth.T.astype(int)).max() < 4
+
+
+def test_lossy_compression_is_told_even_where_it_was_undone(make: Any, tmp_path: Path) -> None:
+    for word, told in (("01", True), ("00", False)):
+        volume = io.read(make.series(tmp_path / word, lambda n, word=word: {"LossyImageCompression": word}))
+        assert any(note.startswith("lossily compressed") for note in volume.meta["notes"]) is told
 
 
 @pytest.mark.parametrize("name", ["MR_small_bigendian", "MR_small_expb", "MR_small_implicit", "MR_small_jp2klossless"])
@@ -118,6 +158,15 @@ def test_a_missing_decoder_is_named(make: Any, tmp_path: Path, monkeypatch: pyte
         io.read(tmp_path / "c.dcm")
     assert _values._package("JPEG-LS Lossless Image Compression") == "pyjpegls"
     assert _values._package("High-Throughput JPEG 2000") == "pylibjpeg pylibjpeg-openjpeg"
+
+
+def test_a_transfer_syntax_that_nobody_decodes_is_named(make: Any, tmp_path: Path) -> None:
+    data = make.image((0, 0, 0), noise())
+    data.compress(RLELossless)
+    data.file_meta.TransferSyntaxUID = MPEG2MPML
+    data.save_as(tmp_path / "c.dcm")
+    with pytest.raises(DataError, match=r"transfer syntax that is not read \(MPEG2 Main Profile"):
+        io.read(tmp_path / "c.dcm")
 
 
 def test_no_memory_is_asked_for_what_a_file_cannot_hold(make: Any, tmp_path: Path) -> None:
@@ -164,3 +213,11 @@ def test_high_throughput_jpeg_2000_is_read(make: Any, tmp_path: Path, syntax: st
     data.file_meta.TransferSyntaxUID = syntax
     data.save_as(tmp_path / "a.dcm")
     assert np.array_equal(io.read(tmp_path / "a.dcm").array[0, :, :, 0], pixels.T)
+
+
+@pytest.mark.parametrize("change", [{"RescaleSlope": "1e17"}, {"RescaleIntercept": "-1e25"}, {"RescaleSlope": "1e30"}])
+def test_slopes_beyond_whole_numbers_wrap_nothing_round(make: Any, tmp_path: Path, change: dict[str, str]) -> None:
+    volume = io.read(make.series(tmp_path / "s", lambda n: change))
+    wanted = make.slab(4).T * float(change.get("RescaleSlope", 1)) + float(change.get("RescaleIntercept", 0))
+    assert volume.array.dtype == np.float32
+    assert np.allclose(volume.array[0, :, :, 4], wanted, rtol=1e-6)
