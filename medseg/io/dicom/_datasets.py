@@ -21,6 +21,7 @@ _PLAIN: tuple[str | int, ...] = (  # all that a listing needs to know of a plain
     "ComplexImageComponent",
     "SOPClassUID",
     "SOPInstanceUID",
+    "StudyInstanceUID",
     "SeriesInstanceUID",
     "SeriesNumber",
     "SeriesDescription",

@@ -26,13 +26,14 @@ _ORDER = (
     "reference time",
     "acquisition",
 )
+_CALCULATED = frozenset(("MIP", "MINIP", "MPR", "PROJECTION", "REFORMATTED"))  # words of image types
 _COUNTED = "no tag tells its volumes apart: images in one place are counted in the order of InstanceNumber"
 
 
 def volumes(planes: Sequence[Plane]) -> list[Stack]:
     """The volumes of one series, in the order in which they were taken; each says itself what is wrong with it.
 
-    Planes that differ in orientation, pixel size, size, stack or frame of reference are of different volumes. So are several
+    Planes that differ in orientation, pixel size, size, stack, frame of reference or study are of different volumes. So are several
     planes in one place: what tells them apart (echo, b-value, time ...) divides the series, if that leaves even stacks. Where
     no tag does, the nth image of each place, by InstanceNumber, is of the nth volume. An even stack is divided where what it
     shows changes by turns from slice to slice.
@@ -61,10 +62,12 @@ def _without_copies(planes: Sequence[Plane]) -> tuple[list[Plane], int]:
 
 
 def _alike(planes: Iterable[Plane]) -> list[list[Plane]]:
-    """Planes of one size, frame of reference, pixel size and orientation, as far as text with few digits can tell."""
+    """Planes of one size, study, frame of reference, pixel size and orientation, as far as text with few digits can tell."""
     groups: dict[Hashable, list[list[Plane]]] = defaultdict(list)
     for plane in planes:
-        near = groups[plane.size, plane.frame_of_reference, plane.stack, plane.position is None]
+        near = groups[
+            plane.size, plane.study, plane.frame_of_reference, plane.stack, plane.position is None, _made(plane)
+        ]
         for group in near:
             if _near(plane.axes, group[0].axes) and _near(plane.pixel_mm, group[0].pixel_mm):
                 group.append(plane)
@@ -72,6 +75,11 @@ def _alike(planes: Iterable[Plane]) -> list[list[Plane]]:
         else:
             near.append([plane])
     return [group for near in groups.values() for group in near]
+
+
+def _made(plane: Plane) -> frozenset[str]:
+    """How a plane was calculated from others: a projection is no slice of the stack that it was made of, wherever it lies."""
+    return _CALCULATED.intersection(part for word in plane.traits[0] or () for part in word.replace("_", " ").split())
 
 
 def _near(a: Sequence[float] | None, b: Sequence[float] | None) -> bool:

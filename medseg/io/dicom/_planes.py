@@ -50,6 +50,7 @@ class Plane:
         pixel_mm: distance from row to row and from column to column.
         thickness_mm: what the header says of the extent across, with the name of the tag.
         rescale: slope and intercept that make its stored values physical ones; None where nothing is said.
+        study: its UID; who takes names out may give series of two patients one UID.
         frame_of_reference: its UID; planes of another one lie in another world.
         stack: name of the stack within a multi-frame file.
         traits: what tells volumes of one series apart, in the order of `TRAITS`; None where nothing is said.
@@ -66,6 +67,7 @@ class Plane:
     pixel_mm: Numbers | None
     thickness_mm: tuple[float, str] | None
     rescale: tuple[float, float] | None
+    study: str
     frame_of_reference: str
     stack: str
     traits: tuple[Any, ...]

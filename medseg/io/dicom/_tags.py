@@ -32,6 +32,7 @@ def plane(file: File, data: Header, look: Look, frame: int = 0) -> Plane:
         pixel_mm=numbers(look("PixelSpacing", "PixelMeasuresSequence"), 2),
         thickness_mm=_thickness(look),
         rescale=_rescale(look),
+        study=str(data.get("StudyInstanceUID") or ""),
         frame_of_reference=str(data.get("FrameOfReferenceUID") or ""),
         stack=str(look("StackID", "FrameContentSequence") or ""),
         traits=tuple(_trait(look, *names) for names in _NAMES),

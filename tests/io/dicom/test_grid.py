@@ -19,7 +19,7 @@ from medseg.io.dicom._sources import Source
 def plane(position: Any, n: int = 0, axes: Any = (1, 0, 0, 0, 1, 0), **changes: Any) -> Plane:
     empty = (None,) * len(TRAITS)
     record = (File(Source(Path("x"))), n, (0, 0), (4, 3), tuple(map(float, position)), tuple(axes), (0.5, 0.75))
-    return Plane(*record, None, (1.0, 0.0), "", "", empty, (n, 0))
+    return Plane(*record, None, (1.0, 0.0), "", "", "", empty, (n, 0))
 
 
 def test_a_tilted_stack_keeps_its_shear(make: Any, tmp_path: Path) -> None:

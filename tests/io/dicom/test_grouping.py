@@ -208,6 +208,7 @@ def test_copies_of_a_file_count_once_and_are_said(make: Any, tmp_path: Path) -> 
         lambda n: {"ImageOrientationPatient": [1, 0, 0, 0, 0, -1]},
         lambda n: {"PixelSpacing": [0.5, 0.5]},
         lambda n: {"FrameOfReferenceUID": "1.2.9"},
+        lambda n: {"StudyInstanceUID": "1.2.9"},
     ],
 )
 def test_planes_of_another_world_are_another_volume(make: Any, tmp_path: Path, change: Any) -> None:
@@ -261,3 +262,22 @@ def test_a_kind_without_a_word_leaves_no_gap_in_the_label(make: Any, tmp_path: P
     kinds = ["ORIGINAL", "DERIVED"]
     path = cube(make, tmp_path / "s", lambda k, t: {"ImageType": [kinds[t], "PRIMARY", "AXIAL"]}, times=2)
     assert [found.label for found in dicom.find(path).volumes] == ["1 of 2", "2 of 2, derived"]
+
+
+@pytest.mark.parametrize("place", [5, 2, 2.5])
+def test_a_projection_is_no_slice_of_the_stack_that_it_was_made_of(make: Any, tmp_path: Path, place: float) -> None:
+    def change(n: int) -> dict[str, Any]:
+        made = {
+            "ImageType": ["DERIVED", "SECONDARY", "AXIAL", "CSA MIP"],
+            "ImagePositionPatient": [10, -20, 30 + 2 * place],
+        }
+        return {"InstanceNumber": n} | (made if n == 5 else {})
+
+    stack, projection = dicom.find(make.series(tmp_path / "s", change, count=6)).volumes
+    assert (len(stack.stack.planes), stack.refusal, len(projection.stack.planes)) == (5, "", 1)
+
+
+def test_series_of_two_studies_with_one_uid_are_no_stack(make: Any, tmp_path: Path) -> None:
+    """One patient's slices may well go on where the other's end."""
+    path = make.series(tmp_path / "s", lambda n: {"StudyInstanceUID": f"1.2.{n // 3}"}, count=6)
+    assert [found.stack.grid.shape for found in dicom.find(path).volumes] == [(3, 4, 3)] * 2
