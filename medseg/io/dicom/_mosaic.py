@@ -2,14 +2,14 @@
 
 With Siemens the frame's position is that of a slice as large as the whole mosaic about the first slice's centre. The number of
 tiles and the direction from one to the next are in the image header ("CSA", group 0029), which people who remove names often
-remove too. United Imaging counts the tiles in (0065,1050), and says where each begins in (0065,1051).
+remove too; since Numaris X (XA) they have tags of their own as well, in group 0021. United Imaging counts the tiles in (0065,1050), and says where each begins in (0065,1051).
 """
 
 from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +21,9 @@ from medseg.io.dicom._planes import File, Header, Numbers, Plane
 
 Array = npt.NDArray[Any]
 _MOST_TILES = 4096
-_COUNT = "NumberOfImagesInMosaic"
+_COUNT, _NORMAL = "NumberOfImagesInMosaic", "SliceNormalVector"
+_NUMARIS_X = (0x0021, "SIEMENS MR SDI 02")
+_ITS_OWN, _ITS_COUNT, _ITS_NORMAL = 0xFE, 0x01, 0x02  # a sequence that may hold the others, and these
 _MOSAIC = "is a mosaic (all slices side by side)"
 _UNKNOWN = f"{_MOSAIC} whose private header, which says how many slices it holds and which way they go, was removed or cannot be read"
 _APART = f"{_MOSAIC} without SpacingBetweenSlices: how far apart they are is not known, for gaps may lie between them"
@@ -66,9 +68,9 @@ def _siemens(data: Header, whole: Plane) -> list[Numbers] | None:
 
     None where that header is there, and nothing says how far slices are apart.
     """
-    fields = next((found for blob in _blobs(data) if _COUNT in (found := _csa(blob))), {})
+    fields = next((found for blob in _blobs(data) if _COUNT in (found := _csa(blob))), None) or _numaris_x(data)
     count = _tags.whole(next(iter(fields.get(_COUNT, ())), None))
-    normal = _tags.numbers([_tags.number(text) for text in fields.get("SliceNormalVector", ())], 3)
+    normal = _tags.numbers([_tags.number(part) for part in fields.get(_NORMAL, ())], 3)
     if count is None or not 0 < count <= _MOST_TILES or normal is None:
         return []
     if whole.thickness_mm is None or whole.thickness_mm[1] != "SpacingBetweenSlices":
@@ -78,6 +80,22 @@ def _siemens(data: Header, whole: Plane) -> list[Numbers] | None:
     right, down = np.reshape(whole.axes or (), (2, 3))
     first, step = np.array(whole.position) + right_mm * right + down_mm * down, np.array(normal) * whole.thickness_mm[0]
     return [tuple((first + n * step).tolist()) for n in range(count)]
+
+
+def _numaris_x(data: Header) -> dict[str, Any]:
+    """The same fields from tags of their own, in the file or in a sequence of one item."""
+    own = _private(data, _ITS_OWN)
+    for level in (data, *(own if isinstance(own, Sequence) else ())):
+        if (count := _private(level, _ITS_COUNT)) is not None:
+            return {_COUNT: [count], _NORMAL: _private(level, _ITS_NORMAL) or ()}
+    return {}
+
+
+def _private(data: Header, element: int) -> Any:
+    try:
+        return data.private_block(*_NUMARIS_X)[element].value
+    except KeyError:
+        return None
 
 
 def _blobs(data: Header) -> Iterator[bytes]:

@@ -88,6 +88,25 @@ def test_tiles_of_united_imaging_lie_where_each_says(make: Any, tmp_path: Path) 
         assert np.array_equal(volume.array[0, :, :, index[2]], tiles[n].T)
 
 
+@pytest.mark.parametrize("apart", [False, True])
+def test_numaris_x_says_count_and_normal_in_tags_of_their_own(make: Any, tmp_path: Path, apart: bool) -> None:
+    tiles = np.stack([make.slab(n) for n in range(5)])
+    data = make.mosaic(tiles, (0, 0, 1))
+    del data[0x0029, 0x1010]
+    own = make.item()[0] if apart else data
+    block = own.private_block(0x0021, "SIEMENS MR SDI 02", create=True)
+    block.add_new(0x01, "US", 5)
+    block.add_new(0x02, "FD", [0, 0, -1])
+    if apart:
+        data.private_block(0x0021, "SIEMENS MR SDI 02", create=True).add_new(0xFE, "SQ", [own])
+    data.save_as(tmp_path / "m.dcm")
+    volume = io.read(tmp_path / "m.dcm")
+    for n in range(5):
+        index = np.rint(volume.geometry.to_index((0, 0, -3 * n))).astype(int)
+        assert index[:2].tolist() == [0, 0]
+        assert np.array_equal(volume.array[0, :, :, index[2]], tiles[n].T)
+
+
 @pytest.mark.parametrize(("places", "count"), [([[0, 0, 1]] * 4, 5), ([[0, 0]] * 5, 5), ([], 0)])
 def test_a_grid_whose_private_header_lies_is_refused(
     make: Any, tmp_path: Path, places: list[list[float]], count: int
