@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from medseg.errors import DataError
+from medseg.io import _packed
 
 SUFFIXES = (".dcm", ".ima", ".dicom")
 START = 132  # bytes by which a DICOM file is known
@@ -21,6 +22,7 @@ _LARGEST_MEMBER = 4 << 30  # bytes of a file in a zip
 _DIRECTORY = "DICOMDIR"
 _RECORDS = b"\4\0\x20\x12SQ\0\0"  # how a DICOMDIR's list of records begins, before its length
 _OPEN = 0xFFFFFFFF  # a length that is not said
+_COPIES = 2  # of a member while it is taken apart
 _MOST_MEMBERS = 1_000_000
 _PACKINGS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 _GONE = "\0"  # a name that no file has
@@ -55,9 +57,14 @@ class Source:
             return _with_preamble(mapped) if mapped[: len(_BARE)] == _BARE else mapped
 
     def open_anywhere(self) -> IO[bytes]:
-        """The same for going to and fro: a member of a zip is unpacked in memory."""
+        """The same for going to and fro: a member of a zip is unpacked in memory, if there is room for it.
+
+        Raises:
+            DataError: there is none: a small zip may hold gigabytes of nothing.
+        """
         if not self.member:
             return self.open()
+        _packed.check_memory(self.path, _COPIES * self.stamp[1])
         with self.open() as stream:
             return io.BytesIO(stream.read())
 

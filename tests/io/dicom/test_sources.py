@@ -159,6 +159,13 @@ def test_no_path_of_a_zip_is_trusted_and_its_sizes_are_bounded(
         dicom.find(path)
 
 
+def test_what_a_zip_unpacks_to_has_to_fit_in_memory(make: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = zipped(tmp_path / "s.zip", make.series(tmp_path / "s"))
+    monkeypatch.setattr("medseg.memory.free_bytes", lambda: 1000.0)
+    with pytest.raises(DataError, match="memory are free"):
+        io.read(path)
+
+
 def test_a_zip_that_is_none_or_locked_says_so(make: Any, tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"PK but no zip")
     with pytest.raises(DataError, match="is no zip, or it is damaged"):
