@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,12 +67,21 @@ def write(numbers: Array, labels: Labels, source: Source, path: Path, codes: _co
             series_description=MAKER,
         )
         source.mark(segmentation)
+        _refer_to(source.frames, segmentation)
         segmentation.ContentCreatorName = ""  # of type 2 (PS3.3, table 10-12): highdicom leaves it out
         # highdicom 0.28 puts the source's thickness, and the distance of the frames that are shown, in their place
         segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence = measures
         if as_map:  # by pydicom: gdcm's encoder aborts the process
             segmentation.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         segmentation.save_as(path)
+
+
+def _refer_to(frames: Sequence[int], segmentation: Any) -> None:
+    """Leave out references to frames of other volumes: highdicom refers to all of a file that lie in one place, every echo's."""
+    for group in segmentation.PerFrameFunctionalGroupsSequence if frames else ():
+        for derivation in group.get("DerivationImageSequence", ()):
+            images = derivation.SourceImageSequence
+            derivation.SourceImageSequence = [image for image in images if int(image.ReferencedFrameNumber) in frames]
 
 
 def _description(number: int, item: Label, codes: _codes.Table) -> Any:

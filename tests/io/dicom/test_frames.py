@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 from pydicom.tag import Tag
 
@@ -121,3 +122,22 @@ def test_texts_in_functional_groups_reach_no_object_of_labels(make: Any, tmp_pat
     assert b"1.2.4" in written
     assert b"DOE" not in written.upper()
     assert b"19500102" not in written
+
+
+def test_a_segmentation_refers_to_the_frames_of_its_own_echo(make: Any, tmp_path: Path) -> None:
+    frames = [
+        {
+            "PlanePositionSequence": make.item(ImagePositionPatient=[0, 0, 3 * (n // 2)]),
+            "MREchoSequence": make.item(EffectiveEchoTime=10.0 + n % 2),
+        }
+        for n in range(6)
+    ]
+    data = make.enhanced(frames, np.stack([make.slab(n) for n in range(6)]))
+    data.StudyInstanceUID, data.FrameOfReferenceUID, data.SeriesNumber = "1.2.4", "1.2.5", 1
+    data.save_as(tmp_path / "e.dcm", enforce_file_format=True)
+    second = dicom.find(tmp_path).volumes[1]
+    mask = Volume(np.ones((1, 3, 4, 3), np.uint8), io.read_geometry(second.path), "labels")
+    dicom_objects.write_structures(mask, Labels.of({"liver": 1}), second.path, tmp_path / "m.seg.dcm")
+    groups = pydicom.dcmread(tmp_path / "m.seg.dcm").PerFrameFunctionalGroupsSequence
+    images = [group.DerivationImageSequence[0].SourceImageSequence for group in groups]
+    assert sorted(int(image.ReferencedFrameNumber) for each in images for image in each) == [2, 4, 6]
