@@ -14,6 +14,7 @@ from medseg import io
 from medseg.data import dicom_objects
 from medseg.data.dicom_series import source as source_of
 from medseg.errors import DataError, GeometryError, MedsegError
+from medseg.io._source import Source
 from medseg.io.rtstruct._fill import fill, slices
 from medseg.io.rtstruct._outline import outlines
 from medseg.labels import Labels
@@ -352,6 +353,19 @@ def test_written_contours_are_valid_and_say_what_they_belong_to(
     back = io.read(path, on=GRID)
     assert np.array_equal(np.array([0, 5, 9])[back.array], mask[None])
     assert [item.colour for item in back.meta["labels"]] == [item.colour for item in labels]
+
+
+def test_the_places_of_slices_are_looked_up_once_for_any_number_of_contours(
+    tmp_path: Path, make_series: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    series = make_series(tmp_path / "series", Volume(np.zeros(GRID.shape, np.int16), GRID))
+    mask = (np.indices(GRID.shape).sum(axis=0) % 2).astype(np.uint8)  # each voxel is a part of its own
+    looked, places = [], Source.positions_lps.fget
+    monkeypatch.setattr(Source, "positions_lps", property(lambda source: looked.append(1) or places(source)))
+    dicom_objects.write(
+        Volume(mask, GRID, "labels"), Labels.of({"x": 1}), source_of(series), tmp_path / "m.rtstruct.dcm"
+    )
+    assert 1 <= len(looked) < 5
 
 
 def test_long_contours_keep_their_kind_in_the_file(tmp_path: Path, make_series: Callable[..., Path]) -> None:

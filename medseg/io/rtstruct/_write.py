@@ -137,11 +137,12 @@ def _contours(number: int, item: Label, mask: Array, source: Source) -> Header:
 def _placed(mask: Array, source: Source) -> Iterator[tuple[Header, Array]]:
     """What names its slice, and the points `(n, 3)` in LPS mm, of each contour of a mask `(I, J, K)`."""
     steps_mm = np.array(source.directions_lps) * np.array(source.geometry.spacing_mm[:2])[:, None]
+    positions = source.positions_lps  # once: it looks at all slices, and noise has thousands of contours
     for k in np.flatnonzero(mask.any(axis=(0, 1))):
         header = source.headers[k if len(source.headers) > 1 else 0]
         image = _image(header, source.frames[k] if source.frames else None)
         for corners in outlines(mask[:, :, k].T):
-            yield image, source.positions_lps[k] + corners @ steps_mm
+            yield image, positions[k] + corners @ steps_mm
 
 
 def _contour(number: int, image: Header, points_lps: Array) -> Header:
