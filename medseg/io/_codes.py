@@ -68,14 +68,14 @@ def table(path: str | Path | None = None) -> Table:
 
 def _read(path: Path) -> dict[str, Coded]:
     found = {}
-    for line, row in enumerate(tables.read(path), 2):
+    for row in tables.read(path):
         cells = [(row.get(name) or "").strip() for name in COLUMNS]
         name, category, code, meaning = cells
         scheme, _, value = code.partition(":")
         if not all(cells) or category not in CATEGORIES or not value or len(value) > 16 or len(meaning) > 64:
             raise DataError(
-                f"'{path}', line {line}: expected {', '.join(COLUMNS)} such as liver, structure, SCT:10200004, Liver "
-                f"(categories: {', '.join(CATEGORIES)}); got {', '.join(cells)}"
+                f"'{path}': expected {', '.join(COLUMNS)} such as liver, structure, SCT:10200004, Liver "
+                f"(categories: {', '.join(CATEGORIES)}); got '{', '.join(cells)}'"
             )
         found[_key(name)] = Coded(CATEGORIES[category], Code(scheme, value, meaning))
     return found
