@@ -23,6 +23,7 @@ from medseg.wording import counted
 
 Kind = Literal["image", "labels"]
 Array = npt.NDArray[Any]
+_PARALLEL = 1e-6  # of a cube that axes of length one span: what text and float32 round is less than this apart
 # DICOM's codes, by what people write.
 MODALITIES = {"CT": "CT", "CBCT": "CT", "MR": "MR", "MRI": "MR", "PET": "PT", "PT": "PT"}
 
@@ -48,6 +49,12 @@ def diagonal(shape: Sequence[int], axes_mm: Array) -> float:
     return float(np.linalg.norm(corners @ axes_mm.T, axis=1).max())
 
 
+def spans_space(axes: Array) -> bool:
+    """Whether three finite axes, one a column, have lengths and are not parallel; lengths may be of nanometres or of metres."""
+    lengths = np.linalg.norm(axes, axis=0)
+    return bool(lengths.min() > 0 and abs(np.linalg.det(axes / lengths)) > _PARALLEL)
+
+
 @dataclass(frozen=True, eq=False)
 class Geometry:
     """A grid of voxels in space. Compares, crops and plans without pixels.
@@ -70,7 +77,7 @@ class Geometry:
             raise GeometryError(f"a grid needs three positive sizes, got {self.shape}")
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.allclose(affine[3], (0, 0, 0, 1)):
             raise GeometryError(f"an affine must be a finite 4x4 matrix that ends in 0 0 0 1, got {affine.tolist()}")
-        if abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+        if not spans_space(affine[:3, :3]):
             raise GeometryError(
                 f"the affine {affine.tolist()} is singular: an axis has no length or two axes are parallel"
             )

@@ -90,9 +90,17 @@ def test_impossible_affines_are_refused_in_one_line(affine: np.ndarray) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_two_parallel_axes_are_refused() -> None:
-    affine = np.eye(4)
-    affine[:3, 1] = affine[:3, 0]
+@pytest.mark.parametrize("scale", [4e-6, 1, 1e6])
+def test_voxels_may_be_of_any_size(scale: float) -> None:
+    """Electron microscopy has voxels of nanometres."""
+    affine = np.diag((scale, -scale, 10 * scale, 1))
+    assert np.allclose(Geometry((2, 3, 4), affine).to_index((scale, -scale, 10 * scale)), 1)
+
+
+@pytest.mark.parametrize("scale", [4e-6, 1, 1e6])
+def test_two_parallel_axes_are_refused(scale: float) -> None:
+    affine = np.diag((scale, scale, scale, 1.0))
+    affine[:3, 1] = affine[:3, 0] * 3 + (0, 1e-8 * scale, 0)
     with pytest.raises(GeometryError, match="singular"):
         Geometry((2, 2, 2), affine)
 

@@ -20,7 +20,7 @@ from nibabel.wrapstruct import WrapStructError
 from medseg.errors import DataError, GeometryError
 from medseg.files import atomic
 from medseg.io import _common, _packed
-from medseg.volume import Geometry, Kind, Volume
+from medseg.volume import Geometry, Kind, Volume, spans_space
 
 Header = nib.nifti1.Nifti1Header
 Array = npt.NDArray[Any]
@@ -189,7 +189,7 @@ def _form(get: Callable[..., tuple[Array | None, int]]) -> Array | None:
     """An affine of the header, or None where its code is 0 or it cannot be inverted."""
     try:
         affine, _ = get(coded=True)
-        usable = affine is not None and abs(np.linalg.det(affine[:3, :3])) > 1e-12 and np.isfinite(affine).all()
+        usable = affine is not None and np.isfinite(affine).all() and spans_space(affine[:3, :3])
     except (HeaderDataError, ValueError):  # nibabel finds no rotation in the quaternion
         return None
     return affine if usable else None
