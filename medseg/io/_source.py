@@ -34,6 +34,7 @@ _FRAMES = (
 )
 NEEDED = ("Modality", "SeriesNumber", *PATIENT, *STUDY, *UIDS, *_PLACE, *_FRAMES)
 _MARKS = ("PatientIdentityRemoved", "DeidentificationMethod")
+_SEXES = ("M", "F", "O", "", None)  # PS3.3, C.7.1.1: others are letters of the right kind, and no sex
 _NEVER_EMPTY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "SOPClassUID")
 
 
@@ -83,8 +84,8 @@ class Source:
 
     @property
     def series_number(self) -> int:
-        """Of an object beside the series, by custom a thousand after it."""
-        return 1000 + int(self.first.get("SeriesNumber") or 0)
+        """Of an object beside the series, by custom a thousand after it; never below one."""
+        return max(1, 1000 + int(self.first.get("SeriesNumber") or 0))
 
     def mark(self, written: Header) -> None:
         """Say in an object that the patient was taken out of it, if so."""
@@ -153,9 +154,14 @@ def _kept(header: Header, invalid: set[str]) -> Header:
         element = header[name]
         try:
             value = _plain(element)
-            kept.add(DataElement(element.tag, element.VR, value, validation_mode=pydicom.config.RAISE))
+            valid = DataElement(element.tag, element.VR, value, validation_mode=pydicom.config.RAISE)
         except ValueError:
             invalid.add(name)
+            continue
+        if name == "PatientSex" and value not in _SEXES:
+            invalid.add(name)
+        else:
+            kept.add(valid)
     for name in (*PATIENT, *STUDY):
         if name not in kept:
             setattr(kept, name, "")

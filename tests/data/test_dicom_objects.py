@@ -297,6 +297,17 @@ def test_what_is_invalid_in_the_series_is_left_empty_and_said(tmp_path: Path, ma
 
 
 @formats
+def test_a_sex_and_a_number_that_no_object_can_have(tmp_path: Path, make_series: Made, ending: str) -> None:
+    """A phantom's sex is 0 on some scanners."""
+    geometry = GRIDS["axial"]
+    series = source_of(series_of(tmp_path / "series", make_series, geometry, PatientSex="0", SeriesNumber=-2000))
+    assert series.notes == ("the series' PatientSex is no valid DICOM and was left empty",)
+    dicom_objects.write(Volume(ball(geometry), geometry, "labels"), LABELS, series, tmp_path / f"m{ending}")
+    written = pydicom.dcmread(tmp_path / f"m{ending}")
+    assert (written.PatientSex, written.SeriesNumber) == ("", 1)
+
+
+@formats
 def test_a_series_without_a_frame_of_reference_gets_one(tmp_path: Path, make_series: Made, ending: str) -> None:
     geometry = GRIDS["axial"]
     series = source_of(series_of(tmp_path / "series", make_series, geometry, FrameOfReferenceUID=""))
