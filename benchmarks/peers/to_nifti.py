@@ -39,7 +39,9 @@ def by_simpleitk(source: Path, target: Path) -> None:
 
 def by_dcm2niix(source: Path, target: Path) -> None:
     """Its own defaults, compressed."""
-    subprocess.run(["dcm2niix", "-z", "y", "-o", str(target), str(source)], check=True, capture_output=True)
+    import dcm2niix
+
+    subprocess.run([dcm2niix.bin, "-z", "y", "-o", str(target), str(source)], check=True, capture_output=True)
 
 
 PROGRAMS: dict[str, Callable[[Path, Path], None]] = {
