@@ -26,6 +26,7 @@ _NUMARIS_X = (0x0021, "SIEMENS MR SDI 02")
 _ITS_OWN, _ITS_COUNT, _ITS_NORMAL = 0xFE, 0x01, 0x02  # a sequence that may hold the others, and these
 _MOSAIC = "is a mosaic (all slices side by side)"
 _UNKNOWN = f"{_MOSAIC} whose private header, which says how many slices it holds and which way they go, was removed or cannot be read"
+_UNFIT = f"{_MOSAIC} whose private header tells of {{}} slices, which cannot fill {{}} x {{}} pixels: it is wrong, or somebody resized the image"
 _APART = f"{_MOSAIC} without SpacingBetweenSlices: how far apart they are is not known, for gaps may lie between them"
 
 
@@ -42,9 +43,11 @@ def split(file: File, data: Header, whole: Plane) -> tuple[File, tuple[Plane, ..
     places = _uih(data) or _siemens(data, whole)
     if places is None:
         return replace(file, problem=_APART), ()
-    per_side = math.ceil(math.sqrt(len(places)))
-    if not places or whole.size[0] % per_side or whole.size[1] % per_side:
+    if not places:
         return replace(file, problem=_UNKNOWN), ()
+    per_side = math.ceil(math.sqrt(len(places)))
+    if whole.size[0] % per_side or whole.size[1] % per_side:
+        return replace(file, problem=_UNFIT.format(len(places), *whole.size)), ()
     rows, columns = whole.size[0] // per_side, whole.size[1] // per_side
     corners = [(n // per_side * rows, n % per_side * columns) for n in range(len(places))]
     return file, tuple(
