@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
+from medseg import memory
 from medseg.errors import DataError
-from medseg.io import _packed
 
 SUFFIXES = (".dcm", ".ima", ".dicom")
 START = 132  # bytes by which a DICOM file is known
@@ -60,11 +60,14 @@ class Source:
         """The same for going to and fro: a member of a zip is unpacked in memory, if there is room for it.
 
         Raises:
-            DataError: there is none: a small zip may hold gigabytes of nothing.
+            DataError: there is none: a small zip may hold gigabytes of nothing. No path is named.
         """
         if not self.member:
             return self.open()
-        _packed.check_memory(self.path, _COPIES * self.stamp[1])
+        if (needed := _COPIES * self.stamp[1]) > (free := memory.free_bytes()):
+            raise DataError(
+                f"takes {needed / 1e9:.1f} GB of memory to unpack from its zip, but {free / 1e9:.1f} GB are free. Unpack it yourself"
+            )
         with self.open() as stream:
             return io.BytesIO(stream.read())
 
