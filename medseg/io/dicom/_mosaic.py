@@ -88,17 +88,20 @@ def _siemens(data: Header, whole: Plane) -> list[Numbers] | None:
 def _numaris_x(data: Header) -> dict[str, Any]:
     """The same fields from tags of their own, in the file or in a sequence of one item."""
     own = _private(data, _ITS_OWN)
-    for level in (data, *(own if isinstance(own, Sequence) else ())):
-        if (count := _private(level, _ITS_COUNT)) is not None:
-            return {_COUNT: [count], _NORMAL: _private(level, _ITS_NORMAL) or ()}
+    for level in (data, *(own if isinstance(own, Sequence) and not isinstance(own, str | bytes) else ())):
+        if (count := _private(level, _ITS_COUNT, "<u2")) is not None:
+            return {_COUNT: np.atleast_1d(count), _NORMAL: np.atleast_1d(_private(level, _ITS_NORMAL, "<f8") or ())}
     return {}
 
 
-def _private(data: Header, element: int) -> Any:
+def _private(data: Header, element: int, kind: str = "") -> Any:
+    """A value, None where there is none; in implicit VR pydicom leaves numbers as bytes, of a kind that the maker tells."""
     try:
-        return data.private_block(*_NUMARIS_X)[element].value
+        value = data.private_block(*_NUMARIS_X)[element].value
     except KeyError:
         return None
+    known = kind and isinstance(value, bytes) and len(value) % np.dtype(kind).itemsize == 0
+    return np.frombuffer(value, kind).tolist() if known else value
 
 
 def _blobs(data: Header) -> Iterator[bytes]:

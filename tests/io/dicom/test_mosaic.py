@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from medseg import io
 from medseg.errors import DataError
@@ -90,8 +91,10 @@ def test_tiles_of_united_imaging_lie_where_each_says(make: Any, tmp_path: Path) 
         assert np.array_equal(volume.array[0, :, :, index[2]], tiles[n].T)
 
 
-@pytest.mark.parametrize("apart", [False, True])
-def test_numaris_x_says_count_and_normal_in_tags_of_their_own(make: Any, tmp_path: Path, apart: bool) -> None:
+@pytest.mark.parametrize(("apart", "implicit"), [(False, False), (True, False), (False, True)])
+def test_numaris_x_says_count_and_normal_in_tags_of_their_own(
+    make: Any, tmp_path: Path, apart: bool, implicit: bool
+) -> None:
     tiles = np.stack([make.slab(n) for n in range(5)])
     data = make.mosaic(tiles, (0, 0, 1))
     del data[0x0029, 0x1010]
@@ -101,7 +104,8 @@ def test_numaris_x_says_count_and_normal_in_tags_of_their_own(make: Any, tmp_pat
     block.add_new(0x02, "FD", [0, 0, -1])
     if apart:
         data.private_block(0x0021, "SIEMENS MR SDI 02", create=True).add_new(0xFE, "SQ", [own])
-    data.save_as(tmp_path / "m.dcm")
+    data.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    data.save_as(tmp_path / "m.dcm", implicit_vr=implicit, little_endian=True)
     volume = io.read(tmp_path / "m.dcm")
     for n in range(5):
         index = np.rint(volume.geometry.to_index((0, 0, -3 * n))).astype(int)
