@@ -44,7 +44,7 @@ def split(file: File, data: Header, whole: Plane) -> tuple[File, tuple[Plane, ..
     if places is None:
         return replace(file, problem=_APART), ()
     if not places:
-        return replace(file, problem=_UNKNOWN), ()
+        return (file, (whole,)) if _is_taken_apart(data, whole) else (replace(file, problem=_UNKNOWN), ())
     per_side = math.ceil(math.sqrt(len(places)))
     if whole.size[0] % per_side or whole.size[1] % per_side:
         return replace(file, problem=_UNFIT.format(len(places), *whole.size)), ()
@@ -83,6 +83,16 @@ def _siemens(data: Header, whole: Plane) -> list[Numbers] | None:
     right, down = np.reshape(whole.axes or (), (2, 3))
     first, step = np.array(whole.position) + right_mm * right + down_mm * down, np.array(normal) * whole.thickness_mm[0]
     return [tuple((first + n * step).tolist()) for n in range(count)]
+
+
+def _is_taken_apart(data: Header, whole: Plane) -> bool:
+    """Whether this is one slice of what was a mosaic: Numaris X and others take mosaics apart, and leave the word where it was.
+
+    Such a slice has about as many pixels as were measured; of a mosaic, each of its rows of tiles has.
+    """
+    matrix = data.get("AcquisitionMatrix")
+    measured = max([_tags.whole(side) or 0 for side in matrix] if isinstance(matrix, Sequence) else [0])
+    return max(whole.size) < 2 * measured
 
 
 def _numaris_x(data: Header) -> dict[str, Any]:

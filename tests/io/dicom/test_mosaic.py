@@ -59,6 +59,22 @@ def test_a_mosaic_that_does_not_say_how_far_apart_its_slices_are_is_refused(make
         io.read(tmp_path / "m.dcm")
 
 
+@pytest.mark.parametrize(
+    ("matrix", "shape"), [([4, 0, 0, 3], (3, 4, 5)), ([2, 0, 0, 1], None), ([0, 0, 0, 0], None), (None, None)]
+)
+def test_slices_of_a_mosaic_that_was_taken_apart_are_slices(
+    make: Any, tmp_path: Path, matrix: list[int] | None, shape: tuple[int, ...] | None
+) -> None:
+    """Numaris X leaves the word MOSAIC in their ImageType."""
+    kind = {"ImageType": ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"], "Modality": "MR"}
+    matrix_of = {"AcquisitionMatrix": matrix} if matrix else {}
+    (found,) = dicom.find(make.series(tmp_path / "s", lambda n: kind | matrix_of)).volumes
+    if shape:
+        assert np.array_equal(dicom.load(found).array[0], np.stack([make.slab(n).T for n in range(5)], -1))
+    else:
+        assert "is a mosaic" in found.refusal
+
+
 def test_a_mosaic_whose_private_header_lies_is_refused(make: Any, tmp_path: Path) -> None:
     tiles = np.stack([make.slab(n) for n in range(5)])
     said = {"100000": "was removed or cannot be read", "500": "tells of 500 slices, which cannot fill 12 x 9 pixels"}
