@@ -2,7 +2,8 @@
 
 With Siemens the frame's position is that of a slice as large as the whole mosaic about the first slice's centre. The number of
 tiles and the direction from one to the next are in the image header ("CSA", group 0029), which people who remove names often
-remove too; since Numaris X (XA) they have tags of their own as well, in group 0021. United Imaging counts the tiles in (0065,1050), and says where each begins in (0065,1051).
+remove too; since Numaris X (XA) they have tags of their own as well, in group 0021. United Imaging counts the tiles in
+(0065,1050), and says where each begins in (0065,1051).
 """
 
 from __future__ import annotations
