@@ -23,6 +23,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (204, 121, 167),
 )
 COLOURED = 1 << 24  # from here on a label's value is a colour
+_OPACITY = 0.45  # of a mask over an image
 
 
 def colour(value: int) -> tuple[int, int, int]:
@@ -65,7 +66,7 @@ def three_planes(
 
     Args:
         image: `(I, J, K)` grey values, windowed to their 0.5 to 99.5 percentiles; None is black.
-        mask: `(I, J, K)` label values, drawn over the image; None draws nothing.
+        mask: `(I, J, K)` label values, drawn over the image, through which one sees it; None draws nothing.
         spacing_mm: voxel size, for the proportions.
         colours: RGB of each label value; the palette otherwise.
         centre: indices of the slices; otherwise the centre of the mask, or of the grid.
@@ -76,9 +77,9 @@ def three_planes(
     """
     shape = (image if image is not None else mask).shape  # type: ignore[union-attr]
     centre = centre if centre is not None else middle(mask, shape)
-    grey = np.zeros(shape, np.uint8) if image is None else _window(image)
+    grey, opacity = (np.zeros(shape, np.uint8), 1.0) if image is None else (_window(image), _OPACITY)
     planes = [
-        _plane(grey, mask, axis, centre[axis], spacing_mm, colours or {}, height)
+        _plane(grey, mask, axis, centre[axis], spacing_mm, colours or {}, height, opacity)
         for axis in (2, 1, 0)
         if shape[axis] == 1 or min(shape) > 1
     ]
@@ -149,6 +150,7 @@ def _plane(
     spacing_mm: Sequence[float],
     colours: Mapping[int, tuple[int, int, int]],
     height: int,
+    opacity: float,
 ) -> Array:
     from PIL import Image
 
@@ -163,7 +165,6 @@ def _plane(
         labels = np.take(mask, index, axis).T[::-1].astype(np.int32)
         drawn = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
         for value in np.unique(drawn[drawn != 0]):
-            base[drawn == value] = 0.55 * base[drawn == value] + 0.45 * np.array(
-                colours.get(int(value), colour(int(value)))
-            )
+            over = np.array(colours.get(int(value), colour(int(value))))
+            base[drawn == value] = (1 - opacity) * base[drawn == value] + opacity * over
     return base

@@ -39,8 +39,10 @@ def test_a_mask_is_drawn_in_the_colour_of_its_value() -> None:
     mask = np.zeros((8, 8, 8), np.uint8)
     mask[4:, :, :] = 5
     pixels = three_planes(None, mask, (1, 1, 1), colours={5: (200, 100, 0)}, centre=(6, 4, 4), height=80)
-    assert pixels[40, 60].tolist() == [90, 45, 0]  # 45 % over black
+    assert pixels[40, 60].tolist() == [200, 100, 0]  # nothing lies behind it: the colour of the legend
     assert pixels[40, 20].tolist() == [0, 0, 0]
+    over = three_planes(np.zeros(mask.shape), mask, (1, 1, 1), colours={5: (200, 100, 0)}, centre=(6, 4, 4), height=80)
+    assert over[40, 60].tolist() == [90, 45, 0]  # 45 %, so that one sees the image
 
 
 def test_the_slices_go_where_the_mask_is_largest() -> None:
