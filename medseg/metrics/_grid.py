@@ -98,6 +98,21 @@ def _array(given: Any) -> Array:
         raise GeometryError(f"expected an array or a dense tensor, got {brief(given)}") from None
 
 
+def of_cases(given: Any, patients: Sequence[str]) -> Array:
+    """Numbers of cases `(cases, ...)` in double precision, from an array, a tensor or a list.
+
+    Raises:
+        GeometryError: no numbers, or not one for each patient named.
+    """
+    try:
+        found = np.asarray(arrays(given)[0], float)
+    except (TypeError, ValueError):
+        raise GeometryError(f"expected a number a case, got {brief(given)}") from None
+    if found.shape[:1] != (len(patients),):
+        raise GeometryError(f"every case needs its patient: got numbers {found.shape} and {len(patients)} patients")
+    return found
+
+
 def masks(*given: Any) -> tuple[Array, ...]:
     """Boolean arrays of one shape, from arrays or tensors.
 
