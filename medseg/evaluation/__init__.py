@@ -103,8 +103,10 @@ def evaluate(
         GeometryError: prediction and reference do not lie in the same space.
     """
     cases, wanted = [Pair(*pair) for pair in pairs], metrics.pick((_ALWAYS[0], *metrics.asked(names), *_ALWAYS))
-    if not cases or not len(labels):
-        raise DataError("nothing to evaluate: at least one pair of masks and one label are needed")
+    if not cases:
+        raise DataError("nothing to evaluate: at least one pair of masks is needed")
+    if not len(labels):
+        raise DataError("nothing to evaluate: no labels are named, and the masks hold none. Are they all empty?")
     if twice := sorted(repeated(pair.case for pair in cases)):
         raise DataError(f"each case can be evaluated once, but these come again: {', '.join(twice)}. Rename them.")
     groups = [_subgroup(pair, by) for pair in cases] if by else []

@@ -201,8 +201,10 @@ def test_what_cannot_be_evaluated() -> None:
         evaluate([("a", strange, right)], LABELS)
     with pytest.raises(DataError, match="a: the reference holds"):
         evaluate([("a", right, strange)], LABELS)
-    with pytest.raises(DataError, match="nothing to evaluate"):
+    with pytest.raises(DataError, match="nothing to evaluate: at least one pair"):
         evaluate([], LABELS)
+    with pytest.raises(DataError, match=r"nothing to evaluate: no labels .* Are they all empty"):
+        evaluate([("a", right, right)], Labels.of([]))
     with pytest.raises(DataError, match="come again: a"):
         evaluate([("a", right, right), ("a", right, right)], LABELS)
 
