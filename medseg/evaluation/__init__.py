@@ -8,6 +8,7 @@ over cases and then over labels, so that a label seen rarely weighs as much as t
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -119,7 +120,7 @@ def evaluate(
     summary = {"tolerance_mm": tolerance_mm, **summaries.summarise(rows, scans, labels, wanted, seed)}
     if by:
         of = {}
-        for name in sorted(set(groups)):
+        for name in sorted(set(groups), key=_as_counted):
             own = [[row for row in table if row["subgroup"] == name] for table in (rows, scans)]
             of[name] = summaries.summarise(own[0], own[1], labels, wanted, seed)
         summary["subgroups"] = {"by": by, "of": of}
@@ -158,6 +159,11 @@ def _subgroup(pair: Pair, by: str) -> str:
         known = f"{pair.case} has {', '.join(pair.about)}" if pair.about else "no table of cases is known"
         raise ConfigError(f"there is no column '{by}' to divide cases by: {known}. Name a CSV with --manifest.")
     return pair.about[by] or "not said"
+
+
+def _as_counted(name: str) -> list[int | str]:
+    """A key for sorting, by which site 9 comes before site 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _measure(pair: Pair, labels: Labels, tolerance_mm: float, names: Sequence[str]) -> ScanScores:
