@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -116,14 +117,16 @@ def captioned(
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    shape = next(iter(masks.values())).shape
+    shape, font = next(iter(masks.values())).shape, ImageFont.load_default(13)
     centre = middle(next((mask for mask in masks.values() if mask.any()), None), shape)
+    height = 260 if min(shape) > 1 else 390  # three planes, or one alone
+    widest = max(16 + math.ceil(font.getlength(caption)) for caption in masks)
     rows = []
     for caption, mask in masks.items():
-        planes = three_planes(image, mask, spacing_mm, colours=colours, centre=centre, height=260)
-        canvas = Image.new("RGB", (planes.shape[1], planes.shape[0] + 24))
+        planes = three_planes(image, mask, spacing_mm, colours=colours, centre=centre, height=height)
+        canvas = Image.new("RGB", (max(planes.shape[1], widest), planes.shape[0] + 24))
         canvas.paste(Image.fromarray(planes), (0, 24))
-        ImageDraw.Draw(canvas).text((8, 5), caption, (200, 200, 200), ImageFont.load_default(13))
+        ImageDraw.Draw(canvas).text((8, 5), caption, (200, 200, 200), font)
         rows.append(np.asarray(canvas))
     return png(np.concatenate(rows))
 
