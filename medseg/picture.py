@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,7 @@ PALETTE: tuple[tuple[int, int, int], ...] = (
     (204, 121, 167),
 )
 COLOURED = 1 << 24  # from here on a label's value is a colour
+_OPACITY = 0.45  # of a mask over an image
 
 
 def colour(value: int) -> tuple[int, int, int]:
@@ -65,7 +67,7 @@ def three_planes(
 
     Args:
         image: `(I, J, K)` grey values, windowed to their 0.5 to 99.5 percentiles; None is black.
-        mask: `(I, J, K)` label values, drawn over the image; None draws nothing.
+        mask: `(I, J, K)` label values, drawn over the image, through which one sees it; None draws nothing.
         spacing_mm: voxel size, for the proportions.
         colours: RGB of each label value; the palette otherwise.
         centre: indices of the slices; otherwise the centre of the mask, or of the grid.
@@ -76,9 +78,9 @@ def three_planes(
     """
     shape = (image if image is not None else mask).shape  # type: ignore[union-attr]
     centre = centre if centre is not None else middle(mask, shape)
-    grey = np.zeros(shape, np.uint8) if image is None else _window(image)
+    grey, opacity = (np.zeros(shape, np.uint8), 1.0) if image is None else (_window(image), _OPACITY)
     planes = [
-        _plane(grey, mask, axis, centre[axis], spacing_mm, colours or {}, height)
+        _plane(grey, mask, axis, centre[axis], spacing_mm, colours or {}, height, opacity)
         for axis in (2, 1, 0)
         if shape[axis] == 1 or min(shape) > 1
     ]
@@ -115,14 +117,16 @@ def captioned(
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    shape = next(iter(masks.values())).shape
+    shape, font = next(iter(masks.values())).shape, ImageFont.load_default(13)
     centre = middle(next((mask for mask in masks.values() if mask.any()), None), shape)
+    height = 260 if min(shape) > 1 else 390  # three planes, or one alone
+    widest = max(16 + math.ceil(font.getlength(caption)) for caption in masks)
     rows = []
     for caption, mask in masks.items():
-        planes = three_planes(image, mask, spacing_mm, colours=colours, centre=centre, height=260)
-        canvas = Image.new("RGB", (planes.shape[1], planes.shape[0] + 24))
+        planes = three_planes(image, mask, spacing_mm, colours=colours, centre=centre, height=height)
+        canvas = Image.new("RGB", (max(planes.shape[1], widest), planes.shape[0] + 24))
         canvas.paste(Image.fromarray(planes), (0, 24))
-        ImageDraw.Draw(canvas).text((8, 5), caption, (200, 200, 200), ImageFont.load_default(13))
+        ImageDraw.Draw(canvas).text((8, 5), caption, (200, 200, 200), font)
         rows.append(np.asarray(canvas))
     return png(np.concatenate(rows))
 
@@ -149,6 +153,7 @@ def _plane(
     spacing_mm: Sequence[float],
     colours: Mapping[int, tuple[int, int, int]],
     height: int,
+    opacity: float,
 ) -> Array:
     from PIL import Image
 
@@ -163,7 +168,6 @@ def _plane(
         labels = np.take(mask, index, axis).T[::-1].astype(np.int32)
         drawn = np.asarray(Image.fromarray(labels).resize((width, height), Image.Resampling.NEAREST))
         for value in np.unique(drawn[drawn != 0]):
-            base[drawn == value] = 0.55 * base[drawn == value] + 0.45 * np.array(
-                colours.get(int(value), colour(int(value)))
-            )
+            over = np.array(colours.get(int(value), colour(int(value))))
+            base[drawn == value] = (1 - opacity) * base[drawn == value] + opacity * over
     return base

@@ -77,6 +77,8 @@ def draw(curves: dict[str, list[dict[float, float]]], out: Path) -> None:
         panel.set_title(name.replace("_cross_entropy", "\ncross_entropy"), fontsize=8.5, loc="left")
         panel.set(ylim=(-0.06, 1.06), yticks=[], xticks=[0, 0.5, 1, 1.5])
         panel.spines[["top", "right"]].set_visible(False)
+    for panel in panels.flat[len(curves) - 6 : len(curves)]:  # the last of each column, be the last row full or not
+        panel.tick_params(labelbottom=True)
     figure.supxlabel("shift of the mask, in diameters of the object")
     figure.supylabel("loss, from its lowest to its highest value")
     figure.legend(*panels.flat[0].get_legend_handles_labels(), loc="outside upper right", ncols=2, frameon=False)

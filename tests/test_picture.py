@@ -39,8 +39,10 @@ def test_a_mask_is_drawn_in_the_colour_of_its_value() -> None:
     mask = np.zeros((8, 8, 8), np.uint8)
     mask[4:, :, :] = 5
     pixels = three_planes(None, mask, (1, 1, 1), colours={5: (200, 100, 0)}, centre=(6, 4, 4), height=80)
-    assert pixels[40, 60].tolist() == [90, 45, 0]  # 45 % over black
+    assert pixels[40, 60].tolist() == [200, 100, 0]  # nothing lies behind it: the colour of the legend
     assert pixels[40, 20].tolist() == [0, 0, 0]
+    over = three_planes(np.zeros(mask.shape), mask, (1, 1, 1), colours={5: (200, 100, 0)}, centre=(6, 4, 4), height=80)
+    assert over[40, 60].tolist() == [90, 45, 0]  # 45 %, so that one sees the image
 
 
 def test_the_slices_go_where_the_mask_is_largest() -> None:
@@ -103,4 +105,13 @@ def test_captioned_looks_at_the_prediction_where_the_reference_is_empty() -> Non
 def test_captioned_draws_a_single_slice() -> None:
     mask = np.ones((30, 20, 1), np.uint8)
     data = captioned(np.zeros(mask.shape), {"A": mask, "B": mask}, (1, 1, 1), {1: (0, 0, 255)})
-    assert Image.open(io.BytesIO(data)).size == (390, 2 * (260 + 24))
+    assert Image.open(io.BytesIO(data)).size == (585, 2 * (390 + 24))  # alone it may be larger
+
+
+def test_captions_of_a_narrow_picture_are_not_cut() -> None:
+    mask = np.ones((1, 2, 50), np.uint8)
+
+    def wide(caption: str) -> int:
+        return Image.open(io.BytesIO(captioned(None, {"A": mask, caption: mask}, (1, 1, 1), {}))).width
+
+    assert wide("B: a run with a name") > wide("B: a run") > wide("B") > 8

@@ -1,4 +1,4 @@
-"""A CSV manifest: a table of `id`, `label`, `group`, `split` and one column per channel; paths are relative to it.
+"""A CSV manifest: a table of `id`, `label`, `group` (the patient), `split` and one column per channel; paths are relative to it.
 
 A column that names no scan (`site`, `age`) says something about the cases: results can be divided by it.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from itertools import zip_longest
 from pathlib import Path
@@ -18,7 +19,9 @@ from medseg.wording import few
 
 SPLITS = {"": None, "train": "train", "val": "validation", "validation": "validation", "test": "test"}
 _COLUMNS = ("id", "label", "group", "split")  # any other is a channel, or about the cases
-_MASKS = ("mask", "seg", "segmentation")  # taken for `label` where there is none
+# Other words for columns, taken where there is none of the name; whoever wrote `patient` means that their scans belong together.
+_MASKS = ("mask", "seg", "segmentation")
+_PATIENTS = ("patient", "patientid", "subject", "subjectid", "participant", "participantid")
 
 
 def read(path: Path) -> Dataset:
@@ -67,6 +70,8 @@ def _table(path: Path) -> tuple[list[str], list[str], list[tuple[int, dict[str, 
     header = [name.lower() if name.lower() in _COLUMNS else name for name in columns]
     if "label" not in header:
         header = ["label" if name.lower() in _MASKS else name for name in header]
+    if "group" not in header:
+        header = ["group" if re.sub("[ _-]", "", name.lower()) in _PATIENTS else name for name in header]
     return columns, header, [(line, dict(zip_longest(header, row, fillvalue=""))) for line, row in rows if any(row)]
 
 

@@ -174,7 +174,7 @@ def _predictions(folder: str | Path) -> dict[str, Path]:
 def _pair(name: str, prediction: Path, reference: Mask, case: Case | None, told: Mapping[str, str]) -> Pair:
     if case is None:
         return Pair(name, prediction, reference, told.get("group", ""), about=told)
-    return Pair(name, prediction, reference, case.group, case.images, {**case.about, **told})
+    return Pair(name, prediction, reference, told.get("group") or case.group, case.images, {**case.about, **told})
 
 
 def _dataset(folder: Path, modality: str | None) -> tuple[dict[str, Case], Labels | None]:

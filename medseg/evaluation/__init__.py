@@ -8,6 +8,7 @@ over cases and then over labels, so that a label seen rarely weighs as much as t
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,8 +104,10 @@ def evaluate(
         GeometryError: prediction and reference do not lie in the same space.
     """
     cases, wanted = [Pair(*pair) for pair in pairs], metrics.pick((_ALWAYS[0], *metrics.asked(names), *_ALWAYS))
-    if not cases or not len(labels):
-        raise DataError("nothing to evaluate: at least one pair of masks and one label are needed")
+    if not cases:
+        raise DataError("nothing to evaluate: at least one pair of masks is needed")
+    if not len(labels):
+        raise DataError("nothing to evaluate: no labels are named, and the masks hold none. Are they all empty?")
     if twice := sorted(repeated(pair.case for pair in cases)):
         raise DataError(f"each case can be evaluated once, but these come again: {', '.join(twice)}. Rename them.")
     groups = [_subgroup(pair, by) for pair in cases] if by else []
@@ -117,7 +120,7 @@ def evaluate(
     summary = {"tolerance_mm": tolerance_mm, **summaries.summarise(rows, scans, labels, wanted, seed)}
     if by:
         of = {}
-        for name in sorted(set(groups)):
+        for name in sorted(set(groups), key=_as_counted):
             own = [[row for row in table if row["subgroup"] == name] for table in (rows, scans)]
             of[name] = summaries.summarise(own[0], own[1], labels, wanted, seed)
         summary["subgroups"] = {"by": by, "of": of}
@@ -156,6 +159,11 @@ def _subgroup(pair: Pair, by: str) -> str:
         known = f"{pair.case} has {', '.join(pair.about)}" if pair.about else "no table of cases is known"
         raise ConfigError(f"there is no column '{by}' to divide cases by: {known}. Name a CSV with --manifest.")
     return pair.about[by] or "not said"
+
+
+def _as_counted(name: str) -> list[int | str]:
+    """A key for sorting, by which site 9 comes before site 10."""
+    return [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", name)]
 
 
 def _measure(pair: Pair, labels: Labels, tolerance_mm: float, names: Sequence[str]) -> ScanScores:

@@ -165,7 +165,8 @@ def _check(sides: Sequence[Mapping[Any, Any]], names: Sequence[str], *summaries:
     tolerances = {summary.get("tolerance_mm") for summary in summaries}
     if "nsd" in names and len(tolerances) > 1:
         raise DataError(
-            f"NSD was measured with tolerances of {' and '.join(sorted(map(str, tolerances)))} mm. Choose one."
+            f"NSD was measured with tolerances of {' and '.join(sorted(map(str, tolerances)))} mm. "
+            "Measure both with one (--tolerance-mm), or compare other metrics (--metrics)."
         )
 
 

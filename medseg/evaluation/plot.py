@@ -83,6 +83,7 @@ def distribution(values: Mapping[str, Sequence[float]], colours: Mapping[str, RG
         An `<svg>` element. A group without values keeps an empty row.
     """
     with _axes(9.6, 0.6 + 0.36 * max(1, len(values))) as (figure, axes):
+        axes.use_sticky_edges = False  # or a box that begins with the least value would cut its points in half
         for row, (name, numbers) in enumerate(values.items()):
             kept = np.sort([n for n in numbers if np.isfinite(n)])
             if len(kept):

@@ -186,22 +186,32 @@ def _training(history: Sequence[Row]) -> dict[str, Any] | None:
 def _spreads(rows: Sequence[Row], colours: Mapping[str, plot.RGB], names: Sequence[str]) -> list[str]:
     """A chart per metric, with a row per label."""
     charts = []
-    for key, heading, _ in _columns(names if len(names) <= _CHARTS else _SPREAD):
-        values = {name: _numbers([row for row in rows if row["label"] == name], key) for name in colours}
+    for column in _columns(names if len(names) <= _CHARTS else _SPREAD):
+        values = {name: _drawn([row for row in rows if row["label"] == name], column) for name in colours}
         if any(math.isfinite(value) for numbers in values.values() for value in numbers):
-            charts.append(plot.distribution(values, colours, x_label=heading))
+            charts.append(plot.distribution(values, colours, x_label=_axis(column)))
     return charts
 
 
 def _differences(rows: Sequence[Row], colours: Mapping[str, plot.RGB], column: Column) -> dict[str, str]:
     """A chart per label, of both runs."""
-    key, heading, _ = column
     charts = {}
     for name, colour in list(colours.items())[:_CHARTS]:
         own = [row for row in rows if row["label"] == name]
-        a, b = (_numbers(own, f"{key}_{side}") for side in "ab")
-        charts[name] = plot.paired(a, b, colour, names=("A", "B"), x_label=heading)
+        a, b = (_drawn(own, column, f"_{side}") for side in "ab")
+        charts[name] = plot.paired(a, b, colour, names=("A", "B"), x_label=_axis(column))
     return charts
+
+
+def _drawn(rows: Sequence[Row], column: Column, side: str = "") -> list[float]:
+    """A column's numbers in the unit of its table: shares that stand there in percent are drawn in percent."""
+    key, _, form = column
+    return [value * (100 if form.endswith("%") else 1) for value in _numbers(rows, key + side)]
+
+
+def _axis(column: Column) -> str:
+    _, heading, form = column
+    return f"{heading}, %" if form.endswith("%") else heading
 
 
 def _agreements(rows: Sequence[Row], colours: Mapping[str, plot.RGB]) -> dict[str, str]:

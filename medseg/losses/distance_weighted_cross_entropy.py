@@ -1,6 +1,6 @@
 """Cross entropy that weighs the narrow gaps between objects most: U-Net's border map.
 
-Formula: -(w_k + w0 exp(-(d1 + d2)^2 / (2 sigma^2))) t_k ln p_k, d1 and d2 the distances to the two nearest objects
+Formula: -(w_k + w0 exp(-(d1 + d2)^2 / (2 sigma^2))) t_k ln p_k, d1 and d2 the distances of background to the two nearest objects
 Paper: Ronneberger et al. 2015, U-Net, MICCAI
 Equation: 6 of Taghanaki et al. 2021, where the map is added to the loss, and so has no slope: it is a weight
 """

@@ -50,6 +50,15 @@ def number(value: Any, fits: Callable[[float], bool], wanted: str) -> float:
     return float(value)
 
 
+def annotated(reference: Array, ignore: int) -> Array:
+    """Where a reference has another value than that of voxels which count nowhere.
+
+    Raises:
+        ConfigError: the value is no whole number.
+    """
+    return np.asarray(reference != number(ignore, float.is_integer, "ignore is one value, a whole number"))
+
+
 def measure(edges: Array) -> Array:
     """Length, area or volume of the parallelepipeds that edges `(..., number of edges, frame)` span."""
     return np.asarray(np.sqrt(np.maximum(np.linalg.det(edges @ np.swapaxes(edges, -1, -2)), 0)))
@@ -69,14 +78,39 @@ def thin_axis(shape: tuple[int, ...]) -> int | None:
 
 
 def arrays(*given: Any) -> tuple[Array, ...]:
-    """NumPy arrays of arrays or of tensors on any device."""
-    return tuple(_array(one.detach().cpu()) if hasattr(one, "detach") else np.asarray(one) for one in given)
+    """NumPy arrays of arrays or of tensors on any device.
+
+    Raises:
+        GeometryError: something is neither, such as rows of unequal length, or a tensor without values or of sparse ones.
+    """
+    return tuple(_array(one) for one in given)
 
 
-def _array(tensor: Any) -> Array:
+def _array(given: Any) -> Array:
     """Of half precision in single precision: NumPy has no bfloat16."""
-    half = tensor.is_floating_point() and tensor.element_size() == 2
-    return np.asarray(tensor.float() if half else tensor)
+    try:
+        if not hasattr(given, "detach"):
+            return np.asarray(given)
+        tensor = given.detach().cpu()
+        half = tensor.is_floating_point() and tensor.element_size() == 2
+        return np.asarray(tensor.float() if half else tensor)
+    except (TypeError, ValueError, RuntimeError):
+        raise GeometryError(f"expected an array or a dense tensor, got {brief(given)}") from None
+
+
+def of_cases(given: Any, patients: Sequence[str]) -> Array:
+    """Numbers of cases `(cases, ...)` in double precision, from an array, a tensor or a list.
+
+    Raises:
+        GeometryError: no numbers, or not one for each patient named.
+    """
+    try:
+        found = np.asarray(arrays(given)[0], float)
+    except (TypeError, ValueError):
+        raise GeometryError(f"expected a number a case, got {brief(given)}") from None
+    if found.shape[:1] != (len(patients),):
+        raise GeometryError(f"every case needs its patient: got numbers {found.shape} and {len(patients)} patients")
+    return found
 
 
 def masks(*given: Any) -> tuple[Array, ...]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medseg.errors import GeometryError
-from medseg.metrics._grid import Array, Spacing, arrays, number
+from medseg.metrics._grid import Array, Spacing, annotated, arrays, number
 
 _BINS = 1_000_000
 _PART = 1 << 20  # voxels that are sorted into bins at once: each takes eight bytes
@@ -55,7 +55,7 @@ def reliability_curve(
         ignore: voxels of this value in the reference are not counted.
 
     Raises:
-        ConfigError: no such number of bins.
+        ConfigError: no such number of bins, or an `ignore` that is no whole number.
         GeometryError: the shapes do not fit, values are no probabilities, or the reference holds no classes of theirs.
 
     Reference: DeGroot and Fienberg, The Statistician 32 (1983) 12.
@@ -103,6 +103,8 @@ def brier(probabilities: Any, reference: Any, *, spacing_mm: Spacing = None, ign
 def _checked(probabilities: Any, reference: Any, ignore: int | None) -> tuple[Array, Array]:
     """Probabilities `(voxels,)` or `(K, voxels)` and the reference `(voxels,)` of the voxels that count."""
     given, true = arrays(probabilities, reference)
+    if wrong := [str(array.dtype) for array in (given, true) if array.dtype.kind not in "biuf"]:
+        raise GeometryError(f"probabilities and a reference are numbers, got {' and '.join(wrong)}")
     if given.shape[given.ndim - true.ndim :] != true.shape or given.ndim - true.ndim not in (0, 1):
         raise GeometryError(
             f"probabilities {given.shape} do not fit a reference {true.shape}: give (K, *spatial) or (*spatial)"
@@ -110,7 +112,7 @@ def _checked(probabilities: Any, reference: Any, ignore: int | None) -> tuple[Ar
     given = given.reshape(*given.shape[: given.ndim - true.ndim], true.size)
     given, true = given.astype(np.result_type(given, np.float32), copy=False), true.reshape(-1)
     if ignore is not None:
-        known = true != ignore
+        known = annotated(true, ignore)
         given, true = given[..., known], true[known]
     if true.size:
         _check_values(given, true, classes=2 if given.ndim == 1 else len(given))

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from medseg.errors import GeometryError
-from medseg.metrics._grid import Array, Spacing, maps
+from medseg.errors import ConfigError, GeometryError
+from medseg.metrics._grid import Array, Spacing, annotated, arrays, maps
+from medseg.wording import brief
 
 # What `of_matrix` gives, with headings for tables.
 MAPS = {
@@ -48,14 +49,17 @@ def confusion_matrix(
         `(K, K)` int64.
 
     Raises:
+        ConfigError: `labels` or `ignore` are no whole numbers.
         GeometryError: the shapes differ, or a map holds a value that `labels` lacks.
     """
     prediction, reference = (array.reshape(-1) for array in maps(prediction, reference))
     if ignore is not None:
-        known = reference != ignore
+        known = annotated(reference, ignore)
         prediction, reference = prediction[known], reference[known]
     found = np.union1d(_values(prediction), _values(reference))
-    classes = found if labels is None else np.asarray(labels)
+    classes = found if labels is None else arrays(labels)[0]
+    if classes.ndim != 1 or classes.dtype.kind not in "iu":
+        raise ConfigError(f"labels are whole numbers, one a class, got {brief(labels)}")
     if missing := sorted(set(found.tolist()) - set(classes.tolist())):
         raise GeometryError(
             f"the maps hold {missing}, which is none of the labels {classes.tolist()}: name all, with 0"

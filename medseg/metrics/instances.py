@@ -14,6 +14,7 @@ import numpy as np
 from medseg.errors import ConfigError, GeometryError
 from medseg.metrics._grid import Spacing, maps
 from medseg.metrics._matching import Overlaps
+from medseg.wording import brief
 
 COCO = tuple(n / 100 for n in range(50, 100, 5))
 _ROUNDING = 1e-9
@@ -46,7 +47,7 @@ def average_precision(
         0 to 1; NaN where neither map holds an object.
 
     Raises:
-        ConfigError: no threshold, or one that is no IoU.
+        ConfigError: no threshold, or one that is no IoU; scores that belong to no numbers.
         GeometryError: the maps cannot be compared, or an object has no score.
 
     Reference: Lin et al., Microsoft COCO (ECCV 2014); Caicedo et al., Nature Methods 16 (2019) 1247.
@@ -59,8 +60,12 @@ def precision_of(
 ) -> float:
     """`average_precision` of objects whose overlaps are known."""
     asked = np.atleast_1d(thresholds)
-    if not (asked.size and ((asked > 0) & (asked <= 1)).all()):
-        raise ConfigError(f"thresholds of IoU lie above 0 and up to 1 (.5 is AP50), got {thresholds}")
+    if asked.dtype.kind not in "fiu" or not (asked.size and ((asked > 0) & (asked <= 1)).all()):
+        raise ConfigError(f"thresholds of IoU lie above 0 and up to 1 (.5 is AP50), got {brief(thresholds)}")
+    if not isinstance(scores, Mapping | None):
+        raise ConfigError(
+            f"scores are numbers by the numbers of objects, such as {{1: 0.9, 2: 0.4}}, got {brief(scores)}"
+        )
     if not (len(overlaps.predicted) or len(overlaps.true)):
         return float("nan")
     if scores is None:
@@ -120,6 +125,10 @@ def panoptic_quality(
     Returns:
         0 to 1; NaN where neither map holds an object.
 
+    Raises:
+        ConfigError: classes other than two maps.
+        GeometryError: the maps cannot be compared.
+
     Reference: Kirillov et al., Panoptic Segmentation (CVPR 2019), equations 1 and 2.
     """
     found = [each.pq for each in qualities(prediction, reference, classes).values()]
@@ -131,6 +140,8 @@ def qualities(prediction: Any, reference: Any, classes: tuple[Any, Any] | None =
     prediction, reference = maps(prediction, reference)
     if classes is None:
         found = {1: quality(Overlaps.between(prediction, reference))}
+    elif not isinstance(classes, tuple | list) or len(classes) != 2:
+        raise ConfigError(f"classes are two maps, (of prediction, of reference), got {brief(classes)}")
     else:
         of_p, of_r, _ = maps(*classes, prediction)
         found = {

@@ -12,16 +12,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medseg.metrics._grid import Array
+from medseg.errors import GeometryError
+from medseg.metrics._grid import Array, of_cases
 
 _ALIKE = 1e-5  # of the largest: what lies closer together is equal, for tables hold six digits
 
 
 def by_patient(differences: Array, patients: Sequence[str]) -> Array:
-    """Mean difference of each patient: `(cases,)` to `(patients,)`, without those who have none."""
-    known = np.isfinite(differences)
+    """Mean difference of each patient: `(cases,)` to `(patients,)`, without those who have none.
+
+    Raises:
+        GeometryError: differences are no numbers, or not one for each patient named.
+    """
+    given = of_cases(differences, patients)
+    if given.ndim > 1:
+        raise GeometryError(f"a test compares one number a case, got {given.shape}: take one label and metric")
+    known = np.isfinite(given)
     _, patient = np.unique(np.asarray(list(patients))[known], return_inverse=True)
-    return np.asarray(np.bincount(patient, differences[known]) / np.bincount(patient))
+    return np.asarray(np.bincount(patient, given[known]) / np.bincount(patient))
 
 
 def permutation(differences: Array, patients: Sequence[str], seed: int = 0, draws: int = 9999) -> float:
@@ -74,8 +82,9 @@ def holm(p_values: Array) -> Array:
 
     Reference: Holm, Scandinavian Journal of Statistics 6 (1979) 65.
     """
-    corrected, known = np.full(np.shape(p_values), np.nan), np.flatnonzero(np.isfinite(p_values))
-    order = known[np.argsort(np.asarray(p_values)[known])]
-    steps = np.asarray(p_values)[order] * np.arange(len(order), 0, -1)
+    given = np.asarray(p_values, float)
+    corrected, known = np.full(given.shape, np.nan), np.flatnonzero(np.isfinite(given))
+    order = known[np.argsort(given[known])]
+    steps = given[order] * np.arange(len(order), 0, -1)
     corrected[order] = np.minimum(np.maximum.accumulate(steps), 1) if len(order) else steps
     return corrected

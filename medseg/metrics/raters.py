@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from medseg.errors import DataError, MedsegError
-from medseg.metrics._grid import Array, Spacing
+from medseg.metrics._grid import Array, Spacing, number
 from medseg.metrics._grid import masks as checked
+from medseg.wording import brief
 
 
 class Staple(NamedTuple):
@@ -45,6 +46,7 @@ def staple(masks: Sequence[Any], *, spacing_mm: Spacing = None, iterations: int 
         show any.
 
     Raises:
+        ConfigError: no such number of iterations.
         DataError: fewer than two masks.
         GeometryError: masks that cannot be compared.
         MedsegError: SimpleITK is not installed.
@@ -59,12 +61,15 @@ def staple(masks: Sequence[Any], *, spacing_mm: Spacing = None, iterations: int 
         ) from error
 
     given = _several(masks)
+    steps = number(
+        iterations, lambda n: 1 <= n < 2**31 and n.is_integer(), "iterations: a whole number above 0 is needed"
+    )
     if given.all() or not given.any():
         some = 1.0 if given.any() else float("nan")
         none = float("nan") if given.any() else 1.0
         return Staple(given[0].astype(float), (some,) * len(given), (none,) * len(given))
     estimate = sitk.STAPLEImageFilter()
-    estimate.SetMaximumIterations(iterations)
+    estimate.SetMaximumIterations(int(steps))
     probability = estimate.Execute([sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in given])
     return Staple(sitk.GetArrayFromImage(probability), estimate.GetSensitivity(), estimate.GetSpecificity())
 
@@ -84,6 +89,10 @@ def inter_rater_dice(masks: Sequence[Any], *, spacing_mm: Spacing = None) -> flo
 
 
 def _several(masks: Sequence[Any]) -> Array:
-    if len(masks) < 2:
-        raise DataError(f"agreement needs the masks of two raters at least, got {len(masks)}")
-    return np.stack(checked(*masks))
+    try:
+        given = list(masks)
+    except TypeError:
+        raise DataError(f"agreement needs a list of the masks of two raters at least, got {brief(masks)}") from None
+    if len(given) < 2:
+        raise DataError(f"agreement needs the masks of two raters at least, got {len(given)}")
+    return np.stack(checked(*given))

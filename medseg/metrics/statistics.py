@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from medseg.metrics._grid import Array
+from medseg.metrics._grid import Array, of_cases
 
 _DRAWS = 2000  # of the bootstrap
 
@@ -41,8 +41,12 @@ def bootstrap(values: Array, patients: Sequence[str], seed: int) -> Array:
     Returns:
         `(draws, ...)`; NaN where fewer than two patients have a value, for nothing is known of the spread then.
 
+    Raises:
+        GeometryError: values are no numbers, or not one for each patient named.
+
     Reference: Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapter 13 (percentile intervals).
     """
+    values = of_cases(values, patients)
     names, patient = np.unique(list(patients), return_inverse=True)
     belongs, known = np.eye(len(names))[patient].T, np.isfinite(values)  # (patients, cases)
     sums = np.tensordot(belongs, np.where(known, values, 0.0), 1)  # (patients, ...)

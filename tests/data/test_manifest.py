@@ -74,6 +74,19 @@ def test_csv_with_another_word_for_the_label(tmp_path: Path, name: str) -> None:
     assert dataset.cases[0].label == tmp_path / "labels/a.nii.gz"
 
 
+@pytest.mark.parametrize("name", ["Group", "patient", "PatientID", "patient_id", "Subject", "participant id"])
+def test_csv_with_another_word_for_the_patient(tmp_path: Path, name: str) -> None:
+    """Whose scans would else lie on both sides of a split, and count as those of several people."""
+    rows = f"id,image,label,{name}\na,images/a.nii.gz,labels/a.nii.gz,p1\nb,images/b.nii.gz,labels/b.nii.gz,p1\n"
+    assert [case.group for case in find(table(tmp_path, rows)).cases] == ["p1", "p1"]
+
+
+def test_a_group_wins_over_other_words_for_it(tmp_path: Path) -> None:
+    rows = "id,image,label,patient,group\na,images/a.nii.gz,labels/a.nii.gz,p1,family 3\n"
+    case = find(table(tmp_path, rows)).cases[0]
+    assert (case.group, case.about["patient"]) == ("family 3", "p1")
+
+
 def test_csv_with_a_mask_among_its_channels(tmp_path: Path) -> None:
     dataset = find(table(tmp_path, "id,image,mask,label\na,images/a.nii.gz,images/b.nii.gz,labels/a.nii.gz\n"))
     assert dataset.channels == ("image", "mask")

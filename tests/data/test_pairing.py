@@ -53,6 +53,19 @@ def test_references_may_be_a_whole_dataset(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("name", ["group", "Patient"])
+def test_a_table_about_the_cases_knows_their_patients(tmp_path: Path, name: str) -> None:
+    """Of masks alone, and of a dataset that knows none itself."""
+    predictions = write_folder(tmp_path / "p", "a.nii.gz", "b.nii.gz")
+    (tmp_path / "data").mkdir()
+    references = write_folder(tmp_path / "data/labels", "a.nii.gz", "b.nii.gz")
+    write_folder(tmp_path / "data/images", "a.nii.gz", "b.nii.gz")
+    (tmp_path / "who.csv").write_text(f"id,{name}\na,P1\nb,P1\n")
+    for where in (references, tmp_path / "data"):
+        pairs = pair_folders(predictions, where, table=tmp_path / "who.csv")
+        assert [pair.group for pair in pairs] == ["P1", "P1"]
+
+
 def test_a_reference_without_prediction_is_refused(tmp_path: Path) -> None:
     predictions = write_folder(tmp_path / "p", "a.nii.gz", "bb.nii.gz")
     references = write_folder(tmp_path / "r", "a.nii.gz", "b.nii.gz")

@@ -135,7 +135,7 @@ def test_what_cannot_be_compared() -> None:
         Evaluation(tuple({**row, "nsd": 0.9} for row in OLD.rows), {"tolerance_mm": tolerance})
         for tolerance in (1.0, 2.0)
     ]
-    with pytest.raises(DataError, match=r"tolerances of 1\.0 and 2\.0 mm"):
+    with pytest.raises(DataError, match=r"tolerances of 1\.0 and 2\.0 mm\. Measure both with one"):
         compare(*sides, names=("nsd",))
     assert compare(*sides, names=("dice",)).summary["mean_dice"]["difference"] == 0
 

@@ -129,6 +129,14 @@ def test_whole_maps_by_hand_and_in_subgroups() -> None:
     assert "whole maps: Pixel accuracy 0.938, Mean pixel accuracy 0.833, Mean IoU" in result.table()
 
 
+def test_subgroups_come_in_the_order_in_which_people_count() -> None:
+    right = mask(slice(2, 6))
+    sites = ["site 10", "", "site 9", "9", "100", "30.5", "Ost"]
+    pairs = [Pair(f"c{n}", right, right, about={"site": site}) for n, site in enumerate(sites)]
+    found = evaluate(pairs, LABELS, names=("dice",), by="site").summary["subgroups"]["of"]
+    assert list(found) == ["9", "30.5", "100", "Ost", "not said", "site 9", "site 10"]
+
+
 def test_table() -> None:
     lines = evaluate(four_cases(), LABELS).table().splitlines()
     assert [line.split()[0] for line in lines] == ["label", "organ", "tumour", "mean", "whole"]
@@ -201,8 +209,10 @@ def test_what_cannot_be_evaluated() -> None:
         evaluate([("a", strange, right)], LABELS)
     with pytest.raises(DataError, match="a: the reference holds"):
         evaluate([("a", right, strange)], LABELS)
-    with pytest.raises(DataError, match="nothing to evaluate"):
+    with pytest.raises(DataError, match="nothing to evaluate: at least one pair"):
         evaluate([], LABELS)
+    with pytest.raises(DataError, match=r"nothing to evaluate: no labels .* Are they all empty"):
+        evaluate([("a", right, right)], Labels.of([]))
     with pytest.raises(DataError, match="come again: a"):
         evaluate([("a", right, right), ("a", right, right)], LABELS)
 

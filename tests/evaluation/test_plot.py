@@ -67,6 +67,14 @@ def test_charts_leave_the_settings_of_matplotlib_alone() -> None:
     assert dict(matplotlib.rcParams) == before
 
 
+def test_no_point_is_cut_by_the_edge_of_the_axes() -> None:
+    """Where the box begins with the least value, or ends with the largest."""
+    svg = plot.distribution({"a": [0, 0, 0, 3, 6, 6]}, {"a": (1, 2, 3)}, x_label="HD95, mm")
+    clip = next(ElementTree.fromstring(svg).iter(f"{SVG}clipPath"))[0]
+    left, width = float(clip.get("x", "nan")), float(clip.get("width", "nan"))
+    assert all(left + 2 < x < left + width - 2 for x, _ in points(svg))  # a point is 4 wide
+
+
 def test_the_distribution_shows_every_finite_value_in_its_place() -> None:
     values = {"a": [0.2, float("nan"), 0.4, 0.8], "b": []}
     x = [place[0] for place in points(plot.distribution(values, dict.fromkeys(values, (9, 9, 9)), x_label="Dice"))]

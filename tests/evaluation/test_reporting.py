@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medseg import files, picture
+from medseg import files, metrics, picture
 from medseg.errors import DataError
-from medseg.evaluation.reporting import _number, _plain, report
+from medseg.evaluation.reporting import _axis, _drawn, _number, _plain, report
 
 VOID = {"meta", "img", "link", "br", "hr", "input"}
 METRICS = {"mean": 0.8, "median": 0.85, "low": 0.7, "high": 0.9}
@@ -104,6 +104,32 @@ def test_what_was_asked_for_is_drawn(tmp_path: Path) -> None:
     files.write_text(tmp_path / "metrics.csv", "\n".join(table) + "\n")
     charts = [str(chart["aria-label"]) for chart in Page(report(tmp_path).read_text(encoding="utf-8")).all("svg")]
     assert any(chart.startswith("Lesion F1 of every case") for chart in charts)
+
+
+def test_shares_are_drawn_in_percent_as_tables_show_them() -> None:
+    row = {"relative_volume_error": "0.25", "relative_volume_error_a": "-1", "dice": "0.5"}
+    column = ("relative_volume_error", "Volume error", "+.1%")
+    assert _drawn([row], column) == [25]
+    assert _drawn([row], column, "_a") == [-100]
+    assert _axis(column) == "Volume error, %"
+    assert _drawn([row], ("dice", "Dice", ".3f")) == [0.5]
+
+
+def test_labels_stand_beside_their_charts_and_whole_maps_below(tmp_path: Path) -> None:
+    write_evaluation(tmp_path)
+    found = files.read_json(tmp_path / "metrics.json")
+    groups = {"by": "site", "of": {"north": {"labels": found["labels"]}}}
+    maps = dict.fromkeys(metrics.MAPS, METRICS)
+    files.write_json(tmp_path / "metrics.json", {**found, "maps": maps, "subgroups": groups})
+    html = report(tmp_path).read_text()
+    assert (
+        html.index(">Missed<")
+        < html.index("of every case, by label")
+        < html.index("Whole maps")
+        < html.index("By site")
+    )
+    rows = html[html.index("By site") :]
+    assert re.search(r'<th scope="row"><span class="swatch"[^>]*></span>liver</th>', rows)  # which is not broken in two
 
 
 def test_every_case_stands_in_the_table_with_its_status(tmp_path: Path) -> None:

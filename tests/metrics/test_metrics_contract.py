@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from medseg import metrics
-from medseg.errors import ConfigError
+from medseg.errors import ConfigError, GeometryError
 
 BEST = {  # value of a mask compared with itself
     **dict.fromkeys(
@@ -138,8 +138,32 @@ def test_tensors_on_a_gpu(name: str) -> None:
         (lambda m: metrics.evaluate(m, m, labels=(10**20,)), "labels: 1.* is no whole number"),
         (lambda m: metrics.evaluate(m, m, (1,), names=None), "metrics: expected names, such as dice,hd95_mm, got None"),
         (lambda m: metrics.evaluate(m, m, (1,), names=3), "metrics: expected names, such as dice,hd95_mm, got 3"),
+        (lambda m: metrics.average_precision(m, m, thresholds="a"), "thresholds of IoU lie above 0 .*, got 'a'"),
+        (lambda m: metrics.average_precision(m, m, thresholds=None), "thresholds of IoU lie above 0 .*, got None"),
+        (lambda m: metrics.average_precision(m, m, scores=[0.5]), r"scores are numbers by the numbers .*, got \[0.5\]"),
+        (lambda m: metrics.panoptic_quality(m, m, classes=m), "classes are two maps, .*, got array"),
+        (lambda m: metrics.panoptic_quality(m, m, classes=(m,)), r"classes are two maps, .*, got \(array"),
+        (lambda m: metrics.mean_iou(m, m, labels=1), "labels are whole numbers, one a class, got 1"),
+        (lambda m: metrics.mean_iou(m, m, labels=(0.5, 1)), r"labels are whole numbers, one a class, got \(0.5, 1\)"),
+        (lambda m: metrics.mean_iou(m, m, ignore=[254, 255]), r"ignore is one value, a whole number, got \[254, 255\]"),
+        (lambda m: metrics.brier(m, m, ignore=[254, 255]), r"ignore is one value, a whole number, got \[254, 255\]"),
     ],
 )
 def test_options_of_a_wrong_kind_are_told(asked: Callable[[Any], Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         asked(np.ones((4, 4, 4), bool))
+
+
+@pytest.mark.parametrize(
+    "odd", [[[1, 0], [1]], torch.zeros(4, 4, 4).bool().to_sparse(), torch.zeros(4, 4, 4, device="meta").bool()]
+)
+@pytest.mark.parametrize("measure", [metrics.dice, metrics.mean_iou, metrics.brier, metrics.panoptic_quality])
+def test_what_is_no_array_is_told(measure: Callable[[Any, Any], Any], odd: Any) -> None:
+    with pytest.raises(GeometryError, match="expected an array or a dense tensor, got"):
+        measure(odd, np.ones((4, 4, 4), bool))
+
+
+@pytest.mark.parametrize("kind", [object, complex, str])
+def test_probabilities_are_numbers(kind: type) -> None:
+    with pytest.raises(GeometryError, match="probabilities and a reference are numbers, got"):
+        metrics.brier(np.ones((4, 4)).astype(kind), np.ones((4, 4), bool))

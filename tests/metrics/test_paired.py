@@ -1,15 +1,20 @@
 """Paired tests: p values that can be counted, then SciPy, and what they promise where nothing differs."""
 
 import math
+from functools import partial
+from typing import Any
 
 import hypothesis.extra.numpy as arrays
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from medseg.errors import GeometryError
 from medseg.metrics.paired import by_patient, holm, permutation, wilcoxon
+from medseg.metrics.statistics import bootstrap
 
 
 def names(size: int) -> list[str]:
@@ -22,6 +27,27 @@ def test_few_patients_can_be_counted() -> None:
     assert permutation(values, names(4)) == 2 / 16
     assert wilcoxon(values, names(4)) == 2 / 16
     assert permutation(np.array([0.1, -0.2, 0.3, 0.4]), names(4)) == 6 / 16  # 6, 8 and 10 tenths, both ways
+
+
+@pytest.mark.parametrize("made", [list, tuple, torch.tensor])
+def test_lists_and_tensors_are_as_good_as_arrays(made: Any) -> None:
+    values = [0.1, -0.2, 0.3, 0.4]
+    for test in (permutation, wilcoxon):
+        assert test(made(values), names(4)) == test(np.array(values), names(4))
+    np.testing.assert_allclose(holm(made([0.1, 0.04])), (0.1, 0.08))
+
+
+@pytest.mark.parametrize("test", [permutation, wilcoxon, partial(bootstrap, seed=0)])
+def test_cases_without_a_patient_are_told(test: Any) -> None:
+    with pytest.raises(GeometryError, match=r"every case needs its patient: got numbers \(3,\) and 2 patients"):
+        test(np.ones(3), names(2))
+    with pytest.raises(GeometryError, match="expected a number a case, got"):
+        test(["much", "more"], names(2))
+
+
+def test_several_labels_at_once_are_told() -> None:
+    with pytest.raises(GeometryError, match=r"one number a case, got \(3, 2\)"):
+        permutation(np.ones((3, 2)), names(3))
 
 
 def test_a_patient_counts_once() -> None:

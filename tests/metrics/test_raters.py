@@ -1,11 +1,12 @@
 """Raters: the step of expectation and maximisation again, and cases that need none."""
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
 
-from medseg.errors import DataError
+from medseg.errors import ConfigError, DataError
 from medseg.metrics import dice, inter_rater_dice, staple
 
 
@@ -63,3 +64,16 @@ def test_one_rater_agrees_with_nobody() -> None:
     for metric in (staple, inter_rater_dice):
         with pytest.raises(DataError, match="two raters at least, got 1"):
             metric([raters()[0]])
+
+
+@pytest.mark.parametrize("masks", [None, 3, np.array(True)])
+@pytest.mark.parametrize("measure", [staple, inter_rater_dice])
+def test_what_is_no_list_of_masks_is_refused(measure: Any, masks: Any) -> None:
+    with pytest.raises(DataError, match="a list of the masks of two raters at least, got"):
+        measure(masks)
+
+
+@pytest.mark.parametrize("iterations", [0, -1, 1.5, "many", 2**40])
+def test_iterations_are_counted_from_one_on(iterations: Any) -> None:
+    with pytest.raises(ConfigError, match="iterations: a whole number above 0 is needed"):
+        staple(raters(), iterations=iterations)
