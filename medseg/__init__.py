@@ -6,7 +6,12 @@ Names are loaded on first use: importing medseg loads neither torch nor monai.
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# The kernels for AMX that torch 2.13 brings compute strided and transposed convolutions in bfloat16 wrongly, and write beyond their
+# maps. Read by torch when it first convolves; whoever sets it otherwise is left alone.
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 if TYPE_CHECKING:
     from medseg.api import check as check

@@ -139,7 +139,7 @@ def create_model(
     Example:
         >>> net = create_model("unet", spatial_dims=3, in_channels=1, out_channels=3, preset="tiny")
     """
-    from medseg.models import _thin
+    from medseg.models import _guarded
 
     if not isinstance(spatial_dims, Integral) or spatial_dims not in (2, 3):
         raise ConfigError(f"model: spatial_dims must be 2 or 3, got {brief(spatial_dims)}")
@@ -158,7 +158,7 @@ def create_model(
         _check_memory(make)
     with memory.enough_memory(_NARROWER):
         built: nn.Module = make()
-    return _thin.guard(built)
+    return _guarded.guard(built)
 
 
 def _check_memory(make: Callable[[], nn.Module]) -> None:

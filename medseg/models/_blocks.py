@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medseg.errors import ConfigError
-from medseg.models import _thin
+from medseg.models import _guarded
 
 Size = int | tuple[int, ...]
 NormName = Literal["none", "instance", "batch", "group"]
@@ -92,12 +92,12 @@ def conv(
     return layer(inputs, outputs, sizes, ntuple(stride, dims), padding, rates, groups, bias)  # type: ignore[arg-type]
 
 
-class _ChannelsLast2d(_thin.Conv2d):
+class _ChannelsLast2d(_guarded.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         return _with_channels_last(super().forward, x, torch.channels_last)
 
 
-class _ChannelsLast3d(_thin.Conv3d):
+class _ChannelsLast3d(_guarded.Conv3d):
     def forward(self, x: Tensor) -> Tensor:
         return _with_channels_last(super().forward, x, torch.channels_last_3d)
 
