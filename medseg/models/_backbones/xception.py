@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from medseg.models._backbones._trunk import Pace, Trunk, scaled
+from medseg.models._backbones._trunk import Pace, Trunk, scaled, steady
 from medseg.models._blocks import NormName
 from medseg.models._convs import Residual, separable, sliding_max, unit
 
@@ -108,7 +108,7 @@ def xception(
     end = nn.Sequential(_block(dims, e, (e, f, f), norm, stride, rate))
     for before, after in ((f, g), (g, g), (g, h)):
         end.append(separable(dims, before, after, dilation=pace.dilation, norm=norm))
-    return _Xception([*stages, end], (b, d, d, e, h), [*strides, pace.stride])
+    return steady(_Xception([*stages, end], (b, d, d, e, h), [*strides, pace.stride]))
 
 
 def xception39(dims: int, inputs: int, *, width: float = 1.0, norm: NormName = "batch") -> Trunk:
