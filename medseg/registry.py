@@ -46,11 +46,11 @@ def load(package: ModuleType, name: str, *, dotted: bool = False) -> ModuleType:
         try:
             return importlib.import_module(name)
         except Exception as error:  # a user's own code may fail in any way
-            hint = (
-                ": give its import path, such as my_package.network, with its folder on PYTHONPATH"
-                if "/" in name
-                else ""
-            )
+            hint = ""
+            if "/" in name:
+                hint = ": give its import path, such as my_package.network, with its folder on PYTHONPATH"
+            elif isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
+                hint = ": put the folder that it lies in on PYTHONPATH"
             reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
             raise ConfigError(f"{_kind(package)} '{name}' cannot be imported{hint} ({reason})") from error
     raise _unknown(package, name)

@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def described(name: str) -> dict[str, str]:
     """The settings that NAME or NAME:PRESET stands for; a misspelt name is refused now, and not after hours."""
-    model = dict(zip(("name", "preset"), name.split(":"), strict=False))
+    model = dict(zip(("name", "preset"), name.split(":", 1), strict=False))
     with torch.device("meta"):  # the largest have gigabytes of weights
         medseg.create_model(model, spatial_dims=2, in_channels=1, out_channels=2)
     return model

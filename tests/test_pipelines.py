@@ -190,6 +190,8 @@ def test_compare_models(tmp_path: Path, preset: Path, make_dataset: Callable[...
     words = ["--config", str(preset), "--steps", "3"]
     with pytest.raises(medseg.MedsegError, match="Did you mean 'vnet'"):
         recipe.main([str(data), str(out), "unet:tiny", "vnett", *words])
+    with pytest.raises(medseg.MedsegError, match="unknown preset 'tiny:4'"):
+        recipe.main([str(data), str(out), "unet:tiny:4", *words])
     assert not out.exists()
     recipe.main([str(data), str(out), "unet:tiny", "vnet:tiny", *words])
     rows = {row["name"]: row for row in json.loads((out / "table.json").read_text(encoding="utf-8"))}

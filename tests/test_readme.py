@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import typer
 
 import medseg
-from medseg import api, cli, config, overrides
+from medseg import api, cli, config, models, overrides
 from medseg.resources import shipped
 
 ROOT = Path(__file__).parents[1]
@@ -194,6 +195,17 @@ def test_the_python_block(
     exec(block.replace('budget="20m"', "**quick"), names)
     assert Path("mask.nii.gz").is_file()
     assert all(isinstance(ml, float) for ml in names["prediction"].volumes_ml.values())
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_the_network_of_ones_own(own_modules: Path, dims: int) -> None:
+    """The file of docs/index.md; tests/training/test_runs.py trains such a one."""
+    (block,) = blocks(PAGES["docs/index.md"], "python")
+    (own_modules / "lab").mkdir()
+    (own_modules / "lab/nets.py").write_text(block)
+    options = {"name": "lab.nets", "width": 32}
+    net = models.create_model(options, spatial_dims=dims, in_channels=1, out_channels=3, dotted=True)
+    assert net(torch.zeros(1, 1, *(5, 4, 7)[:dims])).shape == (1, 3, *(5, 4, 7)[:dims])
 
 
 def test_the_demo_says_where_things_lie(

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from medseg.models import _blocks
 from medseg.models._blocks import Kernel, NormName, PerAxis, Positive, Share
 from medseg.models._convs import DenseLayer, unit
-from medseg.models._ushape import convs
 from medseg.settings import Settings
 
 
@@ -60,14 +59,14 @@ class Encoder(nn.Module):
 
     def __init__(self, config: DenseV, dims: int, in_channels: int) -> None:
         super().__init__()
+        conv, kernel = partial(unit, dims, norm=config.norm), _blocks.ntuple(config.kernel, dims)
 
         def stack(inputs: int, growth: int, layers: int) -> nn.Module:
-            rows = [convs(dims, inputs + n * growth, growth, kernel=kernel, norm=config.norm) for n in range(layers)]
+            rows = [conv(inputs + n * growth, growth, kernel) for n in range(layers)]
             for row in rows[:-1]:
                 row.append(_BatchwiseDropout(config.dropout))
             return nn.Sequential(*map(DenseLayer, rows))
 
-        conv, kernel = partial(unit, dims, norm=config.norm), _blocks.ntuple(config.kernel, dims)
         further = tuple(k + 2 if k > 1 else 1 for k in kernel)
         self.shrink = nn.Sequential(_blocks.mean_pool(dims, config.strides[0]), _blocks.norm(config.norm, in_channels))
         self.stem = conv(in_channels, config.first, further, config.strides[0])

@@ -7,7 +7,7 @@ Paper: Chen, Zhu, Papandreou, Schroff, Adam 2018, Encoder-decoder with atrous se
 Presets:
     resnet50: 40,352,181 parameters for 3 channels and 21 classes in 2D.
     resnet101: the deeper trunk.
-    xception65: Xception-65 and separable convolutions throughout, the paper's best: 41,049,269 parameters.
+    xception65: Xception-65 and separable convolutions throughout, the paper's best: 41,055,413 parameters.
     mobilenet_v2: a small trunk: 5,816,053 parameters.
     tiny: ResNet-10, narrow.
 """

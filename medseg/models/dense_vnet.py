@@ -5,7 +5,8 @@ Paper: Gibson, Giganti, Hu, Bonmati, Bandula, Gurusamy, Davidson, Pereira, Clark
     segmentation on abdominal CT with dense V-networks, IEEE Transactions on Medical Imaging 37
 
 Presets:
-    paper: figure 2 without the spatial prior, which needs images that all show the same part of the body.
+    paper: figure 2 without the spatial prior, which needs images that all show the same part of the body: 866,978 parameters for
+        1 channel and 2 classes in 3D.
     prior: with it, 12 elements an axis, as published.
     tiny: the same topology with few channels, the finest stack at full resolution.
 """

@@ -27,8 +27,9 @@ class _Family:
 
 _V3 = _Family((1, 2, 4, 7, 13), (1, 2, 4, 7, 11, 13, 16))  # number 16 is the 1x1 unit at the end
 _B0 = _Family((1, 2, 4, 6, 12), (1, 2, 4, 6, 9, 12, 16))
+_FEATURES = r"(?:features\.)?"  # torchvision's segmenters have them as their trunk
 _STEM: tuple[Rule, ...] = (
-    (r"features\.0\.([01])\.(\w+)", lambda n, part: f"stages.0.{n}.{part}"),
+    (_FEATURES + r"0\.([01])\.(\w+)", lambda n, part: f"stages.0.{n}.{part}"),
     (r"conv_stem\.(\w+)", lambda part: f"stages.0.0.{part}"),
     (r"bn1\.(\w+)", lambda part: f"stages.0.1.{part}"),
 )
@@ -38,8 +39,8 @@ _WITHIN = r"block\.(\d)\.(\d|fc[12])\.(\w+)"
 def mobilenet_v3(tensors: Tensors) -> dict[str, Tensor]:
     """Our names."""
     rules: tuple[Rule, ...] = (
-        (r"features\.([1-9]\d?)\." + _WITHIN, lambda number, *place: _within(_V3.block(number), *place)),
-        (r"features\.16\.([01])\.(\w+)", lambda n, part: f"{_V3.block(16)}.{n}.{part}"),
+        (_FEATURES + r"([1-9]\d?)\." + _WITHIN, lambda number, *place: _within(_V3.block(number), *place)),
+        (_FEATURES + r"16\.([01])\.(\w+)", lambda n, part: f"{_V3.block(16)}.{n}.{part}"),
         (r"blocks\.6\.0\.(conv|bn1)\.(\w+)", lambda kind, part: f"{_V3.block(16)}.{int(kind == 'bn1')}.{part}"),
     )
     return by_rules(tensors, (*_STEM, *rules, *_timm(tensors, _V3)))

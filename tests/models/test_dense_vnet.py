@@ -18,6 +18,22 @@ def test_channels_of_the_stacks():
     assert [side.shape[1] for side in sides] == [12, 24, 24]
 
 
+def test_weights(count):
+    """By hand from NiftyNet's layers: no convolution before a normalisation has a bias."""
+
+    def unit(inputs, outputs, edge=3):
+        return inputs * outputs * edge**3 + 2 * outputs
+
+    def stack(inputs, growth, layers):
+        return sum(unit(inputs + n * growth, growth) for n in range(layers))
+
+    stacks = stack(25, 4, 5) + stack(24, 8, 10) + stack(24, 16, 10)
+    steps = unit(1, 24, 5) + unit(45, 24) + unit(104, 24)
+    sides = unit(45, 12) + unit(104, 24) + unit(184, 24)
+    head = (1 + 12 + 24 + 24) * 2 * 27 + 2
+    assert count("dense_vnet", "paper", 3, 1, 2) == 2 + stacks + steps + sides + head == 866_978
+
+
 def test_the_prior_is_a_logit_of_the_place():
     net = create_model("dense_vnet", spatial_dims=2, in_channels=1, out_channels=2, preset="tiny", prior=2).eval()
     assert not net.prior.any()

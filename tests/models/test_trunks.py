@@ -107,3 +107,22 @@ def test_the_halves_of_alexnet():
     trunk = trunks.alexnet(2, 3)
     assert [conv.groups for conv in trunk.modules() if isinstance(conv, nn.Conv2d)] == [1, 2, 1, 2, 2]
     assert weights(lambda: trunk) == 2_334_080
+
+
+def test_xception_gives_the_last_map_before_the_stride():
+    """DeepLab v3+, 4.1: of stride 4 it is the second block's, of its second convolution, and not the block before."""
+    trunk = trunks.xception(2, 1, 41, width=1 / 16).eval()
+    body = trunk.stages[2][0].body
+    seen = []
+    body[1].register_forward_hook(lambda _, inputs, y: seen.append(y))
+    maps = trunk(torch.randn(1, 1, 32, 32))
+    assert maps[1] is seen[0]
+    assert maps[1].shape == (1, 16, 8, 8)
+    assert [y.shape[1] for y in maps] == list(trunk.channels)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v3", "xception"])
+def test_variances_are_added_to_as_by_the_authors(name):
+    """torchvision's MobileNetV3 and timm's Xception: 0.001. A channel of variance 0.001 comes out 1.4 times smaller."""
+    norms = [part for part in SMALL[name](2).modules() if hasattr(part, "running_var")]
+    assert {part.eps for part in norms} == {1e-3}

@@ -77,6 +77,11 @@ def torchvision(stages: list[list[Row]], base: int, *, flat: bool) -> Shapes:
     return found | unit((f"features.{last}.0", f"features.{last}.1"), 960 if flat else 1280, inputs)
 
 
+def in_segmenter(shapes: Shapes) -> Shapes:
+    """torchvision's lraspp_mobilenet_v3_large, whose trunk is the features without their name."""
+    return {name.replace("features.", "backbone."): shape for name, shape in shapes.items()}
+
+
 def timm(stages: list[list[Row]], base: int) -> Shapes:
     found, inputs = unit(("conv_stem", "bn1"), base, 3, 3), base
     for stage, rows in enumerate(stages):
@@ -134,6 +139,7 @@ def numbered(shapes: Shapes) -> dict[str, torch.Tensor]:
     ("layout", "theirs", "trunk", "options"),
     [
         ("MobileNetV3", torchvision(V3, 16, flat=True), "mobilenet_v3", {}),
+        ("MobileNetV3", in_segmenter(torchvision(V3, 16, flat=True)), "mobilenet_v3", {"output_stride": 16}),
         ("MobileNetV3", timm(V3, 16), "mobilenet_v3", {"output_stride": 8}),
         ("EfficientNet", torchvision(b0(), 32, flat=False), "efficientnet_b0", {"output_stride": 16}),
         ("EfficientNet", timm(b0(), 32), "efficientnet_b0", {}),
@@ -141,7 +147,7 @@ def numbered(shapes: Shapes) -> dict[str, torch.Tensor]:
         ("WideResNet", wide_resnet38(), "wide_resnet38", {"width": 1 / 16}),
         ("WideResNet", wide_resnet38(".0"), "wide_resnet38", {"width": 1 / 16, "output_stride": 32}),
     ],
-    ids=["v3_torchvision", "v3_timm", "b0_torchvision", "b0_timm", "xception", "wide", "wide_pairs"],
+    ids=["v3_torchvision", "v3_segmenter", "v3_timm", "b0_torchvision", "b0_timm", "xception", "wide", "wide_pairs"],
 )
 def test_every_tensor_of_a_trunk_comes_once(layout: str, theirs: Shapes, trunk: str, options: dict[str, Any]) -> None:
     ours = getattr(_backbones, trunk)(2, 3, **options)

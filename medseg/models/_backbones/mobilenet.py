@@ -13,7 +13,7 @@ from typing import Any
 from torch import nn
 
 from medseg.models._attention import squeeze_excite
-from medseg.models._backbones._trunk import Pace, Trunk, scaled
+from medseg.models._backbones._trunk import Pace, Trunk, scaled, steady
 from medseg.models._blocks import NormName
 from medseg.models._convs import Act, Residual, relu, unit
 
@@ -114,7 +114,7 @@ def mobilenet_v3(
         *[Row(5, 960, 160, 240, swish)] * 2,
     ]
     how: dict[str, Any] = {"width": width, "norm": norm, "output_stride": output_stride, "gate": nn.Hardsigmoid}
-    return _trunk(dims, inputs, (16, swish), rows, (960, swish), **how)
+    return steady(_trunk(dims, inputs, (16, swish), rows, (960, swish), **how))
 
 
 def efficientnet_b0(

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from torch import Tensor, nn
 
-from medseg.models._backbones._trunk import Pace, Trunk, scaled
+from medseg.models._backbones._trunk import Pace, Trunk, scaled, steady
 from medseg.models._blocks import NormName
 from medseg.models._convs import Residual, separable, sliding_max, unit
 
@@ -26,8 +26,41 @@ def _ahead(dims: int, inputs: int, outputs: int, stride: int, dilation: int, nor
     )
 
 
+class _Early(Residual):
+    """What the body has before its last convolution, which has the stride, and the sum."""
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        early = x
+        *before, last = self.body.children()
+        for part in before:
+            early = part(early)
+        return early, last(early) + self.past(x)
+
+
+class _Xception(Trunk):
+    """A trunk of which a stage may give two maps: the first of them takes the place of the stage's before, of the same size.
+
+    The decoder of DeepLab v3+ sees the last map of stride 4, "before striding" (4.1): it lies within the second block.
+    """
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        maps: list[Tensor] = []
+        for stage in self.stages:
+            x = stage(x)
+            if isinstance(x, tuple):
+                maps[-1], x = x
+            maps.append(x)
+        return tuple(maps)
+
+
 def _block(
-    dims: int, inputs: int, widths: Sequence[int], norm: NormName, stride: int = 1, dilation: int = 1
+    dims: int,
+    inputs: int,
+    widths: Sequence[int],
+    norm: NormName,
+    stride: int = 1,
+    dilation: int = 1,
+    kind: type[Residual] = Residual,
 ) -> nn.Module:
     """Three separable convolutions, of which the last has the stride, and the way past them."""
     body = nn.Sequential()
@@ -36,7 +69,7 @@ def _block(
         body.append(_ahead(dims, before, width, stride if n == 2 else 1, dilation, norm))
         before = width
     same = inputs == before and stride == 1
-    return Residual(body, None if same else unit(dims, inputs, before, 1, stride, norm=norm, act=None))
+    return kind(body, None if same else unit(dims, inputs, before, 1, stride, norm=norm, act=None))
 
 
 def xception(
@@ -48,7 +81,7 @@ def xception(
     norm: NormName = "batch",
     output_stride: int = 16,
 ) -> Trunk:
-    """Five maps of 64, 128, 256, 728 and 2048 channels, strides 2, 4, 8, 16 and, where the output stride allows, 32.
+    """Five maps of 64, 256, 256, 728 and 2048 channels, strides 2, 4, 8, 16 and, where the output stride allows, 32.
 
     Args:
         dims: spatial axes.
@@ -66,7 +99,8 @@ def xception(
     strides = [pace.stride]
     for before, after in ((b, c), (c, d), (d, e)):
         rate, stride = pace.dilation, pace.step(2)
-        stages.append(nn.Sequential(_block(dims, before, (after,) * 3, norm, stride, rate)))
+        kind = _Early if len(stages) == 2 else Residual
+        stages.append(nn.Sequential(_block(dims, before, (after,) * 3, norm, stride, rate, kind)))
         strides.append(pace.stride)
     middle = [_block(dims, e, (e,) * 3, norm, dilation=pace.dilation) for _ in range(MIDDLE[depth])]
     stages[-1] = nn.Sequential(stages[-1], *middle)
@@ -74,7 +108,7 @@ def xception(
     end = nn.Sequential(_block(dims, e, (e, f, f), norm, stride, rate))
     for before, after in ((f, g), (g, g), (g, h)):
         end.append(separable(dims, before, after, dilation=pace.dilation, norm=norm))
-    return Trunk([*stages, end], (b, c, d, e, h), [*strides, pace.stride])
+    return steady(_Xception([*stages, end], (b, d, d, e, h), [*strides, pace.stride]))
 
 
 def xception39(dims: int, inputs: int, *, width: float = 1.0, norm: NormName = "batch") -> Trunk:
