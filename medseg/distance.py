@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
+
+from medseg.arrays import Array
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-Array = npt.NDArray[Any]
 # Cosine of the angle between two axes from which on a grid counts as sheared; .006 degrees are rounding in a header.
 _SHEARED = 1e-4
 _STEPS = 2000  # places around an element that are looked at one by one: on a cubic grid all within eight voxels

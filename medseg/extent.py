@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from medseg.arrays import Array
+
 _NEIGHBOURS: dict[tuple[int, bool], Literal[4, 6, 8, 26]]
 _NEIGHBOURS = {(2, True): 4, (2, False): 8, (3, True): 6, (3, False): 26}  # by axes, and whether faces alone count
 

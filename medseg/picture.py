@@ -5,14 +5,12 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.extent import profiles
 
-Array = npt.NDArray[Any]
 # Okabe and Ito's palette: told apart by colour-blind readers too. Labels beyond it start again.
 PALETTE: tuple[tuple[int, int, int], ...] = (
     (230, 159, 0),

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, NonNegativeFloat
 
+from medseg.arrays import Array
 from medseg.errors import ConfigError
 from medseg.extent import bounding_box, components
 from medseg.labels import Label, Labels
@@ -21,7 +20,6 @@ from medseg.registry import did_you_mean
 from medseg.settings import Settings
 from medseg.volume import Volume
 
-Array = npt.NDArray[Any]
 # Mean Dice must rise by more than this: smaller gains are chance, and every step is a way to lose a true finding.
 _WORTHWHILE = 1e-3
 

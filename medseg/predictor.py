@@ -5,15 +5,15 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from medseg import bundle as bundles
 from medseg import postprocess, preprocess, system
+from medseg.arrays import Array
 from medseg.bundle import Bundle, networks, suitability
 from medseg.crf.dense_crf import Config as Crf
 from medseg.errors import DataError
@@ -30,7 +30,6 @@ from medseg.settings import parse
 from medseg.volume import Geometry, Volume
 
 T = TypeVar("T")
-Array = npt.NDArray[Any]
 Scan = Volume | str | Path | Sequence[str | Path]
 _NOWHERE = "the first stage found nothing: the second one saw the whole scan, which it was not trained for"
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, field_validator
 
 from medseg import geometry as geo
 from medseg import io
+from medseg.arrays import Array
 from medseg.errors import DataError, GeometryError
 from medseg.extent import bounding_box
 from medseg.geometry import region
@@ -21,7 +21,6 @@ from medseg.settings import Settings
 from medseg.volume import Geometry, Volume
 from medseg.wording import counted
 
-Array = npt.NDArray[Any]
 Spacing = Annotated[float, Field(gt=0, allow_inf_nan=False)] | None
 _MOST_VOXELS = 1.5e9  # 1000 x 1000 x 1500; a wrong header asks for more than any memory holds
 # Axes closer to right angles than this are treated as such: under a tenth of a voxel over ten voxels.

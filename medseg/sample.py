@@ -8,12 +8,11 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, PositiveInt
 
+from medseg.arrays import Array
 from medseg.settings import Settings
 
-Array = npt.NDArray[Any]
 Size = tuple[int, int, int]
 
 

@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 
 from medseg import picture
+from medseg.arrays import Array
 from medseg.errors import GeometryError
 from medseg.wording import counted
 
 Kind = Literal["image", "labels"]
-Array = npt.NDArray[Any]
 _PARALLEL = 1e-6  # of a cube that axes of length one span: what text and float32 round is less than this apart
 # DICOM's codes, by what people write.
 MODALITIES = {"CT": "CT", "CBCT": "CT", "MR": "MR", "MRI": "MR", "PET": "PT", "PT": "PT"}

@@ -13,6 +13,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "medseg"
 # From the ground up; a part may import from the rows below its own, never from its own.
 LAYERS = """
+arrays
 errors progress extent runner wording logits distance
 registry resources files memory picture
 overrides settings system tables volume

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import AfterValidator, Field, PositiveFloat
 
+from medseg.arrays import Array
 from medseg.settings import Settings
 
-Array = npt.NDArray[Any]
 Size = tuple[int, int, int]
 
 

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from medseg.arrays import Array
 from medseg.bundle.description import Runtime
 from medseg.errors import BundleError, DataError
 
-Array = npt.NDArray[Any]
 Run = Callable[[Array], Array]
 # Of a network's files, first of the one that is opened.
 ENDINGS: Mapping[Runtime, tuple[str, ...]] = {"onnx": (".onnx",), "openvino": (".xml", ".bin")}

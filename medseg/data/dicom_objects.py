@@ -7,12 +7,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import files, progress
+from medseg.arrays import Array
 from medseg.data import dicom_series
 from medseg.errors import DataError, GeometryError, MedsegError
 from medseg.geometry import resample_to, same_space
@@ -22,7 +22,6 @@ from medseg.labels import Labels
 from medseg.volume import Geometry, Volume
 from medseg.wording import counted, repeated
 
-Array = npt.NDArray[Any]
 FORMATS = {"dicom-seg": dicom_seg.SUFFIXES[0], "rtstruct": rtstruct.SUFFIXES[0]}
 _FORMS: tuple[ModuleType, ...] = (dicom_seg, rtstruct)
 _KEY = secrets.token_bytes(32)  # of replaced UIDs; nobody keeps it

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import io
+from medseg.arrays import Array
 from medseg.errors import DataError, GeometryError
 from medseg.io import rtstruct
 from medseg.labels import Label, Labels
 from medseg.volume import Geometry, Volume
 
-Array = npt.NDArray[Any]
 _CHOOSE = "Choose others as DATA#NAME, by a part of their files' names or descriptions, or name them in a CSV."
 
 

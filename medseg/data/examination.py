@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import preprocess
+from medseg.arrays import Array
 from medseg.data.cases import Case
 from medseg.data.findings import Finding, Severity
 from medseg.data.reading import mask_values, misplaced, read_mask
@@ -22,7 +21,6 @@ from medseg.labels.declaration import shown
 from medseg.volume import Geometry, Volume
 from medseg.wording import counted, few
 
-Array = npt.NDArray[Any]
 _DRIFT_MM = 0.01
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import geometry as geo
 from medseg import picture
+from medseg.arrays import Array
 from medseg.errors import DataError, GeometryError
 from medseg.labels import Labels
 from medseg.labels.declaration import shown
 from medseg.volume import Geometry, Volume
 from medseg.wording import counted, few
 
-Array = npt.NDArray[Any]
 _PICTURE = 255
 _EXACT = 0.05  # of a voxel: what programs differ by when they write the same grid
 

@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy.typing as npt
-
 from medseg import files, metrics, progress, tables
+from medseg.arrays import Array
 from medseg.data.pairing import Pair, read_masks
 from medseg.errors import ConfigError, DataError, GeometryError
 from medseg.evaluation import summaries
@@ -25,7 +24,6 @@ from medseg.labels import Labels
 from medseg.metrics import ScanScores
 from medseg.wording import counted, repeated
 
-Array = npt.NDArray[Any]
 WHO = ("case", "group", "label", "status")  # what a row is about; its metrics follow
 _ALWAYS = ("dice", "volume_ml", "reference_ml")  # the order of cases and the status rest on them
 _SHOWN = ("hd95_mm", "nsd", "volume_error_ml")  # in the table, beside the Dice

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import files, metrics, progress, tables
+from medseg.arrays import Array
 from medseg.errors import ConfigError, DataError
 from medseg.evaluation import Evaluation, contrasts
 from medseg.wording import counted, few
 
-Array = npt.NDArray[Any]
 USUAL = ("dice", "nsd", "hd95_mm")
 _PERFECT = {"high": 1.0, "low": 0.0, "near 0": 0.0}
 

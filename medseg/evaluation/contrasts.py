@@ -9,12 +9,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import metrics
+from medseg.arrays import Array
 from medseg.metrics import paired, statistics
 
-Array = npt.NDArray[Any]
 TESTS = ("permutation", "wilcoxon")
 
 

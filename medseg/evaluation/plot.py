@@ -11,15 +11,14 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import picture
+from medseg.arrays import Array
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Array = npt.NDArray[Any]
 RGB = tuple[int, int, int]
 
 # A colour nobody else uses: it becomes the page's own ink, so that one chart serves a light and a dark page.

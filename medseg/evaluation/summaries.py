@@ -6,13 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import metrics
+from medseg.arrays import Array
 from medseg.labels import Labels
 from medseg.metrics import statistics
 
-Array = npt.NDArray[Any]
 Rows = Sequence[Mapping[str, Any]]
 COUNTS = ("cases", "missed", "invented", "absent")
 

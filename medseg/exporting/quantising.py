@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import preprocess, progress, sample
+from medseg.arrays import Array
 from medseg.bundle.description import Bundle
 from medseg.data import layouts, splits
 from medseg.data.cases import Case, named
@@ -25,7 +25,6 @@ from medseg.training.inner_split import case_dice, mean_dice
 from medseg.training.prepared import prepare_case
 from medseg.wording import counted
 
-Array = npt.NDArray[Any]
 _WINDOWS = 32  # to calibrate on, from 8 scans where there are as many
 _SCANS = 8
 _LOST = 0.005  # of Dice, beyond which a user should think twice

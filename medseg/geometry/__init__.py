@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import GeometryError
 from medseg.geometry import resampling
 from medseg.volume import Geometry, Volume
 
-Array = npt.NDArray[Any]
 Mode = Literal["linear", "nearest", "one_hot"]
 _DRIFT = 0.05
 

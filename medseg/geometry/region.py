@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field, NonNegativeFloat
 
 from medseg import geometry as geo
+from medseg.arrays import Array
 from medseg.extent import bounding_box
 from medseg.settings import Settings
 from medseg.volume import Geometry, Volume, axes_of
 
-Array = npt.NDArray[Any]
 Box = tuple[slice, slice, slice]
 _ROUNDING = 1e-6  # of a voxel
 

@@ -9,14 +9,13 @@ import itertools
 import math
 import operator
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.geometry.interpolation import between_boxes, outside, pull, reach, source_axes
 
-Array = npt.NDArray[Any]
 _SLAB = 1 << 21  # voxels worked on at once: 8 MB in float32
 _CORNERS = tuple(itertools.product((0, 1), repeat=3))
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from medseg.arrays import Array
 from medseg.errors import DataError
 from medseg.geometry import region
 from medseg.inference.prediction import PreparedScan
@@ -20,7 +20,6 @@ from medseg.labels import Labels
 from medseg.logits import finite
 from medseg.volume import Volume
 
-Array = npt.NDArray[Any]
 Blank = Callable[[tuple[int, ...], npt.DTypeLike], Array]
 
 

@@ -9,12 +9,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
+from medseg.arrays import Array
 from medseg.crf.dense_crf import Config, refine
 from medseg.errors import ConfigError
 from medseg.geometry import region
@@ -25,7 +24,6 @@ from medseg.inference.stitching import Range, divided
 from medseg.labels import Labels
 from medseg.volume import Geometry, Volume
 
-Array = npt.NDArray[Any]
 TILE_BYTES = 2 << 30
 _VOXEL_BYTES, _CLASS_BYTES = 500, 100  # that messages take for each voxel, and for each of its classes: measured
 _REACH = 3.0  # standard deviations, beyond which a Gaussian is next to nothing

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from medseg import memory
+from medseg.arrays import Array
 from medseg.geometry.interpolation import between_boxes, pull
 from medseg.geometry.region import Box
 from medseg.inference.sliding import Slab, Slabs
 from medseg.inference.stitching import Range, divided
 from medseg.volume import Geometry
 
-Array = npt.NDArray[Any]
 Reduce = Callable[[Tensor], Tensor]
 _CHUNK = 1 << 22  # logits held at once on the scan's own grid: 16 MB
 

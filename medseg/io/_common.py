@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import DataError, GeometryError, MedsegError
 from medseg.volume import Geometry, Kind, Volume
 from medseg.wording import counted
-
-Array = npt.NDArray[Any]
 
 # DICOM and ITK count towards the patient's left and back (LPS), medseg towards right and front (RAS). Multiplying an affine by
 # this from the left changes either into the other; nothing else in medseg knows LPS.

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import DataError
 from medseg.io import _common, _packed
 from medseg.volume import Geometry, Kind, Volume
 
-Array = npt.NDArray[Any]
 _HEADER = 1 << 20  # bytes in which a header must end
 _MOST_AXES = 4
 UNSIZED = "the header does not say how large voxels are along each axis: 1 mm is taken where it does not"

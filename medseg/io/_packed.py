@@ -13,12 +13,11 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import memory
+from medseg.arrays import Array
 from medseg.errors import DataError
 
-Array = npt.NDArray[Any]
 Packing = Literal["raw", "deflate", "bzip2", "text"]
 
 DAMAGE = (OSError, EOFError, ValueError, DeprecationWarning, zlib.error)

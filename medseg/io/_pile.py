@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import picture
+from medseg.arrays import Array
 from medseg.labels import Label, Labels
-
-Array = npt.NDArray[Any]
 
 
 class Pile:

@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import DataError
 from medseg.io._common import LPS_TO_RAS
 from medseg.labels import Label
 from medseg.volume import Geometry
 
-Array = npt.NDArray[Any]
 Header = Any  # pydicom's Dataset; pydicom is imported when an object is written
 
 PATIENT = ("PatientName", "PatientID", "PatientBirthDate", "PatientSex")

@@ -12,18 +12,17 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import numpy.typing as npt
 from nibabel.spatialimages import HeaderDataError
 from nibabel.volumeutils import apply_read_scaling
 from nibabel.wrapstruct import WrapStructError
 
+from medseg.arrays import Array
 from medseg.errors import DataError, GeometryError
 from medseg.files import atomic
 from medseg.io import _common, _packed
 from medseg.volume import Geometry, Kind, Volume, spans_space
 
 Header = nib.nifti1.Nifti1Header
-Array = npt.NDArray[Any]
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr")
 WRITTEN = (".nii.gz", ".nii")

@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import DataError
 from medseg.files import write_bytes
 from medseg.io import _common, _described, _packed
 from medseg.io._described import Described
 from medseg.volume import Volume
-
-Array = npt.NDArray[Any]
 
 SUFFIXES = (".nrrd", ".nhdr")
 WRITTEN = (".nrrd",)  # the other lies in two files, which cannot appear at once

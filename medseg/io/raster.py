@@ -17,17 +17,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from PIL import Image
 
 from medseg import picture
+from medseg.arrays import Array
 from medseg.errors import DataError
 from medseg.files import atomic, read_json
 from medseg.io import _common, _exif, _packed, _png, _tiff
 from medseg.volume import Geometry, Kind, Volume
 from medseg.wording import counted
-
-Array = npt.NDArray[Any]
 
 SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 OPTIONS = ("spacing_mm",)

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import numpy.typing as npt
 from pydantic import ValidationError, model_validator
 
 from medseg import picture
+from medseg.arrays import Array
 from medseg.errors import ConfigError, DataError
 from medseg.labels import declaration, laterality
 from medseg.settings import Settings
@@ -18,8 +18,6 @@ from medseg.wording import repeated
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-Array = npt.NDArray[Any]
 
 
 class Label(Settings):

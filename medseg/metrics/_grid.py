@@ -7,12 +7,11 @@ from numbers import Real
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import ConfigError, GeometryError
 from medseg.wording import brief
 
-Array = npt.NDArray[Any]
 Spacing = Sequence[float] | Array | None
 
 

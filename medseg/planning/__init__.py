@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.labels import Labels
 from medseg.planning.choices import Choice
 from medseg.planning.fingerprint import Fingerprint
@@ -15,7 +15,6 @@ from medseg.planning.limits import Limits
 from medseg.planning.training_grid import SLAB, THICK, Grid, Wanted, chosen, followed, in_words
 from medseg.preprocess import Config as Preprocess
 
-Array = npt.NDArray[Any]
 Size = tuple[int, ...]
 _BATCHES = {False: (2, 16), True: (4, 64)}  # fewest and most samples of a step: of volumes, of slices
 _HALVED = 5  # voxels that an axis needs to be halved once more

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import geometry as geo
+from medseg.arrays import Array
 from medseg.data.cases import Case, named
 from medseg.data.reading import each, read_case
 from medseg.errors import DataError
@@ -17,7 +17,6 @@ from medseg.labels import Labels
 from medseg.settings import Settings
 from medseg.wording import counted
 
-Array = npt.NDArray[Any]
 Triple = tuple[float, float, float]
 _SAMPLES = 20_000  # intensities kept of each case
 _MOST_CASES = 100  # read for the fingerprint; more change no median

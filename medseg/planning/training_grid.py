@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.planning.choices import Choice
 from medseg.planning.fingerprint import ChannelFacts, Fingerprint
 from medseg.planning.limits import Limits
 from medseg.preprocess import Config as Preprocess
 from medseg.volume import axes_of
 
-Array = npt.NDArray[Any]
 Wanted = Sequence[float | None]
 THICK = 3.0  # spacing beyond so many times the finest one is anisotropic
 SLAB = 4  # slices below which there is no volume to learn from

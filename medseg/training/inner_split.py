@@ -8,14 +8,13 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from medseg import metrics, postprocess, progress
+from medseg.arrays import Array
 from medseg.bundle import Bundle
 from medseg.data.cases import Case
 from medseg.data.reading import read_mask
@@ -28,7 +27,6 @@ from medseg.metrics import statistics
 from medseg.predictor import Predictor
 from medseg.training.prepared import Prepared
 
-Array = npt.NDArray[Any]
 _QUICKER = 0.9  # of the planned windows' cost: less is not worth a measurement
 _LOST = 0.001  # of Dice, for quicker windows
 _ADVICE = "Train again with train.precision=fp32 or a lower optim.learning_rate."

@@ -13,12 +13,11 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg import files, io, preprocess, progress, sample
+from medseg.arrays import Array
 from medseg.data.cases import Case, named
 from medseg.data.reading import each, read_case
 from medseg.errors import DataError
@@ -26,7 +25,6 @@ from medseg.geometry.region import Place, Region, crop
 from medseg.labels import Labels
 from medseg.volume import Geometry
 
-Array = npt.NDArray[Any]
 _MAKING = ".making-"  # begins the name of an entry that is not finished
 _FORMAT = 2  # raised when the meaning of an entry changes, so that old ones are not found
 _NOTE = (

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg.errors import DataError, GeometryError
 from medseg.io import _common
@@ -17,7 +16,6 @@ from medseg.io.dicom._found import Found as Found
 from medseg.io.dicom._listing import Listing as Listing
 from medseg.volume import Geometry, Kind, Volume
 
-Array = npt.NDArray[Any]
 Units = Literal["stored", "suv"]
 
 SUFFIXES = (*_sources.SUFFIXES, ".zip")

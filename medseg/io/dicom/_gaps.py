@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import GeometryError
 from medseg.io.dicom._grid import Stack
 from medseg.volume import Kind
-
-Array = npt.NDArray[Any]
 
 
 def filled(array: Array, stack: Stack, kind: Kind) -> tuple[Array, tuple[str, ...]]:

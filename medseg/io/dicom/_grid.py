@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import GeometryError
 from medseg.io import _common
 from medseg.io.dicom._planes import Plane
 from medseg.volume import Geometry
 
-Array = npt.NDArray[Any]
 SAME = 1e-3  # how far the directions (and pixel sizes, in mm) of planes of one stack may differ: text has few digits
 _SQUARE = 1e-3
 _LENGTH = 0.02  # how far the length of a direction may be from one: text of two digits has 0.71 for the root of a half

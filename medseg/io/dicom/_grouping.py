@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.io.dicom._grid import SAME, Stack, arrange, places
 from medseg.io.dicom._planes import CONTENT, TRAITS, Plane
 from medseg.wording import counted
 
-Array = npt.NDArray[Any]
 # By which volumes are sorted, and then by the order of their images.
 _ORDER = (
     "echo",

@@ -15,12 +15,10 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medseg.io.dicom import _tags
 from medseg.io.dicom._planes import File, Header, Numbers, Plane
 
-Array = npt.NDArray[Any]
 _MOST_TILES = 4096
 _COUNT, _NORMAL = "NumberOfImagesInMosaic", "SliceNormalVector"
 _NUMARIS_X = (0x0021, "SIEMENS MR SDI 02")

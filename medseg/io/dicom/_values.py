@@ -7,15 +7,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import DataError
 from medseg.io import _common
 from medseg.io.dicom import _datasets
 from medseg.io.dicom._planes import Header, Plane
 from medseg.io.dicom._sources import Source
 
-Array = npt.NDArray[Any]
 _VOXELS = ("FloatPixelData", "DoubleFloatPixelData", "PixelData")
 _TAGS = (
     "SamplesPerPixel",

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import DataError, GeometryError
 from medseg.geometry import resample_to
 from medseg.io import _colour, _common
@@ -19,7 +19,6 @@ from medseg.io.dicom_seg._write import write as write
 from medseg.volume import Geometry, Kind, Volume
 from medseg.wording import counted
 
-Array = npt.NDArray[Any]
 Header = Any
 
 SUFFIXES = (".seg.dcm",)

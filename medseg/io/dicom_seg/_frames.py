@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import DataError, GeometryError
 from medseg.io import _common, _packed
 from medseg.volume import Geometry
 from medseg.wording import counted
 
-Array = npt.NDArray[Any]
 Header = Any
 
 _SAME = 1e-4  # how far orientations and pixel sizes may differ: text has few digits

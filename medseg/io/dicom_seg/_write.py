@@ -8,13 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.io import _codes, _colour, _common
 from medseg.io._source import DESCRIPTION, MAKER, Source, checked_name
 from medseg.labels import Label, Labels
-
-Array = npt.NDArray[Any]
 
 _MANY = 32  # structures: from here on one map of numbers, which fewer viewers know, instead of a frame each
 _NETWORK = _codes.Code("DCM", "123110", "Artificial Intelligence")  # PS3.16, CID 7162

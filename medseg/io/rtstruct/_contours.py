@@ -6,11 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.io._references import References, made, title
 
-Array = npt.NDArray[Any]
 Header = Any
 
 _CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from medseg.arrays import Array
 
 _ON = 0.1  # slices: a contour within a tenth of a slice belongs to it
 _THICKEST_MM = 10.0  # planes farther apart than any scan's slices are separate, and not one thick structure

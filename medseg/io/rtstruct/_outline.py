@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-import numpy.typing as npt
 
-Array = npt.NDArray[Any]
+from medseg.arrays import Array
+
 Corner = tuple[
     int, int
 ]  # (column, row) of a corner of pixels: pixel (c, r) lies between the corners (c, r) and (c+1, r+1)

@@ -5,18 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.errors import GeometryError
 from medseg.io._common import LPS_TO_RAS
 from medseg.io.rtstruct._contours import Drawn
 from medseg.io.rtstruct._fill import slices
 from medseg.volume import Geometry
-
-Array = npt.NDArray[Any]
 
 _FLAT = 0.1  # slices: how far the points of a contour may lie from its plane
 

@@ -9,15 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from medseg.arrays import Array
 from medseg.io import _codes, _common
 from medseg.io._source import DESCRIPTION, MAKER, PATIENT, STUDY, Source, checked_name
 from medseg.io.rtstruct._contours import CONTOUR_DATA
 from medseg.io.rtstruct._outline import outlines
 from medseg.labels import Label, Labels
 
-Array = npt.NDArray[Any]
 Header = Any
 
 CLASS = "1.2.840.10008.5.1.4.1.1.481.3"  # RT Structure Set Storage
